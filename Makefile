@@ -1,0 +1,43 @@
+# Everything installs itself: `make run` and `make test` on a fresh machine.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/wide_mnist_digits.py
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: run test lint types floors check format bench clean
+
+run: $(VENV)/.installed
+	$(BIN)/python -m composer_tf --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses=auto $(ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/pyright
+
+floors: $(VENV)/.installed
+	$(BIN)/lint-imports --no-cache
+
+check: lint types floors test
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or later is needed; set PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	  --editable '.[dev]'
+	touch $@

@@ -1,0 +1,39 @@
+"""Trains and evaluates what a config file describes.
+
+python -m composer_tf --config=configs/wide_mnist_digits.py --workdir=DIR
+"""
+
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from composer_tf import training
+from composer_tf.config import ConfigError
+from composer_tf.datasets import DataUnavailableError
+from composer_tf.workdir import WorkdirError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="A file of configs/, such as configs/wide_mnist.py."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the outputs; a run that is there is resumed."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the program."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    logging.set_verbosity(logging.INFO)
+    try:
+        training.run(_CONFIG.value, _WORKDIR.value)
+    except (ConfigError, DataUnavailableError, WorkdirError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The same command resumes the run.")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,337 @@
+"""The Composer: a Keras model that takes its budget as an input."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import keras
+import tensorflow as tf
+
+from composer_tf import costs as costs_lib
+from composer_tf import estimators, validation
+from composer_tf.layers import Controller, Metalayer, RNNController
+from composer_tf.layers.metalayer import layer_output_shape
+from composer_tf.layers.routing import STRATEGIES
+from composer_tf.policy import Composition, Policy, categorical, tile_rows
+from composer_tf.policy_gradient_model import PolicyGradientModel
+from composer_tf.preferences import Gamma, Preference, PreferenceCollection
+from composer_tf.steerable_model import Decision, split_gamma, without_gamma
+
+Routing = Literal["auto", "partition", "dense"]
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class Composer(PolicyGradientModel):
+    """One model, any compute budget, per input (Odena et al., 2017).
+
+    A controller picks one module per example at each metalayer; modules and
+    controller are trained together by REINFORCE. The costs of the preferences
+    join the reward, and their gammas are inputs of the controller, so the
+    trained model is steered at test time.
+
+    Args:
+        metalayers: `Metalayer`s and, between them, plain Keras layers as fixed
+            steps. At least one `Metalayer`. No layer object twice.
+        controller: A `Controller`. Defaults to `RNNController()`.
+        preferences: `Preference`s with different names.
+        stem: f_0 of equation (1), a Keras layer or model, of one or several
+            named inputs; or `None`.
+        estimator: How the gradient (11) is estimated: `"reinforce"` (default),
+            `"leave_one_out"`, `"exact"`, or an `Estimator`.
+        costs: Unit of beta in (6): `"parameters"` (default), `"macs"`, or
+            numbers, one per module of each metalayer.
+        decision: At test time the controller's `"mode"` (default) or a
+            `"sample"`.
+        routing: `"partition"` runs each module on its own rows only, `"dense"`
+            runs all modules on all rows. `"auto"` (default) is dense when
+            compiled with `jit_compile=True`, as XLA needs it, else partition.
+        seed: Int, of all sampling.
+        name: Of the model.
+
+    Call arguments:
+        inputs: The stem's input; or a mapping that may hold `"gamma"` beside
+            it, such as `{"image": x, "gamma": g}`.
+        gamma: A number or float32 `[B]` with one steerable preference; `[k]`
+            or `[B, k]` with several; or a mapping by name. Overrides what the
+            inputs hold. Clipped to the trained support. Defaults to a sample
+            in training and to the preferences' defaults otherwise.
+        choices: int32 `[R, n]`, modules to take; -1 asks the controller.
+        decision: Overrides the model's for this call.
+        num_paths: K: every example takes K paths, rows `[K * B]`. Default 1.
+        training: Bool.
+        return_composition: Return a `Composition` instead of its outputs.
+
+    Returns:
+        `[R, ...]`, the activations after the last metalayer: logits, for a
+        classifier.
+
+    Raises:
+        ValueError: If `metalayers` has no `Metalayer`, an argument is unknown,
+            or at the first call if shapes disagree.
+        TypeError: If an argument is not a Keras layer where one is expected.
+
+    Example:
+        >>> import keras, tensorflow as tf, composer_tf as ct
+        >>> model = ct.Composer(
+        ...     metalayers=[ct.Metalayer([keras.layers.Dense(8, "relu"),
+        ...                               keras.layers.Dense(8)]),
+        ...                 keras.layers.Dense(3)],
+        ...     preferences=[ct.GlimpsePreference(ct.Uniform(-2.0, 6.0))])
+        >>> model(tf.ones([5, 4]), gamma=2.0).shape
+        TensorShape([5, 3])
+    """
+
+    def __init__(
+        self,
+        metalayers: Sequence[keras.layers.Layer],
+        controller: Controller | None = None,
+        preferences: Sequence[Preference] = (),
+        stem: keras.layers.Layer | None = None,
+        estimator: str | estimators.Estimator = "reinforce",
+        costs: costs_lib.CostUnit | costs_lib.UserCosts = "parameters",
+        decision: Decision = "mode",
+        routing: Routing = "auto",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Inputs may be integers and gamma is float32: layers cast on their own.
+        super().__init__(
+            preferences=PreferenceCollection(preferences),
+            decision=decision,
+            **{**kwargs, "autocast": False},
+        )
+        validation.check_choice("routing", routing, ("auto", *STRATEGIES))
+        steps = list(metalayers)
+        validation.check_layers(
+            "metalayers", steps if stem is None else [stem, *steps]
+        )
+        self.metalayers = steps
+        self.choosing = [s for s in steps if isinstance(s, Metalayer)]
+        if not self.choosing:
+            raise ValueError("`metalayers` must hold at least one Metalayer.")
+        validation.check_layers(
+            "metalayers", [m for step in self.choosing for m in step.modules]
+        )
+        if isinstance(costs, str):
+            validation.check_choice("costs", costs, ("parameters", "macs"))
+        else:
+            costs_lib.check_user_costs(costs, self.num_modules)
+        self.controller = RNNController() if controller is None else controller
+        self.stem = stem
+        self.estimator = estimators.get(estimator)
+        self.costs = costs
+        self.routing = routing
+        self._use_routing("partition" if routing == "auto" else routing)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    @property
+    def num_modules(self) -> list[int]:
+        """m_1, ..., m_n."""
+        return [metalayer.num_modules for metalayer in self.choosing]
+
+    @property
+    def overhead(self) -> float:
+        """Stem, fixed steps and controller, as a fraction of full cost."""
+        return self.cost_table.overhead
+
+    def build(self, input_shape: Any) -> None:
+        shape = without_gamma(input_shape)
+        self._build_shape = shape
+        self._input_shapes = []  # Of the stem if there is one, and each step.
+        for step in self._steps():
+            self._input_shapes.append(shape)
+            shape = layer_output_shape(step, shape)
+        self.output_row_shape = tuple(shape[1:])
+        activation_shapes = [
+            shape
+            for step, shape in zip(
+                self._steps(), self._input_shapes, strict=True
+            )
+            if isinstance(step, Metalayer)
+        ]
+        num_gammas = len(self.preferences.names)
+        if not self.controller.built:
+            self.controller.build(
+                activation_shapes, self.num_modules, num_gammas
+            )
+        if not self.estimator.built:
+            stem_output = self._input_shapes[0 if self.stem is None else 1]
+            size = self.controller.summary_size(stem_output) + num_gammas
+            self.estimator.build((None, size))
+        self.cost_table = self._count_costs()
+        self.built = True
+
+    def call(
+        self,
+        inputs: Any,
+        gamma: Gamma | None = None,
+        choices: tf.Tensor | None = None,
+        decision: Decision | None = None,
+        num_paths: int = 1,
+        training: bool | None = None,
+        return_composition: bool = False,
+    ) -> tf.Tensor | Composition:
+        inputs, gamma = split_gamma(inputs, gamma)
+        activations = inputs if self.stem is None else self.stem(inputs)
+        decision = decision or ("sample" if training else self.decision)
+        seeds = self._draw_seeds() if training or decision == "sample" else None
+        batch_size = tf.shape(activations)[0]
+        gamma = self.resolve_gamma(
+            gamma, batch_size, seeds["gamma"] if training else None
+        )
+        scaled = self.preferences.scale(gamma)  # [B, k]
+        outputs, policy = self._route(
+            tile_rows(activations, num_paths),
+            tile_rows(scaled, num_paths),
+            choices,
+            seeds["choices"] if decision == "sample" else None,
+        )
+        if not return_composition:
+            return outputs
+        summary = self.controller.summarize(activations)
+        context = tf.stop_gradient(tf.concat([summary, scaled], axis=-1))
+        return Composition(outputs, policy, gamma, context)
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        jit_compile = kwargs.get("jit_compile", "auto")
+        if jit_compile is True and self.routing not in ("auto", "dense"):
+            raise ValueError(
+                f"`jit_compile=True` needs routing 'dense' or 'auto', but the "
+                f"model has routing={self.routing!r}, which XLA cannot compile."
+            )
+        if self.routing == "auto":
+            self._use_routing("dense" if jit_compile is True else "partition")
+        super().compile(optimizer, loss, metrics, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "metalayers": [serialize(step) for step in self.metalayers],
+            "controller": serialize(self.controller),
+            "preferences": [serialize(p) for p in self.preferences],
+            "stem": serialize(self.stem),
+            "estimator": serialize(self.estimator),
+            "costs": self.costs,
+            "decision": self.decision,
+            "routing": self.routing,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects=None) -> Self:
+        parts = ("metalayers", "controller", "preferences", "stem", "estimator")
+        deserialized = {
+            key: keras.saving.deserialize_keras_object(
+                config[key], custom_objects=custom_objects
+            )
+            for key in parts
+        }
+        return cls(**{**config, **deserialized})
+
+    def get_build_config(self) -> dict[str, Any]:
+        return {"input_shape": self._build_shape}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        shape = config["input_shape"]
+        if isinstance(shape, Mapping):
+            self.build({name: tuple(s) for name, s in shape.items()})
+        else:
+            self.build(tuple(shape))
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        super().save_own_variables(store)
+        for i, state in enumerate(self._random_states()):
+            store[f"random_state_{i}"] = state
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        states = self._random_states()
+        for i, state in enumerate(states):
+            state.assign(store[f"random_state_{i}"])
+        own = {k: store[k] for k in store if "random_state" not in k}
+        super().load_own_variables(own)
+
+    def _steps(self) -> list[keras.layers.Layer]:
+        """The stem, if there is one, and the metalayers and fixed steps."""
+        return ([] if self.stem is None else [self.stem]) + self.metalayers
+
+    def _use_routing(self, routing: str) -> None:
+        self._routing_in_use = routing
+        self.supports_jit = routing == "dense"  # Keras asks before it compiles.
+
+    def _draw_seeds(self) -> dict[str, tf.Tensor]:
+        """Stateless int32 seeds `[., 2]`, one per preference and metalayer."""
+        seed = tf.cast(self.seed_generator.next(), tf.int32)  # [2]
+        num_gammas = len(self.preferences.names)
+        seeds = tf.random.split(seed, num_gammas + len(self.choosing))
+        return {"gamma": seeds[:num_gammas], "choices": seeds[num_gammas:]}
+
+    def _route(
+        self,
+        activations: tf.Tensor,
+        gamma: tf.Tensor,
+        choices: tf.Tensor | None,
+        seeds: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, Policy]:
+        """Equations (2) to (4) for R rows: the mode, or a sample by `seeds`."""
+        state = self.controller.initial_state(tf.shape(gamma)[0])
+        all_logits, chosen = [], [None]
+        for step in self.metalayers:
+            if not isinstance(step, Metalayer):
+                activations = step(activations)
+                continue
+            i = len(all_logits)
+            logits, state = self.controller(
+                activations, chosen[-1], gamma, state, index=i
+            )  # [R, m_i]
+            distribution = categorical(logits)
+            if seeds is None:
+                choice = distribution.mode()  # [R]
+            else:
+                choice = distribution.sample(seed=seeds[i])
+            if choices is not None:
+                forced = tf.cast(choices, tf.int32)[:, i]
+                choice = tf.where(forced >= 0, forced, choice)
+            activations = step(
+                activations, choice, routing=self._routing_in_use
+            )
+            all_logits.append(logits)
+            chosen.append(choice)
+        module_costs = [tf.constant(c) for c in self.cost_table.fractions]
+        return activations, Policy(
+            logits=tuple(all_logits),
+            choices=tf.stack(chosen[1:], axis=-1),
+            module_costs=tuple(module_costs),
+        )
+
+    def _count_costs(self) -> costs_lib.CostTable:
+        if not isinstance(self.costs, str):
+            modules = tuple(tuple(map(float, row)) for row in self.costs)
+            return costs_lib.CostTable("user", 0.0, 0.0, modules)
+        count = costs_lib.COUNTERS[self.costs]
+        fixed, modules, shapes = 0.0, [], []
+        for step, shape in zip(self._steps(), self._input_shapes, strict=True):
+            if isinstance(step, Metalayer):
+                modules.append(tuple(count(m, shape) for m in step.modules))
+                shapes.append(shape)
+            else:
+                fixed += count(step, shape)
+        asked = (
+            self.controller.all_steps
+            if self.costs == "macs"
+            else self.controller
+        )
+        controller = count(asked, *shapes)
+        return costs_lib.CostTable(
+            self.costs, fixed, controller, tuple(modules)
+        )
+
+    def _random_states(self) -> list[Any]:
+        """Of every seed generator, the modules' too: a resumed run needs them."""
+        return [v for v in self.variables if v.path.endswith("generator_state")]

@@ -1,0 +1,144 @@
+"""Typed configuration of a run."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import keras
+
+
+class ModelConfig(Protocol):
+    """A dataclass of hyperparameters that builds a model."""
+
+    def build(self, seed: int | None = None) -> keras.Model: ...
+
+
+class ConfigError(ValueError):
+    """A configuration with a value that cannot work."""
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """The data of a run.
+
+    Attributes:
+        name: Of `composer_tf.datasets.NAMES`.
+        batch_size: Examples per training step.
+        passes: Passes over the train split in one epoch.
+        data_dir: Of TFDS; empty for its default.
+    """
+
+    name: str
+    batch_size: int = 128
+    passes: int = 1
+    data_dir: str = ""
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """Adam with a cosine decay to zero.
+
+    Attributes:
+        learning_rate: At the start.
+        decay: Whether the learning rate decays over the run.
+    """
+
+    learning_rate: float = 1e-3
+    decay: bool = True
+
+
+@dataclasses.dataclass
+class EvaluationConfig:
+    """What is measured on the test split when training is done.
+
+    Attributes:
+        preference: Name of the preference that the curve follows.
+        num_gammas: Points of the curve, evenly over the support.
+        num_mixtures: Points of the random mixture.
+        batch_size: Examples per evaluation step.
+    """
+
+    preference: str = "glimpse"
+    num_gammas: int = 33
+    num_mixtures: int = 21
+    batch_size: int = 1000
+
+
+@dataclasses.dataclass
+class Config:
+    """Everything that decides the outcome of a run.
+
+    Attributes:
+        data: The data.
+        model: A dataclass with a `build` method, of `composer_tf.models`.
+        optimizer: The optimizer.
+        evaluation: The measurements.
+        epochs: Passes of `fit`.
+        seed: Of weights, sampling and shuffling.
+        jit_compile: Whether to compile with XLA.
+        steps_per_execution: Training steps in one call of the compiled
+            function; 0 makes it a whole epoch.
+    """
+
+    data: DataConfig
+    model: Any
+    optimizer: OptimizerConfig = dataclasses.field(
+        default_factory=OptimizerConfig
+    )
+    evaluation: EvaluationConfig = dataclasses.field(
+        default_factory=EvaluationConfig
+    )
+    epochs: int = 10
+    seed: int = 0
+    jit_compile: bool = False
+    steps_per_execution: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, and the name of the model's class."""
+        fields = dataclasses.asdict(self)
+        fields["model"] = {
+            "class": type(self.model).__name__,
+            **fields["model"],
+        }
+        return fields
+
+    def validate(self) -> None:
+        """Raises `ConfigError` for a value that cannot work."""
+        at_least = {
+            "epochs": (self.epochs, 1),
+            "steps_per_execution": (self.steps_per_execution, 0),
+            "data.batch_size": (self.data.batch_size, 1),
+            "data.passes": (self.data.passes, 1),
+            "evaluation.num_gammas": (self.evaluation.num_gammas, 2),
+            "evaluation.num_mixtures": (self.evaluation.num_mixtures, 2),
+            "evaluation.batch_size": (self.evaluation.batch_size, 1),
+        }
+        for name, (value, least) in at_least.items():
+            if value < least:
+                raise ConfigError(
+                    f"`{name}` must be at least {least}, got {value}."
+                )
+        rate = self.optimizer.learning_rate
+        if not 0.0 < rate < float("inf"):
+            raise ConfigError(
+                f"`optimizer.learning_rate` must be above 0, got {rate}."
+            )
+
+
+def differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """Lines such as `seed: 0 -> 1` for each field of two `to_json` that differs.
+
+    Example:
+        >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
+        ['a.b: 1 -> 3']
+    """
+    lines = []
+    for key in sorted({*old, *new}):
+        name = f"{prefix}{key}"
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{name}.")
+        elif before != after:
+            lines.append(f"{name}: {before} -> {after}")
+    return lines

@@ -1,0 +1,177 @@
+"""beta: what each module costs, in parameters or multiply-accumulates."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import keras
+import tensorflow as tf
+
+CostUnit = Literal["parameters", "macs"]
+UserCosts = Sequence[Sequence[float]]
+
+# What the profiler counts for these is two operations per multiply-accumulate.
+_CONTRACTIONS = {
+    "BatchMatMulV2",
+    "Conv2D",
+    "Conv2DBackpropInput",
+    "Conv3D",
+    "DepthwiseConv2dNative",
+    "MatMul",
+}
+_UNSEEN = {
+    "While",
+    "StatelessWhile",
+    "PartitionedCall",
+    "StatefulPartitionedCall",
+}
+_UNCOUNTED = {"Conv3DBackpropInputV2", "XlaDotV2"}
+
+
+Shape = tuple[int | None, ...]
+
+
+class CostTable(NamedTuple):
+    """The cost of each part of a Composer, in one unit.
+
+    Attributes:
+        unit: `"parameters"`, `"macs"` or `"user"`.
+        fixed: The stem and the fixed steps, which every path pays.
+        controller: The controller, which every path pays.
+        modules: n tuples, of the m_i modules of each metalayer.
+    """
+
+    unit: str
+    fixed: float
+    controller: float
+    modules: tuple[tuple[float, ...], ...]
+
+    @property
+    def full(self) -> float:
+        """The most expensive path: fixed, controller and dearest modules."""
+        return self.fixed + self.controller + sum(map(max, self.modules))
+
+    @property
+    def overhead(self) -> float:
+        """Stem, fixed steps and controller as a fraction of `full`."""
+        return (self.fixed + self.controller) / self.full
+
+    @property
+    def fractions(self) -> tuple[tuple[float, ...], ...]:
+        """Beta of equation (6): each module as a fraction of `full`."""
+        return tuple(
+            tuple(cost / self.full for cost in costs) for costs in self.modules
+        )
+
+
+def count_parameters(
+    layer: keras.layers.Layer, *_: Shape | Mapping[str, Shape]
+) -> float:
+    """Number of weights of a built layer, trained or not."""
+    return float(layer.count_params())
+
+
+def count_macs(
+    function: Callable[..., object], *input_shapes: Shape | Mapping[str, Shape]
+) -> float:
+    """Multiply-accumulates for one example, by TensorFlow's own profiler.
+
+    Counts matrix products and convolutions; element-wise work is not a
+    multiply-accumulate.
+
+    Args:
+        function: A built layer, or any function of tensors.
+        *input_shapes: Shape of each float32 argument, or a mapping of them,
+            with the batch axis; the other axes must be known.
+
+    Returns:
+        Multiply-accumulates of a batch of one.
+
+    Raises:
+        ValueError: If a shape is not known, or the function hides work from
+            the profiler (a loop, as in recurrent layers without
+            `unroll=True`, or a nested `tf.function`).
+
+    Example:
+        >>> layer = keras.layers.Dense(3)
+        >>> layer.build((None, 5))
+        >>> count_macs(layer, (None, 5))
+        15.0
+    """
+    specs = [_spec(shape) for shape in input_shapes]
+    if not all(s.shape.is_fully_defined() for s in tf.nest.flatten(specs)):
+        raise ValueError(
+            "Multiply-accumulates need known input shapes, got "
+            f"{list(input_shapes)}; give costs as numbers, or in parameters."
+        )
+    with tf.init_scope():
+        traced = tf.function(function, autograph=False)
+        graph = traced.get_concrete_function(*specs).graph
+    hidden = {op.type for op in graph.get_operations()} & (_UNSEEN | _UNCOUNTED)
+    if hidden:
+        raise ValueError(
+            f"{getattr(function, 'name', function)!r} has operations that "
+            f"TensorFlow's profiler cannot count: {sorted(hidden)}. Give its "
+            "cost as a number, or use unroll=True in recurrent layers."
+        )
+    options = (
+        tf.compat.v1.profiler.ProfileOptionBuilder(
+            tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+        )
+        .with_empty_output()
+        .build()
+    )
+    profile = tf.compat.v1.profiler.profile(graph, cmd="op", options=options)
+    macs = sum(
+        child.float_ops / 2.0
+        for child in _descendants(profile)
+        if child.name in _CONTRACTIONS
+    )
+    einsums = [op for op in graph.get_operations() if op.type == "Einsum"]
+    return macs + sum(map(_einsum_macs, einsums))
+
+
+COUNTERS: dict[str, Callable[..., float]] = {
+    "parameters": count_parameters,
+    "macs": count_macs,
+}
+
+
+def check_user_costs(costs: UserCosts, num_modules: Sequence[int]) -> None:
+    """Raises `ValueError` unless there is one number per module, all >= 0."""
+    given = [len(row) for row in costs]
+    if given != list(num_modules):
+        raise ValueError(
+            "`costs` must give one number per module of each metalayer, "
+            f"{list(num_modules)} of them, got {given}."
+        )
+    if any(not 0 <= cost < float("inf") for row in costs for cost in row):
+        raise ValueError(
+            f"`costs` must be finite and not negative, got {costs}."
+        )
+    if not any(cost > 0 for row in costs for cost in row):
+        raise ValueError("`costs` must not all be 0.")
+
+
+def _spec(shape: Shape | Mapping[str, Shape]) -> Any:
+    if isinstance(shape, Mapping):
+        return {name: _spec(s) for name, s in shape.items()}
+    return tf.TensorSpec([1, *shape[1:]], tf.float32)
+
+
+def _einsum_macs(op: tf.Operation) -> float:
+    """The product of the sizes of all indices; the profiler has no such rule."""
+    operands = op.get_attr("equation").decode().split("->")[0].split(",")
+    sizes = {
+        index: size
+        for labels, operand in zip(operands, op.inputs, strict=True)
+        for index, size in zip(labels, operand.shape, strict=True)
+    }
+    return float(math.prod(sizes.values())) if len(operands) > 1 else 0.0
+
+
+def _descendants(profile):
+    """All nodes of the profiler's op view, which nests one child in another."""
+    for child in profile.children:
+        yield child
+        yield from _descendants(child)

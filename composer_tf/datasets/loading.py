@@ -1,0 +1,148 @@
+"""Loads a data set by name, or says within seconds why it cannot."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from composer_tf.datasets import pipelines
+from composer_tf.datasets.epoch_shuffle import EpochShuffle
+from composer_tf.datasets.wide_mnist import (
+    wide_mnist_dataset_builder as wide_mnist,
+)
+
+# Of data sets that have no validation split of their own.
+_SPLITS = {
+    "train": "train[:-5000]",
+    "validation": "train[-5000:]",
+    "test": "test",
+}
+# Data set to the TFDS data set that has to be downloaded for it.
+_DOWNLOADS = {
+    "wide_mnist/digits": None,
+    "wide_mnist/mnist": "mnist",
+    "mnist": "mnist",
+    "cifar10": "cifar10",
+}
+NAMES = tuple(_DOWNLOADS)
+_TIMEOUT_SECONDS = 5.0
+
+
+class DataUnavailableError(RuntimeError):
+    """A data set is neither on this machine nor can it be downloaded."""
+
+
+def load(
+    name: str,
+    batch_size: int = 128,
+    splits: Sequence[str] = ("train", "test"),
+    shuffle: EpochShuffle | None = None,
+    passes: int = 1,
+    data_dir: str | os.PathLike | None = None,
+) -> tuple[tf.data.Dataset, ...]:
+    """Loads a data set as `tf.data` pipelines, preparing it the first time.
+
+    Args:
+        name: One of `NAMES`: `"wide_mnist/digits"` (no download),
+            `"wide_mnist/mnist"`, `"mnist"`, `"cifar10"`.
+        batch_size: Examples per batch. Defaults to 128.
+        splits: Of `"train"`, `"validation"` and `"test"`. Defaults to train
+            and test.
+        shuffle: Orders the train split. Defaults to `EpochShuffle(0)`. Hand
+            the same object to the callbacks of `fit` for a run that resumes.
+        passes: Passes over the train split in one epoch. Defaults to 1.
+        data_dir: Of TFDS. Defaults to `$TFDS_DATA_DIR` or TFDS's own default.
+
+    Returns:
+        One data set per split, of (uint8 `[B, H, W, C]`, int64 `[B]`). The
+        train split is shuffled and drops its remainder.
+
+    Raises:
+        ValueError: If the name or a split is unknown.
+        DataUnavailableError: If the data has to be downloaded and the network
+            does not answer.
+    """
+    datasets = []
+    for split in splits:
+        images, labels = load_arrays(name, split, data_dir)
+        if split == "train":
+            order = EpochShuffle() if shuffle is None else shuffle
+            data = pipelines.batches(images, labels, batch_size, order, passes)
+        else:
+            data = pipelines.batches(
+                images, labels, min(batch_size, len(images))
+            )
+        datasets.append(data)
+    return tuple(datasets)
+
+
+def load_arrays(
+    name: str, split: str, data_dir: str | os.PathLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A whole split in memory: images uint8 `[N, H, W, C]`, labels int64 `[N]`.
+
+    Arguments and errors are those of `load`.
+    """
+    if split not in _SPLITS:
+        raise ValueError(
+            f"`splits` must be of {tuple(_SPLITS)}, got {split!r}."
+        )
+    builder = _prepared_builder(name, data_dir)
+    has_validation = "validation" in builder.info.splits
+    tfds_split = split if has_validation else _SPLITS[split]
+    images, labels = tfds.as_numpy(
+        builder.as_dataset(split=tfds_split, batch_size=-1, as_supervised=True)
+    )
+    return images, labels
+
+
+def label_names(
+    name: str, data_dir: str | os.PathLike | None = None
+) -> list[str]:
+    """The names of the classes, in the order of the labels.
+
+    Arguments and errors are those of `load`.
+    """
+    return _prepared_builder(name, data_dir).info.features["label"].names
+
+
+def _prepared_builder(
+    name: str, data_dir: str | os.PathLike | None
+) -> tfds.core.DatasetBuilder:
+    if name not in _DOWNLOADS:
+        raise ValueError(f"`name` must be one of {NAMES}, got {name!r}.")
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
+    if name.startswith("wide_mnist/"):
+        config = name.removeprefix("wide_mnist/")
+        builder = wide_mnist.Builder(config=config, data_dir=data_dir)
+    else:
+        builder = tfds.builder(name, data_dir=data_dir)
+    if builder.is_prepared():
+        return builder
+    source = _DOWNLOADS[name]
+    if source is not None:
+        _check_available(tfds.builder(source, data_dir=data_dir))
+    builder.download_and_prepare()
+    return builder
+
+
+def _check_available(source: tfds.core.DatasetBuilder) -> None:
+    """TFDS itself would retry for minutes before it gives up."""
+    if source.is_prepared():
+        return
+    url = next(iter(source.url_infos))
+    try:
+        requests.head(url, timeout=_TIMEOUT_SECONDS)
+    except requests.exceptions.RequestException as error:
+        raise DataUnavailableError(
+            f"Data set {source.name!r} is not prepared in {source.data_dir} "
+            f"and cannot be downloaded: {url} does not answer "
+            f"({type(error).__name__}). On a machine with internet run\n"
+            f'    python -c "import tensorflow_datasets as tfds; '
+            f"tfds.load('{source.name}', data_dir='DIR')\"\n"
+            "copy DIR here and set TFDS_DATA_DIR to it. "
+            "'wide_mnist/digits' needs no download."
+        ) from error

@@ -1,0 +1,62 @@
+"""`tf.data` pipelines over arrays in memory, one operation per batch."""
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.datasets.epoch_shuffle import EpochShuffle
+
+
+def batches(
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    shuffle: EpochShuffle | None = None,
+    passes: int = 1,
+) -> tf.data.Dataset:
+    """Batches gathered from arrays; the images stay integers until the model.
+
+    Args:
+        images: `[N, ...]`.
+        labels: `[N]`.
+        batch_size: Examples per batch.
+        shuffle: Gives the order of each epoch, and drops the remainder of each
+            pass. `None` keeps order and remainder.
+        passes: Passes over the data in one epoch; more make a useful epoch of
+            a small data set.
+
+    Returns:
+        A finite data set of (images, labels) with a known cardinality.
+
+    Raises:
+        ValueError: If `batch_size` is not in `[1, N]` or `passes` below 1.
+    """
+    size = len(images)
+    if not 1 <= batch_size <= size:
+        raise ValueError(
+            f"`batch_size` must be from 1 to the {size} examples of the data, "
+            f"got {batch_size}."
+        )
+    if passes < 1:
+        raise ValueError(f"`passes` must be at least 1, got {passes}.")
+    images, labels = tf.constant(images), tf.constant(labels)
+    if shuffle is None:
+        data = tf.data.Dataset.from_tensor_slices((images, labels))
+        return data.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    per_pass = size // batch_size
+
+    def gather(step: tf.Tensor, epoch: tf.Tensor):
+        turn, start = step // per_pass, step % per_pass * batch_size
+        positions = start + tf.range(batch_size, dtype=tf.int64)
+        rows = shuffle.permute(positions, size, epoch * passes + turn)
+        return tf.gather(images, rows), tf.gather(labels, rows)
+
+    def one_epoch(_: tf.Tensor) -> tf.data.Dataset:
+        epoch = shuffle.next_key()
+        steps = tf.data.Dataset.range(passes * per_pass)
+        return steps.map(lambda step: gather(step, epoch))
+
+    data = tf.data.Dataset.range(1).flat_map(one_epoch)
+    data = data.apply(
+        tf.data.experimental.assert_cardinality(passes * per_pass)
+    )
+    return data.prefetch(tf.data.AUTOTUNE)

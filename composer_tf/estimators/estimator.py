@@ -1,0 +1,79 @@
+"""The base class of gradient estimators."""
+
+import abc
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.policy import Policy
+from composer_tf.preferences import PreferenceCollection
+
+
+class Estimator(keras.layers.Layer, abc.ABC):
+    """How the gradient of the objective (10) is estimated.
+
+    An estimator says how many paths each example takes in a training step and
+    turns their losses into one surrogate loss per example. It is a Keras layer
+    so that a baseline's state is saved and trained with the model.
+    """
+
+    @abc.abstractmethod
+    def num_paths(self, num_modules: Sequence[int]) -> int:
+        """K, how many paths an example takes, given m_1, ..., m_n."""
+
+    def paths(self, num_modules: Sequence[int]) -> np.ndarray | None:
+        """The paths to take, int32 `[K, n]`, or `None` to sample them."""
+        return None
+
+    def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:
+        """How much each path counts in the logs; float32 `[K, B]`, sums to 1."""
+        return tf.ones_like(log_probs) / log_probs.shape[0]
+
+    @abc.abstractmethod
+    def call(
+        self,
+        losses: tf.Tensor,
+        policy: Policy,
+        preferences: PreferenceCollection,
+        gamma: tf.Tensor,
+        context: tf.Tensor,
+    ) -> tf.Tensor:
+        """The surrogate loss, whose gradient is minus that of (10).
+
+        Args:
+            losses: float32 `[K, B]`, -log p(y|x,c).
+            policy: Of batch shape `[K, B]`.
+            preferences: The costs.
+            gamma: float32 `[B, k]`.
+            context: float32 `[B, d]`, what a baseline may depend on: a summary
+                of the stem's output and the scaled gamma.
+
+        Returns:
+            float32 `[B]`.
+        """
+
+
+def example_rewards(
+    losses: tf.Tensor,
+    policy: Policy,
+    preferences: PreferenceCollection,
+    gamma: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The two parts of what multiplies grad log p(c|x), without gradients.
+
+    Returns:
+        Rewards float32 `[K, B]`, log p(y|x,c) plus every cost of the example
+        alone, to which a baseline applies; and credits float32 `[K, B]`, the
+        example's share of costs over the batch, to which none applies.
+    """
+    rewards = -losses
+    credits = tf.zeros_like(losses)
+    for preference, value in preferences.split(gamma):
+        credit = preference.credit(policy, value)
+        if credit is None:
+            rewards += preference.cost(policy, value)
+        else:
+            credits += credit
+    return tf.stop_gradient(rewards), tf.stop_gradient(credits)

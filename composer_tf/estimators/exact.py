@@ -1,0 +1,71 @@
+"""The exact gradient, by running every path."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.estimators import functional
+from composer_tf.estimators.estimator import Estimator
+from composer_tf.policy import Policy
+from composer_tf.preferences import PreferenceCollection
+
+MAX_PATHS = 256
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class Exact(Estimator):
+    """Enumerates all m_1 * ... * m_n paths of every example: no sampling noise.
+
+    For small models, and the truth that the other estimators are tested
+    against. A step costs as much as training every path on every example.
+
+    Raises:
+        ValueError: In training, if there are more than 256 paths.
+
+    Example:
+        >>> Exact().num_paths([2, 3])
+        6
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def num_paths(self, num_modules: Sequence[int]) -> int:
+        num_paths = math.prod(num_modules)
+        if num_paths > MAX_PATHS:
+            raise ValueError(
+                f"estimator 'exact' runs every path, at most {MAX_PATHS}, but "
+                f"modules {list(num_modules)} make {num_paths}; use "
+                "'reinforce' or 'leave_one_out'."
+            )
+        return num_paths
+
+    def paths(self, num_modules: Sequence[int]) -> np.ndarray:
+        ranges = [range(m) for m in num_modules]
+        return np.array(list(itertools.product(*ranges)), np.int32)
+
+    def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:
+        return tf.exp(log_probs)
+
+    def call(
+        self,
+        losses: tf.Tensor,
+        policy: Policy,
+        preferences: PreferenceCollection,
+        gamma: tf.Tensor,
+        context: tf.Tensor,
+    ) -> tf.Tensor:
+        expected_costs = tf.zeros_like(losses[0])  # [B]
+        for preference, value in preferences.split(gamma):
+            expected_costs += preference.expected_cost(policy, value)
+        return functional.exact_loss(losses, expected_costs, policy.log_prob)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["dtype"]
+        return config

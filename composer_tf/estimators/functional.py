@@ -1,0 +1,77 @@
+"""Policy gradients as pure functions of tensors (appendix A).
+
+Losses here are surrogates: their gradient is minus the estimate of equation
+(11). `...` is empty or `[K]` where every example takes K paths.
+"""
+
+import tensorflow as tf
+
+
+def reinforce_loss(
+    losses: tf.Tensor,
+    costs: tf.Tensor,
+    advantages: tf.Tensor,
+    log_probs: tf.Tensor,
+) -> tf.Tensor:
+    """REINFORCE with the direct term: minus equation (11), per example.
+
+    loss - C - stop_gradient(advantage) * log p(c|x)
+
+    Args:
+        losses: float32 `[..., B]`, -log p(y|x,c), differentiable in the
+            modules.
+        costs: float32 `[..., B]`, C(p, c, gamma), differentiable in p.
+        advantages: float32 `[..., B]`, log p(y|x,c) + C less a baseline.
+        log_probs: float32 `[..., B]`, log p(c|x).
+
+    Returns:
+        float32 `[..., B]`.
+
+    References:
+        Williams (1992), Simple statistical gradient-following algorithms for
+        connectionist reinforcement learning.
+    """
+    return losses - costs - tf.stop_gradient(advantages) * log_probs
+
+
+def exact_loss(
+    losses: tf.Tensor, expected_costs: tf.Tensor, log_probs: tf.Tensor
+) -> tf.Tensor:
+    """Minus the objective (10) itself, summed over every path.
+
+    Args:
+        losses: float32 `[P, B]`, -log p(y|x,c) of each of the P paths.
+        expected_costs: float32 `[B]`, E_c[C(p, c, gamma)].
+        log_probs: float32 `[P, B]`, log p(c|x) of each path.
+
+    Returns:
+        float32 `[B]`.
+    """
+    return tf.reduce_sum(tf.exp(log_probs) * losses, axis=0) - expected_costs
+
+
+def mean_of_others(rewards: tf.Tensor, axis: int) -> tf.Tensor:
+    """The mean along an axis without the entry itself; 0 if it is alone.
+
+    As a baseline it does not depend on the entry's own choices, so it leaves
+    the gradient unbiased. Along the batch it is the batch-mean baseline; along
+    K samples of an example it is leave-one-out.
+
+    Args:
+        rewards: float32, any shape.
+        axis: The axis to average along.
+
+    Returns:
+        float32, same shape.
+
+    References:
+        Kool, van Hoof and Welling (2019), Buy 4 REINFORCE samples, get a
+        baseline for free!
+
+    Example:
+        >>> mean_of_others(tf.constant([1.0, 2.0, 6.0]), axis=0).numpy().tolist()
+        [4.0, 3.5, 1.5]
+    """
+    others = tf.cast(tf.shape(rewards)[axis] - 1, tf.float32)
+    total = tf.reduce_sum(rewards, axis=axis, keepdims=True)
+    return (total - rewards) / tf.maximum(others, 1.0) * tf.sign(others)

@@ -1,0 +1,127 @@
+"""REINFORCE with a choice of baselines."""
+
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+
+from composer_tf.estimators import functional
+from composer_tf.estimators.estimator import Estimator, example_rewards
+from composer_tf.policy import Policy
+from composer_tf.preferences import PreferenceCollection
+
+BASELINES = ("none", "batch_mean", "moving_average", "learned")
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class Reinforce(Estimator):
+    """One sampled path per example, equation (11), less a baseline.
+
+    Args:
+        baseline: What is subtracted from the reward. None of them biases the
+            gradient.
+            `"none"`: nothing, as the paper writes it.
+            `"batch_mean"`: the mean reward of the batch's other examples, the
+                default.
+            `"moving_average"`: an average over past batches.
+            `"learned"`: a small network of the input's summary and gamma,
+                trained on the squared error to the reward.
+        decay: Of the moving average, per batch, in [0, 1). Defaults to 0.99.
+        units: Hidden units of the learned baseline. Defaults to 32.
+
+    Raises:
+        ValueError: If the baseline is unknown or `decay` is out of range.
+
+    Example:
+        >>> Reinforce(baseline="learned").num_paths([2, 3])
+        1
+    """
+
+    def __init__(
+        self,
+        baseline: Literal[
+            "none", "batch_mean", "moving_average", "learned"
+        ] = "batch_mean",
+        decay: float = 0.99,
+        units: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        if baseline not in BASELINES:
+            raise ValueError(
+                f"`baseline` must be one of {BASELINES}, got {baseline!r}."
+            )
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"`decay` must be in [0, 1), got {decay}.")
+        self.baseline = baseline
+        self.decay = decay
+        self.units = units
+
+    def build(self, context_shape: tuple[int | None, ...]) -> None:
+        self._context_shape = list(context_shape)
+        if self.baseline == "moving_average":
+            self.average = self.add_weight(
+                name="average", shape=(), initializer="zeros", trainable=False
+            )
+        if self.baseline == "learned":
+            self.value = keras.Sequential(
+                [
+                    keras.layers.Dense(
+                        self.units, activation="relu", dtype="float32"
+                    ),
+                    keras.layers.Dense(1, dtype="float32"),
+                ],
+                name="value",
+            )
+            self.value.build(tuple(context_shape))
+        self.built = True
+
+    def num_paths(self, num_modules) -> int:
+        return 1
+
+    def call(
+        self,
+        losses: tf.Tensor,
+        policy: Policy,
+        preferences: PreferenceCollection,
+        gamma: tf.Tensor,
+        context: tf.Tensor,
+    ) -> tf.Tensor:
+        rewards, credits = example_rewards(losses, policy, preferences, gamma)
+        baseline, baseline_loss = self._baseline(rewards, context)
+        surrogate = functional.reinforce_loss(
+            losses,
+            preferences.cost(policy, gamma),
+            rewards - baseline + credits,
+            policy.log_prob,
+        )  # [1, B]
+        return tf.reduce_mean(surrogate, axis=0) + baseline_loss
+
+    def _baseline(
+        self, rewards: tf.Tensor, context: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor | float]:
+        """The baseline, broadcast to `[1, B]`, and the loss that trains it."""
+        if self.baseline == "batch_mean":
+            return functional.mean_of_others(rewards, axis=-1), 0.0
+        if self.baseline == "moving_average":
+            average = tf.convert_to_tensor(self.average)  # Of the past only.
+            change = (1.0 - self.decay) * (tf.reduce_mean(rewards) - average)
+            self.average.assign(average + change)
+            return average, 0.0
+        if self.baseline == "learned":
+            value = self.value(context)[:, 0]  # [B]
+            return value, tf.reduce_mean((value - rewards) ** 2, axis=0)
+        return tf.zeros([]), 0.0
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["dtype"]
+        return {
+            **config,
+            "baseline": self.baseline,
+            "decay": self.decay,
+            "units": self.units,
+        }
+
+    def get_build_config(self) -> dict[str, Any]:
+        return {"input_shape": self._context_shape}

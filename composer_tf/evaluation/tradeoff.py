@@ -1,0 +1,191 @@
+"""Accuracy against cost: of one model along gamma, and of random mixing."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.composer import Composer
+
+
+class Point(NamedTuple):
+    """One row of a trade-off table.
+
+    Attributes:
+        method: `"composer"` or `"random_mixture"`.
+        gamma: The preference, or for a mixture the share of examples that take
+            the dearest module.
+        cost: Mean cost per example, a fraction of the full path's, controller
+            and stem included.
+        accuracy: Share of examples whose likeliest class is right.
+    """
+
+    method: str
+    gamma: float
+    cost: float
+    accuracy: float
+
+
+def evaluate_tradeoff(
+    model: Composer,
+    data: tf.data.Dataset,
+    gammas: Sequence[float] | None = None,
+    preference: str | None = None,
+) -> list[Point]:
+    """The curve of Figure 2: one trained model at a range of gammas.
+
+    Args:
+        model: A trained classifier.
+        data: Batches of (inputs, integer labels).
+        gammas: Values to try. Defaults to 17, evenly over the support.
+        preference: Which preference they are of. Defaults to the first
+            steerable one. The others keep their defaults.
+
+    Returns:
+        One point per gamma, in the given order.
+
+    Raises:
+        ValueError: If the model has no such steerable preference.
+
+    Example:
+        >>> import keras, tensorflow as tf, composer_tf as ct
+        >>> model = ct.Composer(
+        ...     [ct.Metalayer([keras.layers.Dense(3), keras.layers.Dense(3)])],
+        ...     preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))])
+        >>> data = tf.data.Dataset.from_tensors((tf.ones([4, 2]), tf.ones([4])))
+        >>> [point.gamma for point in evaluate_tradeoff(model, data, [0.0, 1.0])]
+        [0.0, 1.0]
+    """
+    name = preference or next(iter(model.preferences.names), None)
+    if name not in model.preferences.names:
+        raise ValueError(
+            f"`preference` must be a steerable one of the model, "
+            f"{model.preferences.names}, got {name!r}."
+        )
+    if gammas is None:
+        gammas = gamma_grid(model, name, 17)
+    measure = _Measure(model, data)
+    return [
+        Point("composer", float(gamma), *measure(gamma={name: float(gamma)}))
+        for gamma in gammas
+    ]
+
+
+def evaluate_random_mixture(
+    model: Composer,
+    data: tf.data.Dataset,
+    shares: Sequence[float] | None = None,
+    seed: int = 0,
+) -> list[Point]:
+    """The paper's baseline: choosing at random between the same modules.
+
+    At every metalayer an example takes the dearest module with probability
+    `share`, and otherwise the cheapest.
+
+    Args:
+        model: A trained classifier.
+        data: Batches of (inputs, integer labels).
+        shares: Probabilities in [0, 1]. Defaults to 11, evenly from 0 to 1.
+        seed: Of the choices.
+
+    Returns:
+        One point per share, with the share as its gamma.
+
+    Raises:
+        ValueError: If a share is not in [0, 1].
+    """
+    if shares is None:
+        shares = np.linspace(0.0, 1.0, 11).tolist()
+    for share in shares:
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"`shares` must be in [0, 1], got {share}.")
+    measure = _Measure(model, data)
+    points = []
+    for share in shares:
+        generator = np.random.default_rng(seed)
+        cost, accuracy = measure(share=share, generator=generator)
+        points.append(Point("random_mixture", share, cost, accuracy))
+    return points
+
+
+def accuracy_at_cost(points: Sequence[Point], cost: float) -> float:
+    """Best accuracy of points that cost at most `cost`; NaN if none does.
+
+    Example:
+        >>> points = [Point("composer", 6.0, 0.2, 0.5),
+        ...           Point("composer", 0.0, 0.6, 0.9)]
+        >>> accuracy_at_cost(points, 0.5)
+        0.5
+    """
+    affordable = [p.accuracy for p in points if p.cost <= cost]
+    return max(affordable, default=math.nan)
+
+
+def gamma_grid(model: Composer, preference: str, size: int) -> list[float]:
+    """`size` gammas, evenly over the support of a preference."""
+    index = model.preferences.names.index(preference)
+    low, high = model.preferences.steerable[index].gamma.support
+    return np.linspace(low, high, size).tolist()
+
+
+def write_csv(points: Sequence[Point], path: str | os.PathLike) -> None:
+    """Writes points as `method,gamma,cost,accuracy`."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Point._fields)
+        writer.writerows(points)
+
+
+class _Measure:
+    """Mean cost and accuracy of a model over a data set, compiled once."""
+
+    def __init__(self, model: Composer, data: tf.data.Dataset) -> None:
+        self._model = model
+        self._data = data
+        if not model.built:
+            model(next(iter(data))[0])
+        table = model.cost_table.modules
+        self._cheapest = np.array([np.argmin(c) for c in table], np.int32)
+        self._dearest = np.array([np.argmax(c) for c in table], np.int32)
+        self._run = tf.function(self._batch, reduce_retracing=True)
+
+    def __call__(
+        self,
+        gamma: Mapping[str, float] | None = None,
+        share: float | None = None,
+        generator: np.random.Generator | None = None,
+    ) -> tuple[float, float]:
+        costs, hits = [], []
+        if gamma is not None:
+            gamma = tf.nest.map_structure(tf.constant, dict(gamma))
+        for inputs, labels in self._data:
+            choices = None
+            if share is not None:
+                shape = [len(labels), len(self._dearest)]
+                dear = generator.random(shape) < share
+                choices = np.where(dear, self._dearest, self._cheapest)
+                choices = tf.constant(choices, tf.int32)
+            cost, hit = self._run(inputs, labels, gamma, choices)
+            costs.append(cost)
+            hits.append(hit)
+        return float(np.mean(np.concatenate(costs))), float(
+            np.mean(np.concatenate(hits))
+        )
+
+    def _batch(self, inputs, labels, gamma, choices):
+        composition = self._model(
+            inputs,
+            gamma=gamma,
+            choices=choices,
+            decision="mode",
+            training=False,
+            return_composition=True,
+        )
+        predictions = tf.argmax(composition.outputs, axis=-1)
+        hits = predictions == tf.cast(labels, tf.int64)
+        cost = composition.policy.path_cost + self._model.overhead
+        return cost, tf.cast(hits, tf.float32)

@@ -1,0 +1,9 @@
+"""Keras layers: metalayers, controllers, glimpses, and how rows are routed."""
+
+from composer_tf.layers.controller import Controller as Controller
+from composer_tf.layers.feed_forward_controller import (
+    FeedForwardController as FeedForwardController,
+)
+from composer_tf.layers.glimpse import Glimpse as Glimpse
+from composer_tf.layers.metalayer import Metalayer as Metalayer
+from composer_tf.layers.rnn_controller import RNNController as RNNController

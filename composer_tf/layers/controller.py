@@ -1,0 +1,176 @@
+"""What every controller shares: how it sees activations, and its contract."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Shape = tuple[int | None, ...]
+
+
+class Controller(keras.layers.Layer, abc.ABC):
+    """The functions g_1, ..., g_n of equation (2), given gamma too.
+
+    The Composer asks it once per metalayer, in order. Activations of any rank
+    are summarised to one float32 vector: spatial axes are average-pooled to at
+    most `grid` cells each. All of the controller computes in float32, under
+    mixed precision too.
+
+    A subclass implements `build_steps`, `initial_state` and `call`.
+
+    Args:
+        units: Size of the hidden representation, int >= 1. Defaults to 32.
+        grid: Cells per spatial axis that the activations are pooled to, int
+            >= 1. Defaults to 4. More shows the controller finer detail and
+            makes it dearer.
+
+    Raises:
+        ValueError: If `units` or `grid` is smaller than 1.
+    """
+
+    def __init__(self, units: int = 32, grid: int = 4, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        for name, value in (("units", units), ("grid", grid)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        self.units = units
+        self.grid = grid
+
+    def build(
+        self,
+        activation_shapes: Sequence[Shape],
+        num_modules: Sequence[int],
+        num_gammas: int,
+    ) -> None:
+        """Creates the weights for a given sequence of metalayers.
+
+        Args:
+            activation_shapes: n shapes, of the input of each metalayer, with
+                the batch axis.
+            num_modules: m_1, ..., m_n.
+            num_gammas: k, how many gammas the policy is steered by.
+        """
+        self._build_arguments = {
+            "activation_shapes": [list(shape) for shape in activation_shapes],
+            "num_modules": list(num_modules),
+            "num_gammas": num_gammas,
+        }
+        self.build_steps(
+            [self.summary_size(shape) for shape in activation_shapes],
+            list(num_modules),
+            num_gammas,
+        )
+        self.built = True
+
+    @abc.abstractmethod
+    def build_steps(
+        self,
+        summary_sizes: Sequence[int],
+        num_modules: Sequence[int],
+        num_gammas: int,
+    ) -> None:
+        """Creates the weights, given the length of each step's summary."""
+
+    @abc.abstractmethod
+    def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
+        """The state before the first metalayer, float32 `[B, s]`, s >= 0."""
+
+    @abc.abstractmethod
+    def call(
+        self,
+        activations: tf.Tensor,
+        previous_choices: tf.Tensor | None,
+        gamma: tf.Tensor,
+        state: tf.Tensor,
+        index: int,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """p_i = g_i(a_{i-1}, c_{i-1}), equation (2), as logits.
+
+        Args:
+            activations: `[B, ...]`, a_{i-1}.
+            previous_choices: int32 `[B]`, c_{i-1}, or `None` at the first.
+            gamma: float32 `[B, k]`, scaled to [-1, 1].
+            state: float32 `[B, s]`.
+            index: Which metalayer, 0 for the first.
+
+        Returns:
+            Logits float32 `[B, m_i]` and the next state.
+        """
+
+    def summarize(self, activations: tf.Tensor) -> tf.Tensor:
+        """Activations `[B, ...]` as one vector each, float32 `[B, d]`."""
+        activations = tf.cast(activations, tf.float32)
+        if activations.shape.rank == 2:
+            return activations
+        windows = self._windows(tuple(activations.shape))
+        if None in windows:
+            return tf.reduce_mean(
+                activations, axis=range(1, activations.shape.rank - 1)
+            )  # [B, C]
+        pooled = tf.nn.avg_pool(activations, windows, windows, padding="SAME")
+        return tf.reshape(pooled, [-1, int(np.prod(pooled.shape[1:]))])
+
+    def all_steps(self, *activations: tf.Tensor) -> list[tf.Tensor]:
+        """The logits of every step, as if module 0 were always chosen.
+
+        Args:
+            *activations: n tensors `[B, ...]`, the input of each metalayer.
+
+        Returns:
+            n tensors float32 `[B, m_i]`.
+        """
+        batch_size = tf.shape(activations[0])[0]
+        state = self.initial_state(batch_size)
+        gamma = tf.zeros([batch_size, self._build_arguments["num_gammas"]])
+        previous, all_logits = None, []
+        for index, inputs in enumerate(activations):
+            logits, state = self(inputs, previous, gamma, state, index=index)
+            previous = tf.zeros([batch_size], tf.int32)
+            all_logits.append(logits)
+        return all_logits
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["dtype"]
+        return {**config, "units": self.units, "grid": self.grid}
+
+    def get_build_config(self) -> dict[str, Any]:
+        return self._build_arguments
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        self.build(**config)
+
+    def _windows(self, shape: Shape) -> list[int | None]:
+        """Pooling window per spatial axis; `None` where the size is unknown."""
+        return [
+            None if size is None else -(-size // self.grid)
+            for size in shape[1:-1]
+        ]
+
+    def summary_size(self, shape: Shape) -> int:
+        """Length of the summary of activations of a shape."""
+        if not 2 <= len(shape) <= 5:
+            raise ValueError(
+                "A metalayer's input must have 2 to 5 axes, batch and "
+                f"channels included, got shape {tuple(shape)}."
+            )
+        channels = shape[-1]
+        if channels is None:
+            raise ValueError(
+                "A metalayer's input needs a known size of its last axis, got "
+                f"shape {tuple(shape)}."
+            )
+        cells = 1
+        windows = self._windows(shape)
+        if None not in windows:
+            for size, window in zip(shape[1:-1], windows, strict=True):
+                cells *= -(-size // window)
+        return cells * channels
+
+
+def one_hot(choices: tf.Tensor, depth: int) -> tf.Tensor:
+    """int32 `[B]` to float32 `[B, depth]`, by a gather that every target has."""
+    return tf.gather(tf.eye(depth), choices)

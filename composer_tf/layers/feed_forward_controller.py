@@ -1,0 +1,70 @@
+"""Controller functions that share nothing."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from composer_tf.layers.controller import Controller, one_hot
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class FeedForwardController(Controller):
+    """One small network per metalayer, without a hidden state.
+
+    g_i sees the activations before metalayer i, the choice before it, and
+    gamma.
+
+    Args:
+        units: Size of each hidden layer, int >= 1. Defaults to 32.
+        grid: Cells per spatial axis that activations are pooled to, int >= 1.
+            Defaults to 4.
+
+    Example:
+        >>> FeedForwardController(units=16).get_config()["units"]
+        16
+    """
+
+    def build_steps(
+        self,
+        summary_sizes: Sequence[int],
+        num_modules: Sequence[int],
+        num_gammas: int,
+    ) -> None:
+        self._num_modules = list(num_modules)
+        self.norms = []
+        self.networks = []
+        for i, size in enumerate(summary_sizes):
+            norm = keras.layers.LayerNormalization(dtype="float32")
+            norm.build((None, size))
+            network = keras.Sequential(
+                [
+                    keras.layers.Dense(
+                        self.units, activation="relu", dtype="float32"
+                    ),
+                    keras.layers.Dense(num_modules[i], dtype="float32"),
+                ],
+                name=f"controller_{i}",
+            )
+            previous = 0 if i == 0 else num_modules[i - 1]
+            network.build((None, size + previous + num_gammas))
+            self.norms.append(norm)
+            self.networks.append(network)
+
+    def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([batch_size, 0])
+
+    def call(
+        self,
+        activations: tf.Tensor,
+        previous_choices: tf.Tensor | None,
+        gamma: tf.Tensor,
+        state: tf.Tensor,
+        index: int,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs = [self.norms[index](self.summarize(activations)), gamma]
+        if previous_choices is not None:
+            inputs.append(
+                one_hot(previous_choices, self._num_modules[index - 1])
+            )
+        return self.networks[index](tf.concat(inputs, axis=-1)), state

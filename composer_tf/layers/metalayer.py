@@ -1,0 +1,138 @@
+"""A set of modules of which one runs for each example."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import keras
+import tensorflow as tf
+
+from composer_tf.layers import routing as routing_lib
+
+Shape = tuple[int | None, ...]
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class Metalayer(keras.layers.Layer):
+    """The i-th metalayer f_i: m_i modules, one chosen per example (eq. 4).
+
+    Args:
+        modules: Keras layers or models, at least one. They may differ in
+            everything but the shape of their output, and each maps one tensor
+            to one tensor. A layer object may stand in one place only.
+
+    Call arguments:
+        inputs: `[B, ...]`, the activations a_{i-1}.
+        choices: int32 `[B]`, the module of each row, in `[0, m_i)`.
+        routing: Name of a strategy of `composer_tf.layers.routing`,
+            `"partition"` (default) or `"dense"`. Results are equal; which rows
+            a module runs on is not.
+
+    Returns:
+        `[B, ...]`, the activations a_i, in the metalayer's compute dtype.
+
+    Raises:
+        ValueError: If there is no module, or their output shapes disagree.
+        TypeError: If a module is not a Keras layer.
+
+    Example:
+        >>> import keras, tensorflow as tf
+        >>> metalayer = Metalayer([keras.layers.Dense(4), keras.layers.Dense(4)])
+        >>> metalayer(tf.ones([3, 2]), tf.constant([0, 1, 1])).shape
+        TensorShape([3, 4])
+    """
+
+    def __init__(
+        self, modules: Sequence[keras.layers.Layer], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        modules = list(modules)
+        if not modules:
+            raise ValueError(
+                f"Metalayer {self.name!r} is empty: `modules` must hold at "
+                "least one Keras layer."
+            )
+        for module in modules:
+            if not isinstance(module, keras.layers.Layer):
+                raise TypeError(
+                    f"`modules` of metalayer {self.name!r} must be Keras "
+                    f"layers or models, got {module!r}."
+                )
+        self.modules = modules
+
+    @property
+    def num_modules(self) -> int:
+        """m_i."""
+        return len(self.modules)
+
+    def build(self, input_shape: Shape) -> None:
+        shapes = [
+            layer_output_shape(module, input_shape) for module in self.modules
+        ]
+        if any(shape != shapes[0] for shape in shapes):
+            listing = ", ".join(
+                f"{module.name}: {shape}"
+                for module, shape in zip(self.modules, shapes, strict=True)
+            )
+            raise ValueError(
+                f"Modules of metalayer {self.name!r} must agree in output "
+                f"shape, got {listing} for input shape {tuple(input_shape)}."
+            )
+        self._row_shape = tf.TensorShape(shapes[0][1:])
+
+    def call(
+        self,
+        inputs: tf.Tensor,
+        choices: tf.Tensor,
+        routing: str = "partition",
+    ) -> tf.Tensor:
+        if len(self.modules) == 1:
+            return tf.cast(self.modules[0](inputs), self.compute_dtype)
+        if not self._row_shape.is_fully_defined():
+            routing = "dense"  # An empty part would have no known shape.
+        return routing_lib.STRATEGIES[routing](
+            self.modules, inputs, choices, self._row_shape, self.compute_dtype
+        )
+
+    def compute_output_shape(self, input_shape: Shape, *_: Any) -> Shape:
+        return layer_output_shape(self.modules[0], input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        modules = [keras.saving.serialize_keras_object(m) for m in self.modules]
+        return {**super().get_config(), "modules": modules}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        modules = [
+            keras.saving.deserialize_keras_object(m) for m in config["modules"]
+        ]
+        return cls(**{**config, "modules": modules})
+
+
+def layer_output_shape(
+    layer: keras.layers.Layer, input_shape: Shape | Mapping[str, Shape]
+) -> Shape:
+    """Builds a layer if it is not yet, and returns its output's shape.
+
+    Args:
+        layer: Any Keras layer or model.
+        input_shape: With the batch axis; several named inputs as a mapping.
+
+    Raises:
+        TypeError: If the layer does not return one tensor.
+    """
+    if isinstance(layer, Metalayer):
+        if not layer.built:
+            layer.build(input_shape)
+        return layer.compute_output_shape(input_shape)
+    if isinstance(input_shape, Mapping):
+        output = layer(
+            {name: keras.KerasTensor(s) for name, s in input_shape.items()}
+        )
+    else:
+        output = layer(keras.KerasTensor(input_shape))
+    if not isinstance(output, keras.KerasTensor):
+        raise TypeError(
+            f"Layer {layer.name!r} must return one tensor, got "
+            f"{type(output).__name__}."
+        )
+    return tuple(output.shape)

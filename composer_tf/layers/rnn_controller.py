@@ -1,0 +1,78 @@
+"""The recurrent controller of the paper."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from composer_tf.layers.controller import Controller, one_hot
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class RNNController(Controller):
+    """Controller functions that share weights and a hidden state (section 2).
+
+    At each metalayer a GRU cell reads a projection of the activations, the
+    module chosen before, and gamma. The cell and the head are shared; the
+    projection is not, as activations differ in shape.
+
+    Args:
+        units: Size of the hidden state, int >= 1. Defaults to 32.
+        grid: Cells per spatial axis that activations are pooled to, int >= 1.
+            Defaults to 4.
+
+    Example:
+        >>> RNNController(units=16).get_config()["units"]
+        16
+    """
+
+    def build_steps(
+        self,
+        summary_sizes: Sequence[int],
+        num_modules: Sequence[int],
+        num_gammas: int,
+    ) -> None:
+        self._num_modules = list(num_modules)
+        self.projections = [
+            keras.Sequential(
+                [
+                    keras.layers.LayerNormalization(dtype="float32"),
+                    keras.layers.Dense(
+                        self.units, activation="relu", dtype="float32"
+                    ),
+                ],
+                name=f"projection_{i}",
+            )
+            for i in range(len(summary_sizes))
+        ]
+        for projection, size in zip(
+            self.projections, summary_sizes, strict=True
+        ):
+            projection.build((None, size))
+        depth = max(num_modules)
+        self.cell = keras.layers.GRUCell(self.units, dtype="float32")
+        self.cell.build((None, self.units + depth + num_gammas))
+        self.head = keras.layers.Dense(depth, dtype="float32", name="head")
+        self.head.build((None, self.units))
+
+    def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
+        return tf.zeros([batch_size, self.units])
+
+    def call(
+        self,
+        activations: tf.Tensor,
+        previous_choices: tf.Tensor | None,
+        gamma: tf.Tensor,
+        state: tf.Tensor,
+        index: int,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        depth = max(self._num_modules)
+        if previous_choices is None:
+            previous = tf.zeros([tf.shape(gamma)[0], depth])
+        else:
+            previous = one_hot(previous_choices, depth)  # [B, depth]
+        features = self.projections[index](self.summarize(activations))
+        inputs = tf.concat([features, previous, gamma], axis=-1)
+        hidden, _ = self.cell(inputs, [state])  # [B, units]
+        logits = self.head(hidden)[:, : self._num_modules[index]]
+        return logits, hidden

@@ -1,0 +1,55 @@
+"""Any Keras loss, as one value per example: minus the reward."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+PerExampleLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
+    """Makes a Keras loss return the loss of each example.
+
+    Args:
+        loss: A Keras loss, its name, or a function of `y_true`, `y_pred` that
+            keeps the batch axis.
+
+    Returns:
+        A function of `y_true` `[B, ...]` and `y_pred` `[B, ...]` that returns
+        float32 `[B]`, the mean over all other axes.
+
+    Raises:
+        TypeError: If `loss` is a list or a mapping: a Composer has one output.
+
+    Example:
+        >>> loss = per_example("mse")
+        >>> loss(tf.zeros([2, 1]), tf.constant([[1.0], [3.0]])).numpy().tolist()
+        [1.0, 9.0]
+    """
+    if isinstance(loss, (list, tuple, dict)):
+        raise TypeError(
+            "`loss` must be one loss, as a Composer has one output, got "
+            f"{type(loss).__name__}."
+        )
+    resolved: Any = keras.losses.get(loss)
+    if isinstance(resolved, keras.losses.Loss):
+        function = resolved.call
+    else:
+        function = resolved
+
+    def losses(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        y_pred = tf.cast(y_pred, tf.float32)
+        y_true = tf.convert_to_tensor(y_true)
+        if y_true.shape.rank == 1 and y_pred.shape[1:] == [1]:
+            y_true = y_true[:, tf.newaxis]  # Else [B] - [B, 1] is [B, B].
+        values = tf.cast(function(y_true, y_pred), tf.float32)
+        if values.shape.rank == 0:
+            raise ValueError(
+                f"`loss` {loss!r} returns a scalar; it must keep the batch "
+                "axis, as each example has its own reward."
+            )
+        return tf.reduce_mean(tf.reshape(values, [tf.shape(y_pred)[0], -1]), 1)
+
+    return losses

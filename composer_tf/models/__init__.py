@@ -1,0 +1,3 @@
+"""Ready Composers, one dataclass of hyperparameters each."""
+
+from composer_tf.models.wide_mnist import WideMnist as WideMnist

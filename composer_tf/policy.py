@@ -1,0 +1,100 @@
+"""The record of what a controller decided, and its probabilities."""
+
+from typing import NamedTuple, Self
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+
+class Policy(NamedTuple):
+    """Choices along a path and the distributions they come from.
+
+    It is all that a preference's cost C(p, c, gamma) may depend on. `...` is
+    empty, or `[K]` when every example takes K paths. The batch axis is the one
+    before the last.
+
+    Attributes:
+        logits: n tensors, the i-th float32 `[..., B, m_i]`: unnormalised log
+            probabilities p_i, equation (2).
+        choices: int32 `[..., B, n]`: c_i, equation (3).
+        module_costs: n tensors, the i-th float32 `[m_i]`: beta_i of equation
+            (6), normalised so that the most expensive path of the whole model
+            costs 1.
+    """
+
+    logits: tuple[tf.Tensor, ...]
+    choices: tf.Tensor
+    module_costs: tuple[tf.Tensor, ...]
+
+    @property
+    def distributions(self) -> tuple[tfp.distributions.Categorical, ...]:
+        """The n categorical distributions, each of batch shape `[..., B]`."""
+        return tuple(categorical(logits) for logits in self.logits)
+
+    @property
+    def probabilities(self) -> tuple[tf.Tensor, ...]:
+        """p_i: n tensors, the i-th float32 `[..., B, m_i]`."""
+        return tuple(tf.nn.softmax(logits) for logits in self.logits)
+
+    @property
+    def log_prob(self) -> tf.Tensor:
+        """Log p(c|x), float32 `[..., B]`, in nats."""
+        terms = [
+            distribution.log_prob(self.choices[..., i])
+            for i, distribution in enumerate(self.distributions)
+        ]
+        return tf.add_n(terms)  # [..., B]
+
+    @property
+    def entropy(self) -> tf.Tensor:
+        """Entropy of the n choices along the path, float32 `[..., B]`, nats."""
+        return tf.add_n([d.entropy() for d in self.distributions])
+
+    @property
+    def path_cost(self) -> tf.Tensor:
+        """sum_i beta_{i,c_i}, float32 `[..., B]`, in units of full cost."""
+        costs = [
+            tf.gather(costs, self.choices[..., i])
+            for i, costs in enumerate(self.module_costs)
+        ]
+        return tf.add_n(costs)  # [..., B]
+
+    def split_paths(self, num_paths: int) -> Self:
+        """Takes the batch axis `[K * B]` apart into `[K, B]`."""
+
+        def split(tensor: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(tensor, [num_paths, -1, tensor.shape[-1]])
+
+        return self._replace(
+            logits=tuple(split(logits) for logits in self.logits),
+            choices=split(self.choices),
+        )
+
+
+def categorical(logits: tf.Tensor) -> tfp.distributions.Categorical:
+    """The distribution of equation (3) over the modules of one metalayer."""
+    return tfp.distributions.Categorical(logits=logits, dtype=tf.int32)
+
+
+class Composition(NamedTuple):
+    """What a Composer did with a batch; R rows are K paths of B examples.
+
+    Attributes:
+        outputs: `[R, ...]`, the activations a_n after the last metalayer.
+        policy: Choices and probabilities, of batch shape `[R]`.
+        gamma: float32 `[B, k]`, as used: clipped to its support.
+        context: float32 `[B, d]`, a summary of the stem's output and of gamma,
+            without gradient.
+    """
+
+    outputs: tf.Tensor
+    policy: Policy
+    gamma: tf.Tensor
+    context: tf.Tensor
+
+
+def tile_rows(tensor: tf.Tensor, num_paths: int) -> tf.Tensor:
+    """`[B, ...]` to `[K * B, ...]`, the whole batch again for each path."""
+    if num_paths == 1:
+        return tensor
+    return tf.tile(tensor, [num_paths] + [1] * (tensor.shape.rank - 1))

@@ -1,0 +1,230 @@
+"""Training by policy gradients behind the usual Keras verbs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from composer_tf import losses, validation
+from composer_tf.estimators import Estimator
+from composer_tf.policy import Composition, Policy, tile_rows
+from composer_tf.steerable_model import SteerableModel
+
+
+class PolicyGradientModel(SteerableModel):
+    """A Keras model that samples a path per example and learns which to take.
+
+    A subclass has the attributes below, and its `call` takes `choices`,
+    `num_paths` and `return_composition`.
+
+    Attributes:
+        estimator: How the gradient is estimated.
+        num_modules: m_1, ..., m_n.
+        overhead: Cost that every path pays, as a fraction of full cost.
+        output_row_shape: Shape of one row of the output, once built.
+    """
+
+    estimator: Estimator
+    num_modules: list[int]
+    overhead: float
+    output_row_shape: tuple[int | None, ...]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cost_metric = keras.metrics.Mean("cost")
+        self.reward_metric = keras.metrics.Mean("reward")
+        self.entropy_metric = keras.metrics.Mean("entropy")
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`, for a model with one output.
+
+        The reward of an example is minus its loss. The logs hold, beside loss
+        and metrics, `cost` (fraction of full cost), `reward` (nats, for
+        cross-entropy) and `entropy` (of the policy, in nats).
+
+        Args:
+            optimizer: Of modules and controller.
+            loss: Any Keras loss or a function that keeps the batch axis.
+                Defaults to sparse categorical cross-entropy from logits.
+            metrics: Keras metrics or names.
+            **kwargs: The other arguments of `keras.Model.compile`, but for
+                `loss_weights`.
+
+        Raises:
+            TypeError: If there are several losses.
+            ValueError: If `loss_weights` is given.
+        """
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError("`loss_weights` needs several outputs; got one.")
+        if loss is None:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._per_example_loss = losses.per_example(loss)
+        super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """As `keras.Model.fit`; bad data is refused before training starts.
+
+        Args:
+            x: As of Keras. May hold `"gamma"` beside the input, which is then
+                used instead of a sample.
+            y: As of Keras.
+            *args: As of Keras.
+            **kwargs: As of Keras.
+
+        Raises:
+            ValueError: If arrays hold NaN or infinity or labels out of range,
+                or the loss stops being finite.
+        """
+        self._check_arrays(x, y)
+        callbacks = kwargs.pop("callbacks", None)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [validation.NonFiniteLossGuard(), *_as_list(callbacks)]
+        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        num_paths = self.estimator.num_paths(self.num_modules)
+        with tf.GradientTape() as tape:
+            composition: Composition = self(
+                x,
+                choices=self._forced_choices(x),
+                num_paths=num_paths,
+                training=True,
+                return_composition=True,
+            )
+            data_losses, policy = self._by_path(y, composition, num_paths)
+            surrogate = self.estimator(
+                data_losses,
+                policy=policy,
+                preferences=self.preferences,
+                gamma=composition.gamma,
+                context=composition.context,
+            )  # [B]
+            total = _weighted_mean(surrogate, sample_weight)
+            total = self.optimizer.scale_loss(total + self._penalty())
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(total, variables), variables)
+        path_weights = self.estimator.path_weights(policy.log_prob)  # [K, B]
+        self._track(
+            data_losses, policy, path_weights, composition.gamma, sample_weight
+        )
+        y_pred = _heaviest_path(composition.outputs, path_weights)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        composition = self(x, training=False, return_composition=True)
+        data_losses, policy = self._by_path(y, composition, num_paths=1)
+        self._track(
+            data_losses,
+            policy,
+            tf.ones_like(data_losses),
+            composition.gamma,
+            sample_weight,
+        )
+        return self.compute_metrics(x, y, composition.outputs, sample_weight)
+
+    def _forced_choices(self, x: Any) -> tf.Tensor | None:
+        """The estimator's paths for each row, int32 `[K * B, n]`."""
+        paths = self.estimator.paths(self.num_modules)
+        if paths is None:
+            return None
+        batch_size = tf.shape(tf.nest.flatten(x)[0])[0]
+        return tf.repeat(paths, batch_size, axis=0)
+
+    def _by_path(
+        self, y: tf.Tensor, composition: Composition, num_paths: int
+    ) -> tuple[tf.Tensor, Policy]:
+        """Losses float32 `[K, B]` and the policy of batch shape `[K, B]`."""
+        targets = tile_rows(tf.convert_to_tensor(y), num_paths)
+        data_losses = self._per_example_loss(targets, composition.outputs)
+        data_losses = tf.reshape(data_losses, [num_paths, -1])
+        return data_losses, composition.policy.split_paths(num_paths)
+
+    def _penalty(self) -> tf.Tensor:
+        """Regularisation and what layers added with `add_loss`."""
+        penalties = [tf.cast(loss, tf.float32) for loss in self.losses]
+        return tf.add_n([tf.zeros([]), *penalties])
+
+    def _track(
+        self,
+        data_losses: tf.Tensor,
+        policy: Policy,
+        path_weights: tf.Tensor,
+        gamma: tf.Tensor,
+        sample_weight: tf.Tensor | None,
+    ) -> None:
+        """Updates loss, cost, reward and entropy."""
+
+        def over_paths(values: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(path_weights * values, axis=0)  # [B]
+
+        rewards = self.preferences.cost(policy, gamma) - data_losses
+        self.cost_metric.update_state(
+            over_paths(policy.path_cost + self.overhead)
+        )
+        self.reward_metric.update_state(over_paths(rewards))
+        self.entropy_metric.update_state(over_paths(policy.entropy))
+        loss = _weighted_mean(over_paths(data_losses), sample_weight)
+        loss_metric = next(m for m in self.metrics if m.name == "loss")
+        loss_metric.update_state(
+            loss + self._penalty(), sample_weight=tf.shape(data_losses)[1]
+        )
+
+    def _check_arrays(self, x: Any, y: Any) -> None:
+        """Checks what is in memory; data sets are read only while training."""
+        if y is None or isinstance(x, tf.data.Dataset):
+            return
+        arrays = x if isinstance(x, Mapping) else {"x": x}
+        for name, array in arrays.items():
+            validation.check_finite(name, array)
+        validation.check_finite("y", y)
+        sparse = (
+            "SparseCategoricalCrossentropy",
+            "sparse_categorical_crossentropy",
+        )
+        loss_name = getattr(self.loss, "__name__", type(self.loss).__name__)
+        if loss_name in sparse or self.loss in sparse:
+            if not self.built:
+                self(tf.nest.map_structure(lambda array: array[:1], x))
+            validation.check_labels(y, self.output_row_shape[-1])
+
+
+def _weighted_mean(
+    values: tf.Tensor, sample_weight: tf.Tensor | None
+) -> tf.Tensor:
+    """Keras's "sum over batch size" reduction of `[B]`."""
+    if sample_weight is not None:
+        weights = tf.cast(sample_weight, tf.float32)
+        values *= tf.reshape(weights, tf.shape(values))
+    return tf.reduce_mean(values)
+
+
+def _heaviest_path(outputs: tf.Tensor, path_weights: tf.Tensor) -> tf.Tensor:
+    """`[K * B, ...]` to `[B, ...]`: of each example the path of most weight."""
+    num_paths = path_weights.shape[0]
+    if num_paths == 1:
+        return outputs
+    by_path = tf.reshape(outputs, [num_paths, -1, *outputs.shape[1:]])
+    path = tf.argmax(path_weights, axis=0, output_type=tf.int32)  # [B]
+    rows = tf.stack([path, tf.range(tf.shape(path)[0])], axis=-1)
+    return tf.gather_nd(by_path, rows)
+
+
+def _as_list(callbacks: Any) -> list[keras.callbacks.Callback]:
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]

@@ -1,0 +1,175 @@
+"""All the preferences of a model, and the gammas that users give for them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.policy import Policy
+from composer_tf.preferences.preference import Preference
+
+Gamma = float | Sequence[float] | np.ndarray | tf.Tensor | Mapping[str, Any]
+
+
+class PreferenceCollection:
+    """An ordered set of preferences with different names.
+
+    The k steerable ones (those whose Gamma is not constant) make up the model's
+    gamma: float32 `[B, k]`, one column each, in order.
+
+    Args:
+        preferences: The preferences.
+
+    Raises:
+        ValueError: If two have the same name.
+        TypeError: If one is not a `Preference`.
+    """
+
+    def __init__(self, preferences: Sequence[Preference]) -> None:
+        for preference in preferences:
+            if not isinstance(preference, Preference):
+                raise TypeError(
+                    "`preferences` must hold Preference objects, got "
+                    f"{preference!r}."
+                )
+        names = [preference.name for preference in preferences]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"`preferences` holds {name!r} more than once; give each "
+                    "its own `name`."
+                )
+        self.all = tuple(preferences)
+        self.steerable = tuple(p for p in self.all if p.steerable)
+
+    def __iter__(self) -> Iterator[Preference]:
+        return iter(self.all)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the steerable preferences, in the order of gamma."""
+        return tuple(preference.name for preference in self.steerable)
+
+    @property
+    def default(self) -> tf.Tensor:
+        """The test-time default gamma, float32 `[k]`."""
+        return tf.constant([p.default for p in self.steerable], tf.float32)
+
+    def sample(
+        self, batch_size: tf.Tensor, seeds: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        """Training's gamma, float32 `[B, k]`, by one int32 `[2]` seed each."""
+        if not self.steerable:
+            return tf.zeros([batch_size, 0])
+        columns = [
+            preference.sample(batch_size, seed)
+            for preference, seed in zip(self.steerable, seeds, strict=True)
+        ]
+        return tf.stack(columns, axis=-1)
+
+    def parse(self, gamma: Gamma) -> tf.Tensor:
+        """Reads what a user gave.
+
+        Args:
+            gamma: With one steerable preference a number or `[B]`; with
+                several `[k]` or `[B, k]`; or a mapping from name to a number
+                or `[B]`, where what is left out takes its default.
+
+        Returns:
+            float32 `[1, k]` or `[B, k]`.
+
+        Raises:
+            ValueError: If the shape or a name does not fit, or a value that is
+                known now is not finite.
+        """
+        if not self.steerable:
+            raise ValueError(
+                "`gamma` was given, but the model has no preference whose "
+                "gamma varies in training."
+            )
+        if isinstance(gamma, Mapping):
+            return self._parse_mapping(gamma)
+        tensor = tf.cast(tf.convert_to_tensor(gamma), tf.float32)
+        self._check_finite(tensor)
+        k = len(self.steerable)
+        rank = tensor.shape.rank
+        if rank == 0 and k == 1:
+            return tf.reshape(tensor, [1, 1])
+        if rank == 1 and k == 1:
+            return tensor[:, tf.newaxis]
+        if rank == 1 and tensor.shape[0] == k:
+            return tensor[tf.newaxis, :]
+        if rank == 2 and tensor.shape[1] == k:
+            return tensor
+        wanted = (
+            "a number or one value per example"
+            if k == 1
+            else f"{k} values {self.names}, [batch, {k}], or a mapping by name"
+        )
+        raise ValueError(f"`gamma` must be {wanted}, got shape {tensor.shape}.")
+
+    def clean(self, gamma: tf.Tensor) -> tf.Tensor:
+        """Clips `[B, k]` to the support; what is not finite takes the default.
+
+        One row's bad value never reaches another row.
+        """
+        supports = [preference.gamma.support for preference in self.steerable]
+        low = tf.constant([low for low, _ in supports], tf.float32)
+        high = tf.constant([high for _, high in supports], tf.float32)
+        gamma = tf.where(tf.math.is_finite(gamma), gamma, self.default)
+        return tf.clip_by_value(gamma, low, high)
+
+    def scale(self, gamma: tf.Tensor) -> tf.Tensor:
+        """Maps each column of `[B, k]` from its support to [-1, 1]."""
+        if not self.steerable:
+            return gamma
+        columns = [
+            preference.gamma.scale(gamma[:, i])
+            for i, preference in enumerate(self.steerable)
+        ]
+        return tf.stack(columns, axis=-1)
+
+    def split(self, gamma: tf.Tensor) -> list[tuple[Preference, tf.Tensor]]:
+        """Every preference, the constant ones too, with its gamma `[B]`."""
+        steered = iter(range(len(self.steerable)))
+        return [
+            (
+                preference,
+                gamma[:, next(steered)]
+                if preference.steerable
+                else tf.fill([tf.shape(gamma)[0]], preference.default),
+            )
+            for preference in self.all
+        ]
+
+    def cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
+        """The sum of all C(p, c, gamma), float32 `[..., B]`."""
+        costs = [p.cost(policy, g) for p, g in self.split(gamma)]
+        return sum(costs, tf.zeros([]))
+
+    def _parse_mapping(self, gamma: Mapping[str, Any]) -> tf.Tensor:
+        unknown = sorted(set(gamma) - set(self.names))
+        if unknown:
+            raise ValueError(
+                f"`gamma` names {unknown}, but the steerable preferences are "
+                f"{list(self.names)}."
+            )
+        columns = []
+        for preference in self.steerable:
+            value = gamma.get(preference.name, preference.default)
+            column = tf.cast(tf.convert_to_tensor(value), tf.float32)
+            self._check_finite(column)
+            if column.shape.rank not in (0, 1):
+                raise ValueError(
+                    f"`gamma[{preference.name!r}]` must be a number or one "
+                    f"value per example, got shape {column.shape}."
+                )
+            columns.append(tf.reshape(column, [-1]))
+        rows = tf.reduce_max([tf.shape(column)[0] for column in columns])
+        columns = [tf.broadcast_to(column, [rows]) for column in columns]
+        return tf.stack(columns, axis=-1)
+
+    def _check_finite(self, gamma: tf.Tensor) -> None:
+        if tf.executing_eagerly() and not np.all(np.isfinite(gamma)):
+            raise ValueError(f"`gamma` must be finite, got {gamma.numpy()}.")

@@ -1,0 +1,33 @@
+"""The preference for cheap paths."""
+
+import keras
+import tensorflow as tf
+
+from composer_tf.policy import Policy
+from composer_tf.preferences.preference import Preference
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class GlimpsePreference(Preference):
+    """C_1 = -gamma * sum_i beta_{i,c_i}, per example (equation 6).
+
+    beta is normalised so that the most expensive path of the model costs 1:
+    gamma is in nats per full cost. A larger gamma gives a cheaper model, a
+    negative one rewards compute.
+
+    Args:
+        gamma: As of `Preference`. A support from below 0 to about twice the
+            loss of the worst path, such as `Uniform(-2.0, 6.0)` for 20
+            classes, covers everything from the dearest path to the cheapest.
+        per: As of `Preference`.
+        default: As of `Preference`.
+        name: Defaults to `"glimpse"`.
+
+    Example:
+        >>> from composer_tf.preferences import Uniform
+        >>> GlimpsePreference(Uniform(-2.0, 6.0)).default
+        0.0
+    """
+
+    def cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
+        return -gamma * policy.path_cost

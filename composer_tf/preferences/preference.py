@@ -1,0 +1,133 @@
+"""The base class of all policy preferences."""
+
+import abc
+import math
+from typing import Any, Literal, Self
+
+import keras
+import tensorflow as tf
+
+from composer_tf.policy import Policy
+from composer_tf.preferences.distributions import (
+    Constant,
+    GammaDistribution,
+    as_distribution,
+)
+
+
+class Preference(abc.ABC):
+    """A cost C(p, c, gamma) that joins the reward, and the Gamma of its gamma.
+
+    A subclass implements `cost`. That is all for a cost of one example's own
+    path; a cost over the batch may also override `credit` and `expected_cost`.
+
+    Args:
+        gamma: Distribution of gamma in training, or a number for a constant.
+        per: `"example"` samples a gamma for each example, `"batch"` one for
+            all. Defaults to `"example"`.
+        default: Gamma at test time where none is given, within the support.
+            Defaults to 0, or to the nearest bound of the support.
+        name: By which gamma is given in a mapping. Defaults to the class's
+            name in snake case without "preference".
+
+    Raises:
+        ValueError: If `per` is unknown or `default` is outside the support.
+        TypeError: If `gamma` is neither a number nor a distribution.
+
+    Example:
+        A preference against changing the module from one metalayer to the
+        next:
+
+        >>> import tensorflow as tf
+        >>> class SwitchPreference(Preference):
+        ...     def cost(self, policy, gamma):
+        ...         c = policy.choices
+        ...         switches = tf.cast(c[..., 1:] != c[..., :-1], tf.float32)
+        ...         return -gamma * tf.reduce_sum(switches, axis=-1)
+        >>> SwitchPreference(0.5).name
+        'switch'
+    """
+
+    def __init__(
+        self,
+        gamma: GammaDistribution | float,
+        per: Literal["example", "batch"] = "example",
+        default: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        if per not in ("example", "batch"):
+            raise ValueError(
+                f"`per` must be 'example' or 'batch', got {per!r}."
+            )
+        self.gamma = as_distribution(gamma)
+        self.per = per
+        low, high = self.gamma.support
+        if default is None:
+            default = min(max(0.0, low), high)
+        if not (math.isfinite(default) and low <= default <= high):
+            raise ValueError(
+                f"`default` must be in the support [{low}, {high}] of gamma, "
+                f"got {default}."
+            )
+        self.default = float(default)
+        self.name = name or _snake_case(type(self).__name__)
+
+    @property
+    def steerable(self) -> bool:
+        """Whether gamma varies in training and so is an input at test time."""
+        return not isinstance(self.gamma, Constant)
+
+    @abc.abstractmethod
+    def cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
+        """C(p, c, gamma), in nats; it is added to the reward, equation (10).
+
+        Args:
+            policy: Of batch shape `[..., B]`.
+            gamma: float32 `[B]`.
+
+        Returns:
+            float32 `[..., B]`, differentiable in `policy.logits` where C
+            depends on p.
+        """
+
+    def credit(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor | None:
+        """What an example's own choices added to a cost over the batch.
+
+        `None`, the default, lets `cost` join each example's reward. A cost
+        over the batch returns float32 `[..., B]`: B times the mean cost, less
+        what that would be without the example. It multiplies grad log p(c|x)
+        after the baseline, so the estimate stays unbiased and does not drown
+        in the other examples' choices.
+        """
+        return None
+
+    def expected_cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
+        """E_c[C] where axis 0 of the policy is every path, float32 `[B]`."""
+        path_probs = tf.exp(policy.log_prob)  # [P, B]
+        return tf.reduce_sum(path_probs * self.cost(policy, gamma), axis=0)
+
+    def sample(self, batch_size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Draws gamma, float32 `[B]`, by a stateless int32 `[2]` seed."""
+        shape = [batch_size] if self.per == "example" else [1]
+        gamma = self.gamma.distribution().sample(shape, seed=seed)
+        return tf.broadcast_to(tf.cast(gamma, tf.float32), [batch_size])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "gamma": keras.saving.serialize_keras_object(self.gamma),
+            "per": self.per,
+            "default": self.default,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        gamma = keras.saving.deserialize_keras_object(config["gamma"])
+        return cls(**{**config, "gamma": gamma})
+
+
+def _snake_case(class_name: str) -> str:
+    stem = class_name.removesuffix("Preference") or class_name
+    return "".join(
+        f"_{letter.lower()}" if letter.isupper() else letter for letter in stem
+    ).lstrip("_")

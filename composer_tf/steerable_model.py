@@ -1,0 +1,177 @@
+"""`predict` and `evaluate` at a given gamma."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf import validation
+from composer_tf.preferences import Gamma, PreferenceCollection
+
+Decision = Literal["mode", "sample"]
+
+
+class SteerableModel(keras.Model):
+    """A Keras model whose behaviour follows gamma at test time.
+
+    Args:
+        preferences: What gamma steers.
+        decision: `"mode"` or `"sample"`, of the policy, outside of training.
+        **kwargs: Of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        preferences: PreferenceCollection,
+        decision: Decision,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        validation.check_choice("decision", decision, ("mode", "sample"))
+        self.preferences = preferences
+        self.decision = decision
+        # The compiled predict and test functions read it.
+        self._test_gamma = tf.Variable(preferences.default, trainable=False)
+
+    def predict(
+        self,
+        x: Any,
+        *args: Any,
+        gamma: Gamma | None = None,
+        decision: Decision | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.predict`, at a given gamma.
+
+        Args:
+            x: As of Keras.
+            *args: As of Keras.
+            gamma: With one steerable preference a number or one value per
+                example; with several `[k]` or `[N, k]`; or a mapping by name.
+                Values per example need `x` in memory; put them into a data
+                set as `{"image": x, "gamma": gamma}`.
+            decision: `"mode"` or `"sample"`. Defaults to the model's.
+            **kwargs: As of Keras.
+
+        Raises:
+            ValueError: If gamma does not fit or is not finite.
+        """
+        with self._steered(x, gamma, decision) as steered:
+            return super().predict(steered, *args, **kwargs)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        *args: Any,
+        gamma: Gamma | None = None,
+        decision: Decision | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.evaluate`, steered as `predict` is."""
+        with self._steered(x, gamma, decision) as steered:
+            return super().evaluate(steered, *args, **kwargs)
+
+    def resolve_gamma(
+        self,
+        gamma: Gamma | None,
+        batch_size: tf.Tensor,
+        sampling_seeds: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """The gamma of each row, float32 `[B, k]`, clipped to its support.
+
+        Args:
+            gamma: What the user gave, or `None`.
+            batch_size: B.
+            sampling_seeds: int32 `[k, 2]` to sample gamma where none is given,
+                or `None` for the gamma of `predict` and `evaluate`.
+        """
+        num_gammas = len(self.preferences.names)
+        if gamma is not None:
+            gamma = self.preferences.parse(gamma)
+            _check_rows(gamma, batch_size)
+        elif sampling_seeds is not None:
+            seeds = tf.unstack(sampling_seeds, num=num_gammas)
+            return self.preferences.sample(batch_size, seeds)
+        else:
+            gamma = self._test_gamma[tf.newaxis, :]
+        gamma = tf.broadcast_to(gamma, [batch_size, num_gammas])
+        return self.preferences.clean(gamma)
+
+    @contextlib.contextmanager
+    def _steered(
+        self, x: Any, gamma: Gamma | None, decision: Decision | None
+    ) -> Iterator[Any]:
+        """Sets gamma and decision for a while; yields the inputs to use."""
+        previous = self.decision
+        if gamma is not None:
+            rows = self.preferences.parse(gamma)
+            if rows.shape[0] == 1:
+                self._test_gamma.assign(rows[0])
+            else:
+                x = _join_gamma(x, rows.numpy())
+        if decision is not None:
+            self._decide_by(decision)
+        try:
+            yield x
+        finally:
+            self._decide_by(previous)
+            self._test_gamma.assign(self.preferences.default)
+
+    def _decide_by(self, decision: Decision) -> None:
+        validation.check_choice("decision", decision, ("mode", "sample"))
+        if decision != self.decision:
+            self.decision = decision
+            self.predict_function = None  # They have the old one compiled in.
+            self.test_function = None
+
+
+def split_gamma(inputs: Any, gamma: Gamma | None) -> tuple[Any, Gamma | None]:
+    """Takes gamma out of the inputs; one given as an argument comes first."""
+    if not isinstance(inputs, Mapping):
+        return inputs, gamma
+    if gamma is None:
+        gamma = inputs.get("gamma")
+    return without_gamma(inputs), gamma
+
+
+def without_gamma(inputs: Any) -> Any:
+    """The model's own inputs; a single one stands for itself."""
+    if not isinstance(inputs, Mapping):
+        return inputs
+    rest = {name: value for name, value in inputs.items() if name != "gamma"}
+    if not rest:
+        raise ValueError(
+            "The inputs hold no tensor beside 'gamma', such as "
+            "{'image': x, 'gamma': g}."
+        )
+    return rest if len(rest) > 1 else next(iter(rest.values()))
+
+
+def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:
+    rows, wanted = gamma.shape[0], tf.get_static_value(batch_size)
+    if None not in (rows, wanted) and rows not in (1, wanted):
+        raise ValueError(
+            f"`gamma` must be one value for all or one per example, {wanted}, "
+            f"got {rows}."
+        )
+
+
+def _join_gamma(x: Any, gamma: np.ndarray) -> dict[str, Any]:
+    """`x` in memory and gamma `[N, k]` as one mapping of inputs."""
+    inputs = dict(x) if isinstance(x, Mapping) else {"image": x}
+    for name, value in inputs.items():
+        if not hasattr(value, "shape"):
+            raise ValueError(
+                "`gamma` with one value per example needs `x` as an array, "
+                f"got {type(value).__name__}. Let the data set yield "
+                "{'image': x, 'gamma': gamma}."
+            )
+        if value.shape[0] != gamma.shape[0]:
+            raise ValueError(
+                f"`gamma` must be one value for all or one per example, "
+                f"{value.shape[0]} of them as in {name!r}, got {len(gamma)}."
+            )
+    return {**inputs, "gamma": gamma}

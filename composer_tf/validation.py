@@ -1,0 +1,74 @@
+"""Checks of arguments and data, with errors that say what to change."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Raises `ValueError` unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(
+            f"`{name}` must be one of {tuple(allowed)}, got {value!r}."
+        )
+
+
+def check_layers(name: str, layers: Sequence[Any]) -> None:
+    """Raises unless all are Keras layers and none stands in two places."""
+    for layer in layers:
+        if not isinstance(layer, keras.layers.Layer):
+            raise TypeError(f"`{name}` must hold Keras layers, got {layer!r}.")
+    seen: set[int] = set()
+    for layer in layers:
+        if id(layer) in seen:
+            raise ValueError(
+                f"Layer {layer.name!r} stands twice in `{name}`; saving could "
+                "not keep its weights shared. Make two layers."
+            )
+        seen.add(id(layer))
+
+
+def check_finite(name: str, array: Any) -> None:
+    """Raises `ValueError` if an array of floats holds NaN or infinity."""
+    if not hasattr(array, "dtype") or not hasattr(array, "shape"):
+        return
+    array = np.asarray(array)
+    if array.dtype.kind != "f":
+        return
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"`{name}` must be finite, but {int(bad.sum())} of its values are "
+            f"not, the first at index {first}."
+        )
+
+
+def check_labels(labels: Any, num_classes: int) -> None:
+    """Raises `ValueError` if integer labels are outside `[0, num_classes)`."""
+    labels = np.asarray(labels)
+    if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
+        raise ValueError(
+            f"`y` holds labels from {labels.min()} to {labels.max()}, but the "
+            f"model has {num_classes} classes: 0 to {num_classes - 1}."
+        )
+
+
+class NonFiniteLossGuard(keras.callbacks.Callback):
+    """Stops a training whose loss is NaN or infinite, before it is saved.
+
+    Raises:
+        ValueError: At the end of the epoch, ahead of other callbacks.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"The loss became {loss} in epoch {epoch + 1}. Look for NaN in "
+                "the inputs, labels outside the model's classes, or a learning "
+                "rate that is too high. What was saved in earlier epochs is "
+                "untouched."
+            )

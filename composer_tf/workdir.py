@@ -1,0 +1,109 @@
+"""A run's folder: outputs that are whole or absent, and checkpoints."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+class WorkdirError(RuntimeError):
+    """A workdir that cannot be used as it is; nothing in it was changed."""
+
+
+@contextlib.contextmanager
+def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a path to write to, which becomes `path` when all went well.
+
+    Whatever happens, `path` holds the old file, none, or the whole new one.
+    """
+    # The suffix stays last: Keras goes by it.
+    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(content: Any, path: pathlib.Path) -> None:
+    """Writes JSON, whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads JSON; a damaged file is a `WorkdirError` that names it."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise WorkdirError(
+            f"{path} is damaged and cannot be read as JSON ({error}). Move it "
+            "away, or use another workdir."
+        ) from error
+
+
+class EpochCheckpoint(keras.callbacks.Callback):
+    """Saves weights, optimizer and random state at the end of each epoch.
+
+    The epoch is in the file's name and the file appears whole, so a run that
+    is killed at any moment resumes from its last whole epoch.
+
+    Args:
+        folder: Where to keep the latest two. Created when needed.
+    """
+
+    _NAME = re.compile(r"epoch-(\d+)\.weights\.h5")
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"epoch-{epoch + 1:06d}.weights.h5"
+        older = [found for _, found in self._found() if found != path]
+        with atomic_path(path) as partial:
+            self.model.save_weights(partial)
+        for stale in older[:-1]:  # The one before stays, as a reserve.
+            stale.unlink()
+
+    def restore(self, model: keras.Model) -> int:
+        """Loads the latest checkpoint into a built and compiled model.
+
+        Returns:
+            How many epochs it has trained for; 0 without a checkpoint.
+
+        Raises:
+            WorkdirError: If the checkpoint is damaged or of another model.
+        """
+        found = self._found()
+        if not found:
+            return 0
+        epoch, path = found[-1]
+        model.optimizer.build(model.trainable_variables)
+        try:
+            model.load_weights(path)
+        except Exception as error:  # h5py and Keras raise many kinds.
+            raise WorkdirError(
+                f"Checkpoint {path} is damaged or of another model: {error}\n"
+                "Delete it to resume from the epoch before, or use another "
+                "workdir."
+            ) from error
+        return epoch
+
+    def _found(self) -> list[tuple[int, pathlib.Path]]:
+        """Whole checkpoints, oldest first."""
+        if not self.folder.exists():
+            return []
+        matches = [
+            (self._NAME.fullmatch(path.name), path)
+            for path in self.folder.iterdir()
+        ]
+        return sorted((int(m[1]), path) for m, path in matches if m)

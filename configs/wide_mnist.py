@@ -1,0 +1,18 @@
+"""Figure 2 on MNIST: 28x56 images, 20 classes, two modules.
+
+python -m composer_tf --config=configs/wide_mnist.py --workdir=DIR
+"""
+
+from composer_tf.config import Config, DataConfig
+from composer_tf.models import WideMnist
+
+
+def get_config() -> Config:
+    """Returns the config of the run."""
+    return Config(
+        data=DataConfig(name="wide_mnist/mnist", batch_size=128),
+        model=WideMnist(),
+        epochs=20,
+        jit_compile=True,
+        steps_per_execution=32,
+    )

@@ -1,0 +1,21 @@
+"""Figure 2 on the digits inside scikit-learn: offline, in about two minutes.
+
+python -m composer_tf --config=configs/wide_mnist_digits.py --workdir=DIR
+
+Expected on the test split: 0.97 or more at a cost of 0.57, 0.97 at full cost,
+0.53 at the cheapest, 0.14.
+"""
+
+from composer_tf.config import Config, DataConfig
+from composer_tf.models import WideMnist
+
+
+def get_config() -> Config:
+    """Returns the config of the run."""
+    return Config(
+        data=DataConfig(name="wide_mnist/digits", batch_size=128, passes=10),
+        model=WideMnist(),
+        epochs=20,
+        jit_compile=True,
+        steps_per_execution=0,
+    )
