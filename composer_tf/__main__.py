@@ -25,9 +25,9 @@ def main(argv: list[str]) -> None:
     """Runs the program."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(logging.WARNING)
     try:
-        training.run(_CONFIG.value, _WORKDIR.value)
+        training.run(_CONFIG.value, _WORKDIR.value or "")
     except (ConfigError, DataUnavailableError, WorkdirError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -135,7 +135,7 @@ class Composer(PolicyGradientModel):
         return self.cost_table.overhead
 
     def build(self, input_shape: Any) -> None:
-        shape = without_gamma(input_shape)
+        shape = _any_batch(without_gamma(input_shape))
         self._build_shape = shape
         self._input_shapes = []  # Of the stem if there is one, and each step.
         for step in self._steps():
@@ -173,18 +173,19 @@ class Composer(PolicyGradientModel):
     ) -> tf.Tensor | Composition:
         inputs, gamma = split_gamma(inputs, gamma)
         activations = inputs if self.stem is None else self.stem(inputs)
-        decision = decision or ("sample" if training else self.decision)
-        seeds = self._draw_seeds() if training or decision == "sample" else None
-        batch_size = tf.shape(activations)[0]
-        gamma = self.resolve_gamma(
-            gamma, batch_size, seeds["gamma"] if training else None
+        if decision is None:
+            decision = "sample" if training else self.decision
+        gamma_seeds, choice_seeds = self._draw_seeds(
+            bool(training), decision == "sample"
         )
+        batch_size = tf.shape(activations)[0]
+        gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
         scaled = self.preferences.scale(gamma)  # [B, k]
         outputs, policy = self._route(
             tile_rows(activations, num_paths),
             tile_rows(scaled, num_paths),
             choices,
-            seeds["choices"] if decision == "sample" else None,
+            choice_seeds,
         )
         if not return_composition:
             return outputs
@@ -239,11 +240,7 @@ class Composer(PolicyGradientModel):
         return {"input_shape": self._build_shape}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        shape = config["input_shape"]
-        if isinstance(shape, Mapping):
-            self.build({name: tuple(s) for name, s in shape.items()})
-        else:
-            self.build(tuple(shape))
+        self.build(config["input_shape"])
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         super().save_own_variables(store)
@@ -265,12 +262,19 @@ class Composer(PolicyGradientModel):
         self._routing_in_use = routing
         self.supports_jit = routing == "dense"  # Keras asks before it compiles.
 
-    def _draw_seeds(self) -> dict[str, tf.Tensor]:
-        """Stateless int32 seeds `[., 2]`, one per preference and metalayer."""
+    def _draw_seeds(
+        self, for_gamma: bool, for_choices: bool
+    ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """Stateless int32 seeds `[k, 2]` and `[n, 2]`, or `None` if unused."""
+        if not (for_gamma or for_choices):
+            return None, None
         seed = tf.cast(self.seed_generator.next(), tf.int32)  # [2]
         num_gammas = len(self.preferences.names)
         seeds = tf.random.split(seed, num_gammas + len(self.choosing))
-        return {"gamma": seeds[:num_gammas], "choices": seeds[num_gammas:]}
+        return (
+            seeds[:num_gammas] if for_gamma else None,
+            seeds[num_gammas:] if for_choices else None,
+        )
 
     def _route(
         self,
@@ -281,14 +285,19 @@ class Composer(PolicyGradientModel):
     ) -> tuple[tf.Tensor, Policy]:
         """Equations (2) to (4) for R rows: the mode, or a sample by `seeds`."""
         state = self.controller.initial_state(tf.shape(gamma)[0])
-        all_logits, chosen = [], [None]
+        all_logits: list[tf.Tensor] = []
+        chosen: list[tf.Tensor] = []
         for step in self.metalayers:
             if not isinstance(step, Metalayer):
                 activations = step(activations)
                 continue
             i = len(all_logits)
             logits, state = self.controller(
-                activations, chosen[-1], gamma, state, index=i
+                activations,
+                chosen[-1] if chosen else None,
+                gamma,
+                state,
+                index=i,
             )  # [R, m_i]
             distribution = categorical(logits)
             if seeds is None:
@@ -306,7 +315,7 @@ class Composer(PolicyGradientModel):
         module_costs = [tf.constant(c) for c in self.cost_table.fractions]
         return activations, Policy(
             logits=tuple(all_logits),
-            choices=tf.stack(chosen[1:], axis=-1),
+            choices=tf.stack(chosen, axis=-1),
             module_costs=tuple(module_costs),
         )
 
@@ -333,5 +342,12 @@ class Composer(PolicyGradientModel):
         )
 
     def _random_states(self) -> list[Any]:
-        """Of every seed generator, the modules' too: a resumed run needs them."""
+        """Of every seed generator, the modules' too, so that runs resume."""
         return [v for v in self.variables if v.path.endswith("generator_state")]
+
+
+def _any_batch(shape: Any) -> Any:
+    """The same shape, or mapping of shapes, for any batch size."""
+    if isinstance(shape, Mapping):
+        return {name: _any_batch(s) for name, s in shape.items()}
+    return (None, *shape[1:])

@@ -127,7 +127,7 @@ class Config:
 def differences(
     old: dict[str, Any], new: dict[str, Any], prefix: str = ""
 ) -> list[str]:
-    """Lines such as `seed: 0 -> 1` for each field of two `to_json` that differs.
+    """A line such as `seed: 0 -> 1` for each field that differs.
 
     Example:
         >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})

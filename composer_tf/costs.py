@@ -160,14 +160,16 @@ def _spec(shape: Shape | Mapping[str, Shape]) -> Any:
 
 
 def _einsum_macs(op: tf.Operation) -> float:
-    """The product of the sizes of all indices; the profiler has no such rule."""
+    """The product of all indices' sizes; the profiler has no rule for it."""
     operands = op.get_attr("equation").decode().split("->")[0].split(",")
     sizes = {
         index: size
         for labels, operand in zip(operands, op.inputs, strict=True)
         for index, size in zip(labels, operand.shape, strict=True)
     }
-    return float(math.prod(sizes.values())) if len(operands) > 1 else 0.0
+    if len(operands) < 2:
+        return 0.0
+    return math.prod(float(size or 0) for size in sizes.values())
 
 
 def _descendants(profile):

@@ -40,8 +40,10 @@ class Policy(NamedTuple):
     def log_prob(self) -> tf.Tensor:
         """Log p(c|x), float32 `[..., B]`, in nats."""
         terms = [
-            distribution.log_prob(self.choices[..., i])
-            for i, distribution in enumerate(self.distributions)
+            distribution.log_prob(choice)
+            for distribution, choice in zip(
+                self.distributions, self._choice_columns, strict=True
+            )
         ]
         return tf.add_n(terms)  # [..., B]
 
@@ -54,10 +56,17 @@ class Policy(NamedTuple):
     def path_cost(self) -> tf.Tensor:
         """sum_i beta_{i,c_i}, float32 `[..., B]`, in units of full cost."""
         costs = [
-            tf.gather(costs, self.choices[..., i])
-            for i, costs in enumerate(self.module_costs)
+            tf.gather(costs, choice)
+            for costs, choice in zip(
+                self.module_costs, self._choice_columns, strict=True
+            )
         ]
         return tf.add_n(costs)  # [..., B]
+
+    @property
+    def _choice_columns(self) -> list[tf.Tensor]:
+        """c_1, ..., c_n, each int32 `[..., B]`."""
+        return tf.unstack(self.choices, num=len(self.logits), axis=-1)
 
     def split_paths(self, num_paths: int) -> Self:
         """Takes the batch axis `[K * B]` apart into `[K, B]`."""

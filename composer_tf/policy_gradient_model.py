@@ -1,5 +1,6 @@
 """Training by policy gradients behind the usual Keras verbs."""
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,15 +21,21 @@ class PolicyGradientModel(SteerableModel):
 
     Attributes:
         estimator: How the gradient is estimated.
-        num_modules: m_1, ..., m_n.
-        overhead: Cost that every path pays, as a fraction of full cost.
         output_row_shape: Shape of one row of the output, once built.
     """
 
     estimator: Estimator
-    num_modules: list[int]
-    overhead: float
     output_row_shape: tuple[int | None, ...]
+
+    @property
+    @abc.abstractmethod
+    def num_modules(self) -> list[int]:
+        """m_1, ..., m_n."""
+
+    @property
+    @abc.abstractmethod
+    def overhead(self) -> float:
+        """Cost that every path pays, as a fraction of full cost."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -146,7 +153,7 @@ class PolicyGradientModel(SteerableModel):
         return tf.repeat(paths, batch_size, axis=0)
 
     def _by_path(
-        self, y: tf.Tensor, composition: Composition, num_paths: int
+        self, y: Any, composition: Composition, num_paths: int
     ) -> tuple[tf.Tensor, Policy]:
         """Losses float32 `[K, B]` and the policy of batch shape `[K, B]`."""
         targets = tile_rows(tf.convert_to_tensor(y), num_paths)
@@ -192,15 +199,16 @@ class PolicyGradientModel(SteerableModel):
         for name, array in arrays.items():
             validation.check_finite(name, array)
         validation.check_finite("y", y)
-        sparse = (
-            "SparseCategoricalCrossentropy",
-            "sparse_categorical_crossentropy",
-        )
-        loss_name = getattr(self.loss, "__name__", type(self.loss).__name__)
-        if loss_name in sparse or self.loss in sparse:
+        if self._has_sparse_loss():
             if not self.built:
                 self(tf.nest.map_structure(lambda array: array[:1], x))
             validation.check_labels(y, self.output_row_shape[-1])
+
+    def _has_sparse_loss(self) -> bool:
+        loss = keras.losses.get(self.loss)
+        return loss is keras.losses.sparse_categorical_crossentropy or (
+            isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        )
 
 
 def _weighted_mean(

@@ -32,7 +32,7 @@ class SteerableModel(keras.Model):
         super().__init__(**kwargs)
         validation.check_choice("decision", decision, ("mode", "sample"))
         self.preferences = preferences
-        self.decision = decision
+        self.decision: Decision = decision
         # The compiled predict and test functions read it.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
 
@@ -90,15 +90,15 @@ class SteerableModel(keras.Model):
         """
         num_gammas = len(self.preferences.names)
         if gamma is not None:
-            gamma = self.preferences.parse(gamma)
-            _check_rows(gamma, batch_size)
+            rows = self.preferences.parse(gamma)
+            _check_rows(rows, batch_size)
         elif sampling_seeds is not None:
             seeds = tf.unstack(sampling_seeds, num=num_gammas)
             return self.preferences.sample(batch_size, seeds)
         else:
-            gamma = self._test_gamma[tf.newaxis, :]
-        gamma = tf.broadcast_to(gamma, [batch_size, num_gammas])
-        return self.preferences.clean(gamma)
+            rows = self._test_gamma[tf.newaxis, :]
+        rows = tf.broadcast_to(rows, [batch_size, num_gammas])
+        return self.preferences.clean(rows)
 
     @contextlib.contextmanager
     def _steered(

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from composer_tf import datasets, evaluation
 from composer_tf.composer import Composer
@@ -52,7 +51,7 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     finished = folder / "metrics.json"
     if finished.exists():
         metrics = read_json(finished)
-        logging.info("%s is finished; nothing to do.", folder)
+        print(f"{folder} is finished; nothing to do.")
         _report(folder, metrics)
         return metrics
     model = _train(config, folder)
@@ -99,11 +98,12 @@ def _train(config: Config, folder: pathlib.Path) -> Composer:
     )
     model = config.model.build(seed=config.seed)
     _compile(model, config, steps_per_epoch=len(train))
-    model.build(train.element_spec[0].shape)
+    images, _ = next(iter(train))
+    model.build(images.shape)
     checkpoint = EpochCheckpoint(folder / "checkpoints")
     epoch = checkpoint.restore(model)
     if epoch:
-        logging.info("Resuming after epoch %d of %d.", epoch, config.epochs)
+        print(f"Resuming after epoch {epoch} of {config.epochs}.")
     model.fit(
         train,
         validation_data=validation,
@@ -112,7 +112,9 @@ def _train(config: Config, folder: pathlib.Path) -> Composer:
         callbacks=[
             shuffle,
             checkpoint,
-            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+            keras.callbacks.TensorBoard(
+                str(folder / "logs"), write_graph=False
+            ),
         ],
         verbose=1 if sys.stdout.isatty() else 2,
     )

@@ -46,9 +46,11 @@ def check_finite(name: str, array: Any) -> None:
         )
 
 
-def check_labels(labels: Any, num_classes: int) -> None:
+def check_labels(labels: Any, num_classes: int | None) -> None:
     """Raises `ValueError` if integer labels are outside `[0, num_classes)`."""
     labels = np.asarray(labels)
+    if num_classes is None:
+        return
     if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
         raise ValueError(
             f"`y` holds labels from {labels.min()} to {labels.max()}, but the "

@@ -66,6 +66,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.folder = folder
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        assert self.model is not None  # Keras sets it before training.
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch-{epoch + 1:06d}.weights.h5"
         older = [found for _, found in self._found() if found != path]

@@ -26,7 +26,7 @@ class EpochShuffle(keras.callbacks.Callback):
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.seed = seed
-        self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._epoch = tf.Variable(tf.constant(0, tf.int64), trainable=False)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch.assign(epoch)
@@ -47,5 +47,5 @@ class EpochShuffle(keras.callbacks.Callback):
             Same as `index`; all positions together are a permutation.
         """
         seed = tf.stack([tf.cast(self.seed, tf.int64), key])
-        index = tf.cast(index, tf.int64)
-        return tf.random.experimental.index_shuffle(index, seed, size - 1)
+        shuffle = tf.random.experimental.index_shuffle  # pyright: ignore[reportAttributeAccessIssue]
+        return shuffle(tf.cast(index, tf.int64), seed, size - 1)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import requests
@@ -90,7 +91,7 @@ def load_arrays(
         raise ValueError(
             f"`splits` must be of {tuple(_SPLITS)}, got {split!r}."
         )
-    builder = _prepared_builder(name, data_dir)
+    builder: Any = _prepared_builder(name, data_dir)
     has_validation = "validation" in builder.info.splits
     tfds_split = split if has_validation else _SPLITS[split]
     images, labels = tfds.as_numpy(
@@ -106,7 +107,8 @@ def label_names(
 
     Arguments and errors are those of `load`.
     """
-    return _prepared_builder(name, data_dir).info.features["label"].names
+    features: Any = _prepared_builder(name, data_dir).info.features
+    return features["label"].names
 
 
 def _prepared_builder(
@@ -133,7 +135,7 @@ def _check_available(source: tfds.core.DatasetBuilder) -> None:
     """TFDS itself would retry for minutes before it gives up."""
     if source.is_prepared():
         return
-    url = next(iter(source.url_infos))
+    url = next(iter(source.url_infos or {}))
     try:
         requests.head(url, timeout=_TIMEOUT_SECONDS)
     except requests.exceptions.RequestException as error:

@@ -38,17 +38,18 @@ def batches(
         )
     if passes < 1:
         raise ValueError(f"`passes` must be at least 1, got {passes}.")
-    images, labels = tf.constant(images), tf.constant(labels)
     if shuffle is None:
         data = tf.data.Dataset.from_tensor_slices((images, labels))
         return data.batch(batch_size).prefetch(tf.data.AUTOTUNE)
     per_pass = size // batch_size
+    all_images, all_labels = tf.constant(images), tf.constant(labels)
 
     def gather(step: tf.Tensor, epoch: tf.Tensor):
-        turn, start = step // per_pass, step % per_pass * batch_size
+        turn = step // per_pass
+        start = (step - turn * per_pass) * batch_size
         positions = start + tf.range(batch_size, dtype=tf.int64)
         rows = shuffle.permute(positions, size, epoch * passes + turn)
-        return tf.gather(images, rows), tf.gather(labels, rows)
+        return tf.gather(all_images, rows), tf.gather(all_labels, rows)
 
     def one_epoch(_: tf.Tensor) -> tf.data.Dataset:
         epoch = shuffle.next_key()

@@ -28,8 +28,10 @@ class Estimator(keras.layers.Layer, abc.ABC):
         return None
 
     def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:
-        """How much each path counts in the logs; float32 `[K, B]`, sums to 1."""
-        return tf.ones_like(log_probs) / log_probs.shape[0]
+        """How much each path counts in the logs, float32 `[K, B]`."""
+        return tf.ones_like(log_probs) / tf.cast(
+            tf.shape(log_probs)[0], tf.float32
+        )
 
     @abc.abstractmethod
     def call(

@@ -69,7 +69,8 @@ def mean_of_others(rewards: tf.Tensor, axis: int) -> tf.Tensor:
         baseline for free!
 
     Example:
-        >>> mean_of_others(tf.constant([1.0, 2.0, 6.0]), axis=0).numpy().tolist()
+        >>> rewards = tf.constant([1.0, 2.0, 6.0])
+        >>> mean_of_others(rewards, axis=0).numpy().tolist()
         [4.0, 3.5, 1.5]
     """
     others = tf.cast(tf.shape(rewards)[axis] - 1, tf.float32)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -63,7 +64,7 @@ def plot_routing(
     """
     figure = _figure(1.6 * len(gammas) + 1.6, 0.22 * len(label_names) + 1.4)
     all_axes = figure.subplots(1, len(gammas), sharey=True, squeeze=False)[0]
-    image = None
+    image: Any = None
     for axes, heatmap, gamma in zip(
         all_axes, probabilities, gammas, strict=True
     ):

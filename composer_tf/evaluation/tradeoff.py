@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +57,8 @@ def evaluate_tradeoff(
         ...     [ct.Metalayer([keras.layers.Dense(3), keras.layers.Dense(3)])],
         ...     preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))])
         >>> data = tf.data.Dataset.from_tensors((tf.ones([4, 2]), tf.ones([4])))
-        >>> [point.gamma for point in evaluate_tradeoff(model, data, [0.0, 1.0])]
+        >>> points = evaluate_tradeoff(model, data, gammas=[0.0, 1.0])
+        >>> [point.gamma for point in points]
         [0.0, 1.0]
     """
     name = preference or next(iter(model.preferences.names), None)
@@ -70,7 +71,7 @@ def evaluate_tradeoff(
         gammas = gamma_grid(model, name, 17)
     measure = _Measure(model, data)
     return [
-        Point("composer", float(gamma), *measure(gamma={name: float(gamma)}))
+        Point("composer", float(gamma), *measure.steered(name, gamma))
         for gamma in gammas
     ]
 
@@ -98,18 +99,15 @@ def evaluate_random_mixture(
     Raises:
         ValueError: If a share is not in [0, 1].
     """
-    if shares is None:
-        shares = np.linspace(0.0, 1.0, 11).tolist()
-    for share in shares:
+    grid = np.linspace(0.0, 1.0, 11).tolist() if shares is None else shares
+    for share in grid:
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"`shares` must be in [0, 1], got {share}.")
     measure = _Measure(model, data)
-    points = []
-    for share in shares:
-        generator = np.random.default_rng(seed)
-        cost, accuracy = measure(share=share, generator=generator)
-        points.append(Point("random_mixture", share, cost, accuracy))
-    return points
+    return [
+        Point("random_mixture", share, *measure.mixture(share, seed))
+        for share in grid
+    ]
 
 
 def accuracy_at_cost(points: Sequence[Point], cost: float) -> float:
@@ -153,25 +151,30 @@ class _Measure:
         self._dearest = np.array([np.argmax(c) for c in table], np.int32)
         self._run = tf.function(self._batch, reduce_retracing=True)
 
-    def __call__(
-        self,
-        gamma: Mapping[str, float] | None = None,
-        share: float | None = None,
-        generator: np.random.Generator | None = None,
-    ) -> tuple[float, float]:
-        costs, hits = [], []
-        if gamma is not None:
-            gamma = tf.nest.map_structure(tf.constant, dict(gamma))
-        for inputs, labels in self._data:
-            choices = None
-            if share is not None:
-                shape = [len(labels), len(self._dearest)]
-                dear = generator.random(shape) < share
-                choices = np.where(dear, self._dearest, self._cheapest)
-                choices = tf.constant(choices, tf.int32)
-            cost, hit = self._run(inputs, labels, gamma, choices)
-            costs.append(cost)
-            hits.append(hit)
+    def steered(self, name: str, gamma: float) -> tuple[float, float]:
+        """Cost and accuracy when one preference's gamma is set."""
+        gammas = {name: tf.constant(gamma, tf.float32)}
+        return self._mean(
+            self._run(inputs, labels, gammas, None)
+            for inputs, labels in self._data
+        )
+
+    def mixture(self, share: float, seed: int) -> tuple[float, float]:
+        """Cost and accuracy when chance chooses the modules."""
+        generator = np.random.default_rng(seed)
+
+        def choices(size: int) -> tf.Tensor:
+            dear = generator.random([size, len(self._dearest)]) < share
+            return tf.constant(np.where(dear, self._dearest, self._cheapest))
+
+        return self._mean(
+            self._run(inputs, labels, None, choices(len(labels)))
+            for inputs, labels in self._data
+        )
+
+    @staticmethod
+    def _mean(batches: Iterable[tuple[tf.Tensor, tf.Tensor]]):
+        costs, hits = zip(*batches, strict=True)
         return float(np.mean(np.concatenate(costs))), float(
             np.mean(np.concatenate(hits))
         )

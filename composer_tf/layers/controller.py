@@ -1,11 +1,11 @@
 """What every controller shares: how it sees activations, and its contract."""
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 Shape = tuple[int | None, ...]
@@ -106,12 +106,14 @@ class Controller(keras.layers.Layer, abc.ABC):
         if activations.shape.rank == 2:
             return activations
         windows = self._windows(tuple(activations.shape))
-        if None in windows:
+        if windows is None:
             return tf.reduce_mean(
                 activations, axis=range(1, activations.shape.rank - 1)
             )  # [B, C]
         pooled = tf.nn.avg_pool(activations, windows, windows, padding="SAME")
-        return tf.reshape(pooled, [-1, int(np.prod(pooled.shape[1:]))])
+        return tf.reshape(
+            pooled, [-1, self.summary_size(tuple(activations.shape))]
+        )
 
     def all_steps(self, *activations: tf.Tensor) -> list[tf.Tensor]:
         """The logits of every step, as if module 0 were always chosen.
@@ -143,12 +145,12 @@ class Controller(keras.layers.Layer, abc.ABC):
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build(**config)
 
-    def _windows(self, shape: Shape) -> list[int | None]:
-        """Pooling window per spatial axis; `None` where the size is unknown."""
-        return [
-            None if size is None else -(-size // self.grid)
-            for size in shape[1:-1]
-        ]
+    def _windows(self, shape: Shape) -> list[int] | None:
+        """Pooling window per spatial axis; `None` if a size is unknown."""
+        sizes = [size for size in shape[1:-1] if size is not None]
+        if len(sizes) < len(shape) - 2:
+            return None
+        return [math.ceil(size / self.grid) for size in sizes]
 
     def summary_size(self, shape: Shape) -> int:
         """Length of the summary of activations of a shape."""
@@ -164,13 +166,11 @@ class Controller(keras.layers.Layer, abc.ABC):
                 f"shape {tuple(shape)}."
             )
         cells = 1
-        windows = self._windows(shape)
-        if None not in windows:
-            for size, window in zip(shape[1:-1], windows, strict=True):
-                cells *= -(-size // window)
+        for axis, window in enumerate(self._windows(shape) or [], start=1):
+            cells *= math.ceil((shape[axis] or 0) / window)
         return cells * channels
 
 
 def one_hot(choices: tf.Tensor, depth: int) -> tf.Tensor:
-    """int32 `[B]` to float32 `[B, depth]`, by a gather that every target has."""
+    """Int32 `[B]` to float32 `[B, depth]`, by a gather: every target has it."""
     return tf.gather(tf.eye(depth), choices)

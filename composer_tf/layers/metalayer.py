@@ -36,7 +36,8 @@ class Metalayer(keras.layers.Layer):
 
     Example:
         >>> import keras, tensorflow as tf
-        >>> metalayer = Metalayer([keras.layers.Dense(4), keras.layers.Dense(4)])
+        >>> dense = keras.layers.Dense
+        >>> metalayer = Metalayer([dense(4), dense(4)])
         >>> metalayer(tf.ones([3, 2]), tf.constant([0, 1, 1])).shape
         TensorShape([3, 4])
     """

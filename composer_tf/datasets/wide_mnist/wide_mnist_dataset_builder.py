@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -58,7 +59,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        if self.builder_config.source == "mnist":
+        config: Any = self.builder_config
+        if config.source == "mnist":
             # The data directory holds name/config/version.
             splits = read_mnist(epath.Path(self.data_dir).parents[2])
         else:
@@ -90,7 +92,7 @@ def read_mnist(data_dir: epath.PathLike) -> dict[str, Digits]:
     Returns:
         Images uint8 `[N, 28, 28, 1]` and digits int64 `[N]` of each split.
     """
-    builder = tfds.builder("mnist", data_dir=data_dir)
+    builder: Any = tfds.builder("mnist", data_dir=data_dir)
     builder.download_and_prepare()
     splits = {
         "train": "train[:-5000]",
@@ -109,7 +111,7 @@ def read_digits() -> dict[str, Digits]:
     Returns:
         Images uint8 `[N, 28, 28, 1]` and digits int64 `[N]` of each split.
     """
-    data = load_digits()
+    data: Any = load_digits()
     images = enlarge(data.images)
     index = np.arange(len(images))
     test = index % 5 == 0
