@@ -4,6 +4,7 @@ Composers (Odena, Lawson and Olah, 2017): models whose modules are chosen per
 example by a controller, steered at test time by policy preferences.
 """
 
+from composer_tf import datasets as datasets
 from composer_tf.composer import Composer as Composer
 from composer_tf.costs import CostTable as CostTable
 from composer_tf.estimators import Estimator as Estimator

@@ -137,6 +137,10 @@ class Composer(PolicyGradientModel):
     def build(self, input_shape: Any) -> None:
         shape = _any_batch(without_gamma(input_shape))
         self._build_shape = shape
+        if self.stem is None and isinstance(shape, Mapping):
+            raise ValueError(
+                f"Several inputs {sorted(shape)} need a `stem` that joins them."
+            )
         self._input_shapes = []  # Of the stem if there is one, and each step.
         for step in self._steps():
             self._input_shapes.append(shape)

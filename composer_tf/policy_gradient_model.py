@@ -96,6 +96,8 @@ class PolicyGradientModel(SteerableModel):
                 or the loss stops being finite.
         """
         self._check_arrays(x, y)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras would warn of it.
         callbacks = kwargs.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [validation.NonFiniteLossGuard(), *_as_list(callbacks)]

@@ -36,6 +36,12 @@ class SteerableModel(keras.Model):
         # The compiled predict and test functions read it.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
 
+    def __call__(self, *args: Any, gamma: Gamma | None = None, **kwargs: Any):
+        # Keras takes tensors, and no mixture of them with numbers.
+        if gamma is not None and not _is_symbolic_or_tensor(gamma):
+            gamma = self.preferences.parse(gamma)
+        return super().__call__(*args, gamma=gamma, **kwargs)
+
     def predict(
         self,
         x: Any,
@@ -126,6 +132,10 @@ class SteerableModel(keras.Model):
             self.decision = decision
             self.predict_function = None  # They have the old one compiled in.
             self.test_function = None
+
+
+def _is_symbolic_or_tensor(gamma: Any) -> bool:
+    return tf.is_tensor(gamma) or isinstance(gamma, keras.KerasTensor)
 
 
 def split_gamma(inputs: Any, gamma: Gamma | None) -> tuple[Any, Gamma | None]:

@@ -94,6 +94,8 @@ class PreferenceCollection:
         self._check_finite(tensor)
         k = len(self.steerable)
         rank = tensor.shape.rank
+        if rank is None:  # A traced function met several ranks.
+            return tf.reshape(tensor, [-1, k])
         if rank == 0 and k == 1:
             return tf.reshape(tensor, [1, 1])
         if rank == 1 and k == 1:
