@@ -4,7 +4,9 @@ Composers (Odena, Lawson and Olah, 2017): models whose modules are chosen per
 example by a controller, steered at test time by policy preferences.
 """
 
-from composer_tf import datasets as datasets
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from composer_tf.composer import Composer as Composer
 from composer_tf.costs import CostTable as CostTable
 from composer_tf.estimators import Estimator as Estimator
@@ -29,3 +31,25 @@ from composer_tf.preferences import LogUniform as LogUniform
 from composer_tf.preferences import Preference as Preference
 from composer_tf.preferences import Uniform as Uniform
 from composer_tf.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from composer_tf import datasets as datasets
+    from composer_tf import evaluation as evaluation
+    from composer_tf import models as models
+    from composer_tf.evaluation import (
+        evaluate_random_mixture as evaluate_random_mixture,
+    )
+    from composer_tf.evaluation import evaluate_tradeoff as evaluate_tradeoff
+
+_LAZY_MODULES = ("datasets", "evaluation", "models")
+_LAZY_FUNCTIONS = ("evaluate_random_mixture", "evaluate_tradeoff")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what a deployed model does not need at its first use."""
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"composer_tf.{name}")
+    if name in _LAZY_FUNCTIONS:
+        evaluation = importlib.import_module("composer_tf.evaluation")
+        return getattr(evaluation, name)
+    raise AttributeError(f"module 'composer_tf' has no attribute {name!r}")

@@ -240,8 +240,8 @@ class Composer(PolicyGradientModel):
         }
         return cls(**{**config, **deserialized})
 
-    def get_build_config(self) -> dict[str, Any]:
-        return {"input_shape": self._build_shape}
+    def get_build_config(self) -> dict[str, Any] | None:
+        return {"input_shape": self._build_shape} if self.built else None
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build(config["input_shape"])
@@ -255,7 +255,8 @@ class Composer(PolicyGradientModel):
         states = self._random_states()
         for i, state in enumerate(states):
             state.assign(store[f"random_state_{i}"])
-        own = {k: store[k] for k in store if "random_state" not in k}
+        names = store.keys()  # A stored group is no mapping otherwise.
+        own = {n: store[n] for n in names if not n.startswith("random_state")}
         super().load_own_variables(own)
 
     def _steps(self) -> list[keras.layers.Layer]:

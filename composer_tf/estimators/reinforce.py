@@ -123,5 +123,5 @@ class Reinforce(Estimator):
             "units": self.units,
         }
 
-    def get_build_config(self) -> dict[str, Any]:
-        return {"input_shape": self._context_shape}
+    def get_build_config(self) -> dict[str, Any] | None:
+        return {"input_shape": self._context_shape} if self.built else None

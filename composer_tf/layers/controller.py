@@ -139,8 +139,8 @@ class Controller(keras.layers.Layer, abc.ABC):
         del config["dtype"]
         return {**config, "units": self.units, "grid": self.grid}
 
-    def get_build_config(self) -> dict[str, Any]:
-        return self._build_arguments
+    def get_build_config(self) -> dict[str, Any] | None:
+        return self._build_arguments if self.built else None
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build(**config)

@@ -1,0 +1,271 @@
+"""The Composer as a function: composition, gamma, choices, errors."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+
+layers = keras.layers
+
+
+def make(**options):
+    return ct.Composer(
+        **{
+            "metalayers": [
+                ct.Metalayer([layers.Dense(6, "relu"), layers.Dense(6)]),
+                layers.Dense(5, "relu"),
+                ct.Metalayer(
+                    [layers.Dense(4), layers.Dense(4, "tanh"), layers.Dense(4)]
+                ),
+            ],
+            "preferences": [ct.GlimpsePreference(ct.Uniform(-2.0, 6.0))],
+            "seed": 0,
+            **options,
+        }
+    )
+
+
+def two_gammas(**options):
+    return make(
+        preferences=[
+            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
+            ct.EntropyPreference(ct.Uniform(0.0, 1.0), default=0.5),
+            ct.BatchEntropyPreference(0.1),
+        ],
+        **options,
+    )
+
+
+X = np.random.default_rng(0).normal(size=[7, 3]).astype("float32")
+
+
+@pytest.mark.parametrize("routing", ["dense", "partition"])
+def test_composes_the_chosen_modules_of_each_example(routing):
+    model = make(routing=routing)
+    choices = np.array([[0, 0], [1, 2], [0, 1], [1, 1], [0, 2], [1, 0], [0, 0]])
+    outputs = model(X, choices=choices)
+    first, fixed, last = model.metalayers
+    for row, (i, j) in enumerate(choices):
+        expected = last.modules[j](fixed(first.modules[i](X[row : row + 1])))
+        np.testing.assert_allclose(outputs[row], expected[0], atol=1e-6)
+
+
+def test_a_choice_of_minus_one_asks_the_controller():
+    model = make()
+    free = model(X, return_composition=True).policy.choices
+    half = np.full([7, 2], -1)
+    half[:, 0] = 1 - free[:, 0]
+    forced = model(X, choices=half, return_composition=True).policy.choices
+    np.testing.assert_array_equal(forced[:, 0], half[:, 0])
+    assert np.all(forced[:, 1] >= 0)
+
+
+def test_the_mode_takes_the_likeliest_module():
+    policy = make()(X, return_composition=True).policy
+    for i, logits in enumerate(policy.logits):
+        np.testing.assert_array_equal(
+            policy.choices[:, i], np.argmax(logits, axis=-1)
+        )
+
+
+def test_samples_follow_the_policy():
+    model = make()
+    rows = tf.repeat(X[:1], 20000, axis=0)
+    policy = model(rows, decision="sample", return_composition=True).policy
+    frequency = np.mean(policy.choices[:, 0])
+    expected = policy.probabilities[0][0, 1]
+    assert abs(frequency - expected) < 4 * np.sqrt(0.25 / 20000)
+
+
+def test_paths_of_one_example_are_sampled_independently():
+    policy = make()(
+        tf.repeat(X[:1], 500, axis=0),
+        decision="sample",
+        num_paths=2,
+        return_composition=True,
+    ).policy
+    first, second = np.split(policy.choices.numpy()[:, 0], 2)
+    assert 0 < np.mean(first == second) < 1
+
+
+def test_gamma_may_be_an_argument_an_input_or_a_default():
+    model = make()
+    by_argument = model(X, gamma=2.0)
+    np.testing.assert_array_equal(by_argument, model(X, gamma=[2.0] * 7))
+    mapping = {"image": X, "gamma": np.full([7], 2.0, "float32")}
+    np.testing.assert_array_equal(by_argument, model(mapping))
+    np.testing.assert_array_equal(
+        by_argument, model({**mapping, "gamma": np.zeros(7)}, gamma=2.0)
+    )
+    np.testing.assert_array_equal(model(X), model(X, gamma=0.0))
+
+
+def test_each_example_is_steered_by_its_own_gamma():
+    model = make()
+    gammas = np.linspace(-2.0, 6.0, 7).astype("float32")
+    together = model(X, gamma=gammas, return_composition=True).policy.logits[0]
+    for row, gamma in enumerate(gammas):
+        alone = model(X[row : row + 1], gamma=gamma, return_composition=True)
+        np.testing.assert_allclose(
+            together[row], alone.policy.logits[0][0], atol=1e-6
+        )
+
+
+def test_gamma_outside_the_support_is_clipped():
+    model = make()
+    for given, used in [(100.0, 6.0), (-100.0, -2.0)]:
+        composition = model(X, gamma=given, return_composition=True)
+        np.testing.assert_array_equal(composition.gamma, np.full([7, 1], used))
+
+
+def test_nan_in_one_row_of_gamma_harms_no_other_row():
+    model = make()
+    gamma = tf.constant([1.0, np.nan, 1.0, np.inf, 1.0, 1.0, 1.0])
+    run = tf.function(lambda g: model(X, gamma=g, return_composition=True))
+    np.testing.assert_array_equal(
+        run(gamma).gamma[:, 0], [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    )
+
+
+def test_several_gammas_are_a_vector_or_a_mapping():
+    model = two_gammas()
+    by_vector = model(X, gamma=[1.0, 0.25], return_composition=True).gamma
+    by_name = model(
+        X,
+        gamma={"entropy": np.full([7], 0.25), "glimpse": 1.0},
+        return_composition=True,
+    ).gamma
+    np.testing.assert_array_equal(by_vector, np.tile([1.0, 0.25], [7, 1]))
+    np.testing.assert_array_equal(by_vector, by_name)
+    left_out = model(X, gamma={"glimpse": 1.0}, return_composition=True).gamma
+    np.testing.assert_array_equal(left_out, np.tile([1.0, 0.5], [7, 1]))
+
+
+@pytest.mark.parametrize(
+    ("gamma", "message"),
+    [
+        (1.0, "entropy"),
+        ([1.0, 2.0, 3.0], "entropy"),
+        ([[1.0, 2.0]] * 3, "one per example, 7"),
+        ({"speed": 1.0}, "speed"),
+        ([np.nan, 0.0], "finite"),
+        ({"glimpse": np.inf}, "finite"),
+    ],
+)
+def test_a_gamma_that_does_not_fit_is_refused(gamma, message):
+    with pytest.raises(ValueError, match=message):
+        two_gammas()(X, gamma=gamma)
+
+
+def test_gamma_is_refused_where_nothing_is_steered():
+    model = make(preferences=[ct.BatchEntropyPreference(0.1)])
+    assert model(X).shape == (7, 4)
+    with pytest.raises(ValueError, match="no preference"):
+        model(X, gamma=1.0)
+
+
+def test_cost_counts_stem_fixed_steps_and_controller():
+    model = make(stem=layers.Dense(3))
+    model(X)
+    table = model.cost_table
+    assert table.fixed == (3 * 3 + 3) + (6 * 5 + 5)
+    assert table.controller == model.controller.count_params()
+    assert table.modules == ((24.0, 24.0), (24.0, 24.0, 24.0))
+    composition = model(X, return_composition=True)
+    np.testing.assert_allclose(
+        model.overhead + composition.policy.path_cost, np.ones(7), rtol=1e-6
+    )
+
+
+def test_costs_may_be_macs_or_numbers():
+    by_macs = make(costs="macs")
+    by_macs(X)
+    assert by_macs.cost_table.modules[0] == (18.0, 18.0)
+    assert by_macs.cost_table.fixed == 30.0
+    assert by_macs.cost_table.controller > 0
+    given = make(costs=[[1.0, 3.0], [2.0, 0.0, 5.0]])
+    given(X)
+    assert given.cost_table.fractions == (
+        (0.125, 0.375),
+        (0.25, 0.0, 0.625),
+    )
+
+
+def test_a_stem_may_join_several_named_inputs():
+    left, right = keras.Input([2], name="left"), keras.Input([3], name="right")
+    stem = keras.Model(
+        {"left": left, "right": right}, layers.Concatenate()([left, right])
+    )
+    model = make(stem=stem, costs="macs")
+    inputs = {"left": X[:, :2], "right": X}
+    expected = model(inputs, gamma=1.0)
+    np.testing.assert_array_equal(
+        expected, model({**inputs, "gamma": np.ones(7)})
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"metalayers": []}, ValueError, "at least one Metalayer"),
+        ({"metalayers": [layers.Dense(2)]}, ValueError, "at least one Meta"),
+        ({"metalayers": ["dense"]}, TypeError, "metalayers"),
+        ({"estimator": "ppo"}, ValueError, "estimator"),
+        ({"routing": "random"}, ValueError, "routing"),
+        ({"decision": "best"}, ValueError, "decision"),
+        ({"costs": "flops"}, ValueError, "costs"),
+        ({"costs": [[1.0, 2.0]]}, ValueError, "costs"),
+        (
+            {"preferences": [ct.EntropyPreference(0.1)] * 2},
+            ValueError,
+            "'entropy' more than once",
+        ),
+        ({"preferences": ["glimpse"]}, TypeError, "Preference"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(options, error, message):
+    with pytest.raises(error, match=message):
+        make(**options)
+
+
+def test_one_layer_in_two_places_is_refused():
+    shared = layers.Dense(4)
+    with pytest.raises(ValueError, match="stands twice"):
+        ct.Composer([ct.Metalayer([shared, shared])])
+    with pytest.raises(ValueError, match="stands twice"):
+        ct.Composer([ct.Metalayer([shared]), ct.Metalayer([shared])])
+
+
+def test_modules_that_disagree_in_shape_are_refused_before_training():
+    model = ct.Composer(
+        [ct.Metalayer([layers.Dense(3), layers.Dense(4, name="wide")])]
+    )
+    with pytest.raises(ValueError, match="wide: \\(None, 4\\)"):
+        model(X)
+
+
+def test_several_inputs_without_a_stem_are_refused():
+    with pytest.raises(ValueError, match="stem"):
+        make()({"left": X, "right": X})
+
+
+def test_mixed_precision_keeps_the_policy_in_float32():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = make()
+        composition = model(X, return_composition=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert composition.outputs.dtype == tf.float16
+    assert {logits.dtype for logits in composition.policy.logits} == {
+        tf.float32
+    }
+    assert composition.gamma.dtype == tf.float32
+
+
+def test_a_batch_of_none_gives_an_output_of_none():
+    model = make()
+    model(X)
+    assert model(X[:0]).shape == (0, 4)

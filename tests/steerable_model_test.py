@@ -1,0 +1,107 @@
+"""`predict` and `evaluate` at a given gamma and decision."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+
+layers = keras.layers
+X = np.random.default_rng(0).normal(size=[10, 4]).astype("float32")
+Y = np.arange(10) % 3
+
+
+@pytest.fixture(name="model")
+def _model():
+    model = ct.Composer(
+        [ct.Metalayer([layers.Dense(3), layers.Dense(3), layers.Dense(3)])],
+        preferences=[
+            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
+        ],
+        seed=0,
+    )
+    model.compile("sgd", metrics=["accuracy"])
+    return model
+
+
+def test_predict_equals_the_call_at_every_gamma(model):
+    for gamma in (-2.0, 0.5, 6.0):
+        np.testing.assert_allclose(
+            model.predict(X, gamma=gamma, batch_size=4, verbose=0),
+            model(X, gamma=gamma),
+            atol=1e-6,
+        )
+
+
+def test_gamma_is_back_at_its_default_afterwards(model):
+    before = model.predict(X, verbose=0)
+    model.predict(X, gamma=6.0, verbose=0)
+    np.testing.assert_array_equal(before, model.predict(X, verbose=0))
+    with pytest.raises(ValueError, match="Unrecognized data type"):
+        model.predict(object(), gamma=6.0, verbose=0)
+    np.testing.assert_array_equal(before, model.predict(X, verbose=0))
+
+
+def test_one_gamma_per_example(model):
+    gamma = np.linspace(-2.0, 6.0, 10).astype("float32")
+    expected = model(X, gamma=gamma)
+    given = model.predict(X, gamma=gamma, batch_size=4, verbose=0)
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+    mapping = {"image": X, "gamma": gamma}
+    np.testing.assert_allclose(
+        model.predict(mapping, batch_size=4, verbose=0), expected, atol=1e-6
+    )
+    logs = model.evaluate(X, Y, gamma=gamma, verbose=0, return_dict=True)
+    hits = np.argmax(expected, axis=-1) == Y
+    assert logs["accuracy"] == pytest.approx(np.mean(hits))
+
+
+def test_data_sets_are_steered_by_one_gamma(model):
+    data = tf.data.Dataset.from_tensor_slices(X).batch(4)
+    np.testing.assert_allclose(
+        model.predict(data, gamma=6.0, verbose=0),
+        model(X, gamma=6.0),
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="needs `x` as an array"):
+        model.predict(data, gamma=np.zeros(10), verbose=0)
+
+
+def test_gamma_of_the_wrong_length_is_refused(model):
+    with pytest.raises(ValueError, match="10 of them"):
+        model.predict(X, gamma=np.zeros(3), verbose=0)
+    with pytest.raises(ValueError, match="finite"):
+        model.predict(X, gamma=np.nan, verbose=0)
+    with pytest.raises(ValueError, match="'speed'"):
+        model.predict(X, gamma={"speed": 1.0}, verbose=0)
+
+
+def test_a_sample_on_request(model):
+    rows = np.repeat(X[:1], 200, axis=0)
+    by_mode = model.predict(rows, verbose=0)
+    assert len(np.unique(by_mode[:, 0])) == 1
+    by_sample = model.predict(rows, decision="sample", verbose=0)
+    assert len(np.unique(by_sample[:, 0].round(5))) == 3
+    np.testing.assert_array_equal(by_mode, model.predict(rows, verbose=0))
+    with pytest.raises(ValueError, match="`decision`"):
+        model.predict(rows, decision="best", verbose=0)
+
+
+def test_several_gammas_per_example():
+    model = ct.Composer(
+        [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
+        preferences=[
+            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
+            ct.EntropyPreference(ct.LogUniform(0.01, 1.0)),
+        ],
+    )
+    gamma = np.stack([np.linspace(-2, 6, 10), np.linspace(0.1, 1, 10)], -1)
+    expected = model(X, gamma=gamma.astype("float32"))
+    np.testing.assert_allclose(
+        model.predict(X, gamma=gamma, verbose=0), expected, atol=1e-6
+    )
+    by_name = {"glimpse": gamma[:, 0], "entropy": gamma[:, 1]}
+    np.testing.assert_allclose(
+        model.predict(X, gamma=by_name, verbose=0), expected, atol=1e-6
+    )
