@@ -112,9 +112,10 @@ class Composer(PolicyGradientModel):
             "metalayers", [m for step in self.choosing for m in step.modules]
         )
         if isinstance(costs, str):
-            validation.check_choice("costs", costs, ("parameters", "macs"))
+            validation.check_choice("costs", costs, tuple(costs_lib.COUNTERS))
         else:
             costs_lib.check_user_costs(costs, self.num_modules)
+            costs = [[float(cost) for cost in row] for row in costs]
         self.controller = RNNController() if controller is None else controller
         self.stem = stem
         self.estimator = estimators.get(estimator)
@@ -159,9 +160,8 @@ class Composer(PolicyGradientModel):
                 activation_shapes, self.num_modules, num_gammas
             )
         if not self.estimator.built:
-            stem_output = self._input_shapes[0 if self.stem is None else 1]
-            size = self.controller.summary_size(stem_output) + num_gammas
-            self.estimator.build((None, size))
+            size = self.controller.summary_size(activation_shapes[0])
+            self.estimator.build((None, size + num_gammas))
         self.cost_table = self._count_costs()
         self.built = True
 
@@ -185,7 +185,9 @@ class Composer(PolicyGradientModel):
         batch_size = tf.shape(activations)[0]
         gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
         scaled = self.preferences.scale(gamma)  # [B, k]
-        outputs, policy = self._route(
+        if choices is not None:
+            validation.check_paths(choices, self.num_modules)
+        outputs, policy, context = self._route(
             tile_rows(activations, num_paths),
             tile_rows(scaled, num_paths),
             choices,
@@ -193,9 +195,7 @@ class Composer(PolicyGradientModel):
         )
         if not return_composition:
             return outputs
-        summary = self.controller.summarize(activations)
-        context = tf.stop_gradient(tf.concat([summary, scaled], axis=-1))
-        return Composition(outputs, policy, gamma, context)
+        return Composition(outputs, policy, gamma, context[:batch_size])
 
     def compile(
         self,
@@ -287,8 +287,12 @@ class Composer(PolicyGradientModel):
         gamma: tf.Tensor,
         choices: tf.Tensor | None,
         seeds: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, Policy]:
-        """Equations (2) to (4) for R rows: the mode, or a sample by `seeds`."""
+    ) -> tuple[tf.Tensor, Policy, tf.Tensor]:
+        """Equations (2) to (4) for R rows: the mode, or a sample by `seeds`.
+
+        Returns the outputs, the policy, and the context of a baseline.
+        """
+        context = gamma
         state = self.controller.initial_state(tf.shape(gamma)[0])
         all_logits: list[tf.Tensor] = []
         chosen: list[tf.Tensor] = []
@@ -297,6 +301,9 @@ class Composer(PolicyGradientModel):
                 activations = step(activations)
                 continue
             i = len(all_logits)
+            if i == 0:
+                summary = self.controller.summarize(activations, i)
+                context = tf.concat([summary, gamma], axis=-1)  # [R, d]
             logits, state = self.controller(
                 activations,
                 chosen[-1] if chosen else None,
@@ -318,15 +325,16 @@ class Composer(PolicyGradientModel):
             all_logits.append(logits)
             chosen.append(choice)
         module_costs = [tf.constant(c) for c in self.cost_table.fractions]
-        return activations, Policy(
+        policy = Policy(
             logits=tuple(all_logits),
             choices=tf.stack(chosen, axis=-1),
             module_costs=tuple(module_costs),
         )
+        return activations, policy, tf.stop_gradient(context)
 
     def _count_costs(self) -> costs_lib.CostTable:
         if not isinstance(self.costs, str):
-            modules = tuple(tuple(map(float, row)) for row in self.costs)
+            modules = tuple(tuple(row) for row in self.costs)
             return costs_lib.CostTable("user", 0.0, 0.0, modules)
         count = costs_lib.COUNTERS[self.costs]
         fixed, modules, shapes = 0.0, [], []

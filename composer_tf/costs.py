@@ -1,10 +1,12 @@
 """beta: what each module costs, in parameters or multiply-accumulates."""
 
 import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 CostUnit = Literal["parameters", "macs"]
@@ -14,18 +16,25 @@ UserCosts = Sequence[Sequence[float]]
 _CONTRACTIONS = {
     "BatchMatMulV2",
     "Conv2D",
-    "Conv2DBackpropInput",
     "Conv3D",
     "DepthwiseConv2dNative",
     "MatMul",
 }
-_UNSEEN = {
-    "While",
-    "StatelessWhile",
+# These hide work in functions of their own, or have no rule at all.
+_UNCOUNTABLE = {
+    "Case",
+    "Conv3DBackpropInputV2",
+    "EagerPyFunc",
+    "If",
     "PartitionedCall",
+    "PyFunc",
     "StatefulPartitionedCall",
+    "StatelessCase",
+    "StatelessIf",
+    "StatelessWhile",
+    "While",
+    "XlaDotV2",
 }
-_UNCOUNTED = {"Conv3DBackpropInputV2", "XlaDotV2"}
 
 
 Shape = tuple[int | None, ...]
@@ -89,8 +98,8 @@ def count_macs(
 
     Raises:
         ValueError: If a shape is not known, or the function hides work from
-            the profiler (a loop, as in recurrent layers without
-            `unroll=True`, or a nested `tf.function`).
+            the profiler: a loop, as in recurrent layers without
+            `unroll=True`, a condition, or a nested `tf.function`.
 
     Example:
         >>> layer = keras.layers.Dense(3)
@@ -107,12 +116,12 @@ def count_macs(
     with tf.init_scope():
         traced = tf.function(function, autograph=False)
         graph = traced.get_concrete_function(*specs).graph
-    hidden = {op.type for op in graph.get_operations()} & (_UNSEEN | _UNCOUNTED)
+    hidden = {op.type for op in graph.get_operations()} & _UNCOUNTABLE
     if hidden:
         raise ValueError(
             f"{getattr(function, 'name', function)!r} has operations that "
-            f"TensorFlow's profiler cannot count: {sorted(hidden)}. Give its "
-            "cost as a number, or use unroll=True in recurrent layers."
+            f"TensorFlow's profiler cannot count: {sorted(hidden)}. Give costs "
+            "as numbers; recurrent layers can be counted with unroll=True."
         )
     options = (
         tf.compat.v1.profiler.ProfileOptionBuilder(
@@ -127,8 +136,11 @@ def count_macs(
         for child in _descendants(profile)
         if child.name in _CONTRACTIONS
     )
-    einsums = [op for op in graph.get_operations() if op.type == "Einsum"]
-    return macs + sum(map(_einsum_macs, einsums))
+    return macs + sum(
+        _OWN_RULES[op.type](op)
+        for op in graph.get_operations()
+        if op.type in _OWN_RULES
+    )
 
 
 COUNTERS: dict[str, Callable[..., float]] = {
@@ -139,17 +151,19 @@ COUNTERS: dict[str, Callable[..., float]] = {
 
 def check_user_costs(costs: UserCosts, num_modules: Sequence[int]) -> None:
     """Raises `ValueError` unless there is one number per module, all >= 0."""
-    given = [len(row) for row in costs]
+    given = [len(row) if np.ndim(row) == 1 else 0 for row in costs]
     if given != list(num_modules):
         raise ValueError(
             "`costs` must give one number per module of each metalayer, "
-            f"{list(num_modules)} of them, got {given}."
+            f"{list(num_modules)} of them, got {costs!r}."
         )
-    if any(not 0 <= cost < float("inf") for row in costs for cost in row):
-        raise ValueError(
-            f"`costs` must be finite and not negative, got {costs}."
-        )
-    if not any(cost > 0 for row in costs for cost in row):
+    flat = [cost for row in costs for cost in row]
+    for cost in flat:
+        if not (isinstance(cost, numbers.Real) and 0 <= cost < math.inf):
+            raise ValueError(
+                f"`costs` must be finite numbers, 0 or more, got {cost!r}."
+            )
+    if not any(flat):
         raise ValueError("`costs` must not all be 0.")
 
 
@@ -162,14 +176,29 @@ def _spec(shape: Shape | Mapping[str, Shape]) -> Any:
 def _einsum_macs(op: tf.Operation) -> float:
     """The product of all indices' sizes; the profiler has no rule for it."""
     operands = op.get_attr("equation").decode().split("->")[0].split(",")
-    sizes = {
-        index: size
-        for labels, operand in zip(operands, op.inputs, strict=True)
-        for index, size in zip(labels, operand.shape, strict=True)
-    }
-    if len(operands) < 2:
-        return 0.0
-    return math.prod(float(size or 0) for size in sizes.values())
+    sizes: dict[str, float] = {}
+    for labels, operand in zip(operands, op.inputs, strict=True):
+        named = len(labels.replace("...", ""))
+        # "..." stands for the axes that are left, broadcast from the right.
+        left = operand.shape.rank - named
+        rest = "".join(chr(0x100 + left - i) for i in range(left))
+        indices = labels.replace("...", rest)
+        for index, size in zip(indices, operand.shape, strict=True):
+            sizes[index] = max(float(size or 0), sizes.get(index, 0.0))
+    return math.prod(sizes.values()) if len(operands) > 1 else 0.0
+
+
+def _transposed_convolution_macs(op: tf.Operation) -> float:
+    """Each input cell meets the whole filter; the profiler assumes "same"."""
+    kernel, gradient = op.inputs[1], op.inputs[2]
+    cells = gradient.shape[1:3].num_elements() or 0
+    return float(cells * (kernel.shape.num_elements() or 0))
+
+
+_OWN_RULES: dict[str, Callable[[tf.Operation], float]] = {
+    "Conv2DBackpropInput": _transposed_convolution_macs,
+    "Einsum": _einsum_macs,
+}
 
 
 def _descendants(profile):

@@ -92,8 +92,8 @@ class Composition(NamedTuple):
         outputs: `[R, ...]`, the activations a_n after the last metalayer.
         policy: Choices and probabilities, of batch shape `[R]`.
         gamma: float32 `[B, k]`, as used: clipped to its support.
-        context: float32 `[B, d]`, a summary of the stem's output and of gamma,
-            without gradient.
+        context: float32 `[B, d]`, a summary of the first metalayer's input and
+            of gamma, without gradient.
     """
 
     outputs: tf.Tensor

@@ -58,6 +58,26 @@ def check_labels(labels: Any, num_classes: int | None) -> None:
         )
 
 
+def check_paths(choices: Any, num_modules: Sequence[int]) -> None:
+    """Raises `ValueError` unless `[R, n]` choices are in `[-1, m_i)`.
+
+    What is not known yet, in a traced function, is not checked.
+    """
+    if len(choices.shape) != 2 or choices.shape[1] != len(num_modules):
+        raise ValueError(
+            f"`choices` must be [rows, {len(num_modules)}], one column per "
+            f"metalayer, got shape {tuple(choices.shape)}."
+        )
+    if not hasattr(choices, "numpy"):
+        return
+    values = choices.numpy()
+    if np.any(values < -1) or np.any(values >= np.array(num_modules)):
+        raise ValueError(
+            f"`choices` must be from 0 to {[m - 1 for m in num_modules]}, or "
+            f"-1 to ask the controller, got {values.tolist()}."
+        )
+
+
 class NonFiniteLossGuard(keras.callbacks.Callback):
     """Stops a training whose loss is NaN or infinite, before it is saved.
 

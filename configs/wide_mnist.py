@@ -3,7 +3,7 @@
 python -m composer_tf --config=configs/wide_mnist.py --workdir=DIR
 """
 
-from composer_tf.config import Config, DataConfig
+from composer_tf.config import Config, DataConfig, OptimizerConfig
 from composer_tf.models import WideMnist
 
 
@@ -11,7 +11,8 @@ def get_config() -> Config:
     """Returns the config of the run."""
     return Config(
         data=DataConfig(name="wide_mnist/mnist", batch_size=128),
-        model=WideMnist(),
+        model=WideMnist(small_units=84, large_units=320),
+        optimizer=OptimizerConfig(learning_rate=2e-3),
         epochs=20,
         jit_compile=True,
         steps_per_execution=32,

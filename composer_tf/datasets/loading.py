@@ -116,7 +116,6 @@ def _prepared_builder(
 ) -> tfds.core.DatasetBuilder:
     if name not in _DOWNLOADS:
         raise ValueError(f"`name` must be one of {NAMES}, got {name!r}.")
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     if name.startswith("wide_mnist/"):
         config = name.removeprefix("wide_mnist/")
         builder = wide_mnist.Builder(config=config, data_dir=data_dir)

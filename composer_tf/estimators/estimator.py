@@ -50,7 +50,7 @@ class Estimator(keras.layers.Layer, abc.ABC):
             preferences: The costs.
             gamma: float32 `[B, k]`.
             context: float32 `[B, d]`, what a baseline may depend on: a summary
-                of the stem's output and the scaled gamma.
+                of the first metalayer's input and the scaled gamma.
 
         Returns:
             float32 `[B]`.

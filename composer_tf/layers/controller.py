@@ -100,20 +100,19 @@ class Controller(keras.layers.Layer, abc.ABC):
             Logits float32 `[B, m_i]` and the next state.
         """
 
-    def summarize(self, activations: tf.Tensor) -> tf.Tensor:
-        """Activations `[B, ...]` as one vector each, float32 `[B, d]`."""
+    def summarize(self, activations: tf.Tensor, index: int) -> tf.Tensor:
+        """The input `[B, ...]` of metalayer `index` as float32 `[B, d]`."""
         activations = tf.cast(activations, tf.float32)
-        if activations.shape.rank == 2:
+        shape = self._build_arguments["activation_shapes"][index]
+        if len(shape) == 2:
             return activations
-        windows = self._windows(tuple(activations.shape))
+        windows = self._windows(shape)
         if windows is None:
             return tf.reduce_mean(
                 activations, axis=range(1, activations.shape.rank - 1)
             )  # [B, C]
         pooled = tf.nn.avg_pool(activations, windows, windows, padding="SAME")
-        return tf.reshape(
-            pooled, [-1, self.summary_size(tuple(activations.shape))]
-        )
+        return tf.reshape(pooled, [-1, self.summary_size(shape)])
 
     def all_steps(self, *activations: tf.Tensor) -> list[tf.Tensor]:
         """The logits of every step, as if module 0 were always chosen.
@@ -145,14 +144,14 @@ class Controller(keras.layers.Layer, abc.ABC):
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build(**config)
 
-    def _windows(self, shape: Shape) -> list[int] | None:
+    def _windows(self, shape: Sequence[int | None]) -> list[int] | None:
         """Pooling window per spatial axis; `None` if a size is unknown."""
         sizes = [size for size in shape[1:-1] if size is not None]
         if len(sizes) < len(shape) - 2:
             return None
         return [math.ceil(size / self.grid) for size in sizes]
 
-    def summary_size(self, shape: Shape) -> int:
+    def summary_size(self, shape: Sequence[int | None]) -> int:
         """Length of the summary of activations of a shape."""
         if not 2 <= len(shape) <= 5:
             raise ValueError(

@@ -62,7 +62,7 @@ class FeedForwardController(Controller):
         state: tf.Tensor,
         index: int,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs = [self.norms[index](self.summarize(activations)), gamma]
+        inputs = [self.norms[index](self.summarize(activations, index)), gamma]
         if previous_choices is not None:
             inputs.append(
                 one_hot(previous_choices, self._num_modules[index - 1])

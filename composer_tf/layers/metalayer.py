@@ -6,6 +6,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
+from composer_tf import validation
 from composer_tf.layers import routing as routing_lib
 
 Shape = tuple[int | None, ...]
@@ -32,7 +33,7 @@ class Metalayer(keras.layers.Layer):
 
     Raises:
         ValueError: If there is no module, or their output shapes disagree.
-        TypeError: If a module is not a Keras layer.
+        TypeError: If a module is not a Keras layer, or is a Metalayer.
 
     Example:
         >>> import keras, tensorflow as tf
@@ -52,12 +53,12 @@ class Metalayer(keras.layers.Layer):
                 f"Metalayer {self.name!r} is empty: `modules` must hold at "
                 "least one Keras layer."
             )
-        for module in modules:
-            if not isinstance(module, keras.layers.Layer):
-                raise TypeError(
-                    f"`modules` of metalayer {self.name!r} must be Keras "
-                    f"layers or models, got {module!r}."
-                )
+        validation.check_layers("modules", modules)
+        if any(isinstance(module, Metalayer) for module in modules):
+            raise TypeError(
+                "`modules` must not hold a Metalayer, which needs choices of "
+                "its own."
+            )
         self.modules = modules
 
     @property
@@ -86,6 +87,9 @@ class Metalayer(keras.layers.Layer):
         choices: tf.Tensor,
         routing: str = "partition",
     ) -> tf.Tensor:
+        validation.check_choice(
+            "routing", routing, tuple(routing_lib.STRATEGIES)
+        )
         if len(self.modules) == 1:
             return tf.cast(self.modules[0](inputs), self.compute_dtype)
         if not self._row_shape.is_fully_defined():

@@ -71,7 +71,7 @@ class RNNController(Controller):
             previous = tf.zeros([tf.shape(gamma)[0], depth])
         else:
             previous = one_hot(previous_choices, depth)  # [B, depth]
-        features = self.projections[index](self.summarize(activations))
+        features = self.projections[index](self.summarize(activations, index))
         inputs = tf.concat([features, previous, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]

@@ -168,6 +168,12 @@ class PreferenceCollection:
                     f"value per example, got shape {column.shape}."
                 )
             columns.append(tf.reshape(column, [-1]))
+        lengths = {column.shape[0] for column in columns} - {1, None}
+        if len(lengths) > 1:
+            raise ValueError(
+                "`gamma` must hold a number or one value per example of each "
+                f"preference, got lengths {sorted(lengths)}."
+            )
         rows = tf.reduce_max([tf.shape(column)[0] for column in columns])
         columns = [tf.broadcast_to(column, [rows]) for column in columns]
         return tf.stack(columns, axis=-1)

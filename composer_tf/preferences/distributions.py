@@ -2,6 +2,7 @@
 
 import abc
 import math
+import numbers
 from typing import Any
 
 import keras
@@ -147,8 +148,8 @@ def as_distribution(gamma: GammaDistribution | float) -> GammaDistribution:
     """A number stands for `Constant` of it."""
     if isinstance(gamma, GammaDistribution):
         return gamma
-    if isinstance(gamma, (int, float)) and not isinstance(gamma, bool):
-        return Constant(gamma)
+    if isinstance(gamma, numbers.Real) and not isinstance(gamma, bool):
+        return Constant(float(gamma))
     raise TypeError(
         "`gamma` must be a number or a GammaDistribution such as "
         f"Uniform(-2.0, 6.0), got {gamma!r}."

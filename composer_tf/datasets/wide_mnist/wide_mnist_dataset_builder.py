@@ -100,7 +100,9 @@ def read_mnist(data_dir: epath.PathLike) -> dict[str, Digits]:
         "test": "test",
     }
     return {
-        name: builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+        name: tfds.as_numpy(
+            builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
+        )
         for name, split in splits.items()
     }
 

@@ -1,0 +1,273 @@
+"""The contract that both controllers keep, and what sets them apart."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from composer_tf.layers import FeedForwardController, RNNController
+
+SHAPES = [(None, 6), (None, 8, 8, 2), (None, 5)]
+NUM_MODULES = [2, 4, 3]
+NUM_GAMMAS = 2
+BATCH = 5
+
+both = pytest.mark.parametrize(
+    "controller_class", [RNNController, FeedForwardController]
+)
+
+
+def built(controller_class, **kwargs):
+    controller = controller_class(units=8, **kwargs)
+    controller.build(SHAPES, NUM_MODULES, NUM_GAMMAS)
+    return controller
+
+
+def activations(batch=BATCH):
+    return [
+        tf.random.stateless_normal([batch, *shape[1:]], [i, 1])
+        for i, shape in enumerate(SHAPES)
+    ]
+
+
+def run(controller, choices=(1, 3, 0), gamma=0.0, inputs=None):
+    """The logits of all steps along one path."""
+    inputs = activations() if inputs is None else inputs
+    batch = inputs[0].shape[0]
+    state = controller.initial_state(batch)
+    previous, logits = None, []
+    for i, step_inputs in enumerate(inputs):
+        step_logits, state = controller(
+            step_inputs,
+            previous,
+            tf.fill([batch, NUM_GAMMAS], gamma),
+            state,
+            index=i,
+        )
+        previous = tf.fill([batch], choices[i])
+        logits.append(step_logits)
+    return logits
+
+
+def rows_differ(a, b):
+    """Whether every row of `a` is another one in `b`."""
+    return bool(np.all(np.abs(a - b).max(axis=-1) > 1e-6))
+
+
+@both
+def test_each_metalayer_has_as_many_logits_as_modules(controller_class):
+    shapes = [logits.shape for logits in run(built(controller_class))]
+    assert shapes == [(BATCH, m) for m in NUM_MODULES]
+
+
+@both
+def test_all_steps_runs_every_step(controller_class):
+    controller = built(controller_class)
+    for actual, expected in zip(
+        controller.all_steps(*activations()),
+        run(controller, choices=(0, 0, 0)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+@both
+def test_gamma_changes_the_logits_of_every_step(controller_class):
+    controller = built(controller_class)
+    for low, high in zip(
+        run(controller, gamma=-1.0), run(controller, gamma=1.0), strict=True
+    ):
+        assert rows_differ(low, high)
+
+
+@both
+def test_the_module_chosen_before_matters(controller_class):
+    controller = built(controller_class)
+    ones = run(controller, choices=(1, 1, 0))
+    others = run(controller, choices=(1, 2, 0))
+    np.testing.assert_array_equal(ones[1], others[1])
+    assert rows_differ(ones[2], others[2])
+
+
+@pytest.mark.parametrize(
+    ("controller_class", "remembers"),
+    [(RNNController, True), (FeedForwardController, False)],
+)
+def test_only_the_hidden_state_of_the_rnn_reaches_over_two_steps(
+    controller_class, remembers
+):
+    controller = built(controller_class)
+    inputs = activations()
+    logits = run(controller, inputs=inputs)
+    inputs[0] += tf.random.stateless_normal(inputs[0].shape, [7, 7])
+    changed = run(controller, inputs=inputs)
+    assert rows_differ(logits[0], changed[0])
+    assert rows_differ(logits[2], changed[2]) == remembers
+
+
+@pytest.mark.parametrize(
+    ("controller_class", "shared"),
+    [(RNNController, True), (FeedForwardController, False)],
+)
+def test_the_rnn_shares_its_cell_between_steps(controller_class, shared):
+    """A projection of 5 to 8 with its norm is all that a step adds to it."""
+    sizes = []
+    for n in (2, 3):
+        controller = controller_class(units=8)
+        controller.build([(None, 5)] * n, [2] * n, 1)
+        sizes.append(controller.count_params())
+    projection = 2 * 5 + (5 * 8 + 8)
+    assert (sizes[1] - sizes[0] == projection) == shared
+
+
+@both
+def test_rows_do_not_see_each_other(controller_class):
+    controller = built(controller_class)
+    inputs = activations()
+    alone = run(controller, inputs=[step[2:3] for step in inputs])
+    for one, all_rows in zip(alone, run(controller), strict=True):
+        np.testing.assert_allclose(one, all_rows[2:3], atol=1e-5)
+
+
+@both
+def test_a_batch_of_zero_rows_has_zero_rows_of_logits(controller_class):
+    controller = built(controller_class)
+    inputs = [step[:0] for step in activations()]
+    shapes = [logits.shape for logits in run(controller, inputs=inputs)]
+    assert shapes == [(0, m) for m in NUM_MODULES]
+
+
+@both
+def test_all_is_float32_under_mixed_precision(controller_class):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        controller = built(controller_class)
+        low = [tf.cast(step, tf.float16) for step in activations()]
+        logits = run(controller, inputs=low)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {step.dtype for step in logits} == {tf.float32}
+    assert controller.initial_state(2).dtype == tf.float32
+    assert {w.dtype for w in controller.weights} == {"float32"}
+    exact = run(controller, inputs=[tf.cast(s, tf.float32) for s in low])
+    for actual, expected in zip(logits, exact, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def pool(array, grid):
+    """Mean over windows of ceil(size / grid), padded alike at both ends."""
+    for axis in range(1, array.ndim - 1):
+        size = array.shape[axis]
+        window = int(np.ceil(size / grid))
+        cells = int(np.ceil(size / window))
+        start = -((cells * window - size) // 2)
+        ends = [start + window * (i + 1) for i in range(cells)]
+        # The windows at the ends are smaller, so weigh by the grid itself.
+        parts = np.split(array, ends[:-1], axis=axis)
+        array = np.concatenate(
+            [part.mean(axis=axis, keepdims=True) for part in parts], axis=axis
+        )
+    return array.reshape(len(array), -1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid", "length"),
+    [
+        ((3, 7), 4, 7),
+        ((3, 8, 2), 4, 4 * 2),
+        ((3, 10, 2), 4, 4 * 2),
+        ((3, 3, 2), 4, 3 * 2),
+        ((3, 8, 12, 2), 4, 4 * 4 * 2),
+        ((3, 5, 6, 1), 4, 3 * 3 * 1),
+        ((3, 9, 7, 2), 1, 2),
+        ((2, 4, 5, 6, 2), 2, 2 * 2 * 2 * 2),
+    ],
+)
+def test_summary_is_average_pooling(shape, grid, length):
+    controller = RNNController(grid=grid)
+    controller.build([(None, *shape[1:])], [2], 1)
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    summary = controller.summarize(tf.constant(array), index=0)
+    np.testing.assert_allclose(summary, pool(array, grid), atol=1e-6)
+    assert summary.shape[1] == length
+    assert controller.summary_size((None, *shape[1:])) == length
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_a_summary_is_float32_whatever_is_summarised(dtype):
+    images = tf.cast(tf.reshape(tf.range(2 * 4 * 4), [2, 4, 4, 1]), dtype)
+    controller = RNNController(grid=1)
+    controller.build([(None, 4, 4, 1)], [2], 1)
+    summary = controller.summarize(images, index=0)
+    assert summary.dtype == tf.float32
+    np.testing.assert_array_equal(summary, [[7.5], [23.5]])
+
+
+def test_images_of_unknown_size_are_summarised_by_their_mean():
+    controller = RNNController()
+    controller.build([(None, None, None, 2)], [2], 1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2])])
+    def summarize(images):
+        return controller.summarize(images, index=0)
+
+    images = np.random.default_rng(0).normal(size=(3, 5, 6, 2))
+    np.testing.assert_allclose(
+        summarize(images.astype(np.float32)),
+        images.mean(axis=(1, 2)),
+        atol=1e-6,
+    )
+    assert controller.summary_size((None, None, None, 2)) == 2
+
+
+@both
+def test_built_for_images_of_unknown_size_it_takes_known_ones(
+    controller_class,
+):
+    controller = controller_class(units=8)
+    controller.build([(None, None, None, 2)], [3], 1)
+    logits, _ = controller(
+        tf.ones([2, 8, 8, 2]),
+        None,
+        tf.zeros([2, 1]),
+        controller.initial_state(2),
+        index=0,
+    )
+    assert logits.shape == (2, 3)
+
+
+@both
+@pytest.mark.parametrize("argument", ["units", "grid"])
+def test_sizes_below_one_are_refused(controller_class, argument):
+    with pytest.raises(ValueError, match=rf"`{argument}`.*at least 1, got 0"):
+        controller_class(**{argument: 0})
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((None,), "2 to 5 axes"), ((None, None), "known size of its last axis")],
+)
+def test_activations_that_cannot_be_summarised_are_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        RNNController().build([shape], [2], 1)
+
+
+@both
+def test_a_copy_from_its_configs_gives_equal_logits(controller_class):
+    controller = built(controller_class, grid=2)
+    copy = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(controller)
+    )
+    assert copy.get_config() == controller.get_config()
+    copy.set_weights(controller.get_weights())
+    for actual, expected in zip(run(copy), run(controller), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@both
+def test_one_that_is_not_built_is_serialised_too(controller_class):
+    controller = controller_class(units=7, grid=3)
+    copy = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(controller)
+    )
+    assert (copy.units, copy.grid, copy.built) == (7, 3, False)

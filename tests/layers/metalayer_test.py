@@ -1,0 +1,201 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from composer_tf.layers import Glimpse, Metalayer
+
+L = keras.layers
+
+
+class Doubled(L.Layer):
+    """Returns two tensors, which no module may."""
+
+    def call(self, inputs):
+        return inputs, inputs
+
+    def compute_output_shape(self, input_shape):
+        return input_shape, input_shape
+
+
+def each_row_alone(metalayer, inputs, choices):
+    modules = metalayer.modules
+    rows = [modules[c](inputs[i : i + 1]) for i, c in enumerate(choices)]
+    return tf.concat(rows, axis=0)
+
+
+@pytest.mark.parametrize("routing", ["dense", "partition"])
+def test_each_row_goes_through_the_module_it_chose(routing):
+    metalayer = Metalayer([L.Dense(3), L.Dense(3, "tanh"), L.Dense(3)])
+    inputs = tf.random.stateless_normal([5, 4], [1, 2])
+    choices = [2, 0, 1, 2, 2]
+    outputs = metalayer(inputs, tf.constant(choices), routing=routing)
+    expected = each_row_alone(metalayer, inputs, choices)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+
+
+def test_partition_is_the_default():
+    class Counting(L.Layer):
+        def build(self, input_shape):
+            self.runs = self.add_weight(
+                shape=(), dtype="int32", initializer="zeros", trainable=False
+            )
+
+        def call(self, inputs):
+            self.runs.assign_add(1)
+            return inputs
+
+    metalayer = Metalayer([Counting(), Counting()])
+    metalayer.build((None, 2))
+    runs = [int(module.runs.numpy()) for module in metalayer.modules]
+    metalayer(tf.ones([3, 2]), tf.constant([1, 1, 1]))
+    more = [int(module.runs.numpy()) for module in metalayer.modules]
+    assert more == [runs[0], runs[1] + 1]
+
+
+def test_modules_of_any_kind_agree_in_output_shape_only():
+    functional_input = keras.Input((4, 4, 1))
+    functional = keras.Model(
+        functional_input, L.Dense(3)(L.Flatten()(functional_input))
+    )
+    metalayer = Metalayer(
+        [
+            keras.Sequential([Glimpse(width=2), L.Flatten(), L.Dense(3)]),
+            functional,
+            keras.Sequential(
+                [L.Conv2D(3, 3), L.BatchNormalization(), L.GlobalMaxPooling2D()]
+            ),
+        ]
+    )
+    inputs = tf.random.stateless_normal([4, 4, 4, 1], [1, 2])
+    choices = [0, 1, 2, 1]
+    np.testing.assert_allclose(
+        metalayer(inputs, tf.constant(choices)),
+        each_row_alone(metalayer, inputs, choices),
+        atol=1e-6,
+    )
+
+
+def test_a_single_module_sees_the_whole_batch():
+    metalayer = Metalayer([L.Dense(3)])
+    inputs = tf.ones([2, 4])
+    np.testing.assert_array_equal(
+        metalayer(inputs, tf.constant([0, 0])), metalayer.modules[0](inputs)
+    )
+
+
+@pytest.mark.parametrize("size", [3, 6])
+def test_images_of_unknown_size_are_routed_too(size):
+    metalayer = Metalayer([L.Conv2D(2, 1), L.Conv2D(2, 3, padding="same")])
+    metalayer.build((None, None, None, 1))
+    inputs = tf.random.stateless_normal([3, size, size, 1], [1, 2])
+    for choices in ([1, 0, 1], [1, 1, 1]):
+        np.testing.assert_allclose(
+            metalayer(inputs, tf.constant(choices)),
+            each_row_alone(metalayer, inputs, choices),
+            atol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("routing", ["dense", "partition"])
+def test_output_has_the_compute_dtype_of_the_metalayer(routing):
+    metalayer = Metalayer(
+        [L.Dense(3, dtype="float32"), L.Dense(3, dtype="mixed_float16")],
+        dtype="mixed_float16",
+    )
+    outputs = metalayer(tf.ones([2, 4]), tf.constant([0, 1]), routing=routing)
+    assert outputs.dtype == tf.float16
+
+
+@pytest.mark.parametrize("routing", ["dense", "partition"])
+def test_training_reaches_the_modules(routing):
+    metalayer = Metalayer([L.Dropout(0.999), L.Dropout(0.0)])
+    inputs = tf.ones([2, 1000])
+    choices = tf.constant([0, 1])
+    training = metalayer(inputs, choices, routing=routing, training=True)
+    assert np.count_nonzero(training[0]) < 100
+    assert np.count_nonzero(training[1]) == 1000
+    inference = metalayer(inputs, choices, routing=routing, training=False)
+    np.testing.assert_array_equal(inference, inputs)
+
+
+def test_weights_and_penalties_are_those_of_the_modules():
+    metalayer = Metalayer(
+        [
+            L.Dense(
+                3,
+                kernel_initializer="ones",
+                kernel_regularizer=keras.regularizers.L2(1.0),
+            ),
+            L.Dense(3, use_bias=False),
+        ]
+    )
+    metalayer.build((None, 2))
+    assert metalayer.count_params() == (2 * 3 + 3) + 2 * 3
+    assert [loss.numpy() for loss in metalayer.losses] == [6.0]
+
+
+@pytest.mark.parametrize("modules", [[], ()])
+def test_no_module_is_refused(modules):
+    with pytest.raises(ValueError, match="at least one"):
+        Metalayer(modules)
+
+
+def test_what_is_not_a_layer_is_refused():
+    with pytest.raises(TypeError, match="Keras layers, got"):
+        Metalayer([L.Dense(3), lambda x: x])
+
+
+def test_output_shapes_that_disagree_are_listed():
+    metalayer = Metalayer(
+        [L.Dense(3, name="small"), L.Dense(5, name="large")], name="second"
+    )
+    with pytest.raises(
+        ValueError, match=r"'second'.*small: \(None, 3\), large: \(None, 5\)"
+    ):
+        metalayer.build((None, 2))
+
+
+def test_a_module_with_two_outputs_is_refused():
+    with pytest.raises(TypeError, match="must return one tensor"):
+        Metalayer([Doubled()]).build((None, 2))
+
+
+def test_an_unknown_routing_is_refused():
+    metalayer = Metalayer([L.Dense(3), L.Dense(3)])
+    with pytest.raises(ValueError, match=r"`routing`.*partition.*'sideways'"):
+        metalayer(tf.ones([2, 4]), tf.constant([0, 1]), routing="sideways")
+
+
+def test_a_saved_metalayer_predicts_the_same(tmp_path):
+    inputs = keras.Input((4, 4, 1))
+    choices = keras.Input((), dtype="int32")
+    modules = [
+        keras.Sequential([L.Flatten(), L.Dense(3)]),
+        keras.Sequential([Glimpse(width=2), L.Flatten(), L.Dense(3)]),
+    ]
+    outputs = Metalayer(modules, name="first")(inputs, choices)
+    model = keras.Model([inputs, choices], outputs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+
+    data = [
+        tf.random.stateless_normal([4, 4, 4, 1], [1, 2]),
+        tf.constant([0, 1, 1, 0]),
+    ]
+    assert loaded.get_layer("first").num_modules == 2
+    np.testing.assert_array_equal(loaded(data), model(data))
+
+
+def test_config_rebuilds_modules_of_the_same_shape():
+    metalayer = Metalayer([L.Dense(3), keras.Sequential([L.Dense(3)])])
+    metalayer.build((None, 4))
+    copy = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(metalayer)
+    )
+    assert copy.built
+    copy.set_weights(metalayer.get_weights())
+    inputs, choices = tf.ones([2, 4]), tf.constant([0, 1])
+    np.testing.assert_array_equal(
+        copy(inputs, choices), metalayer(inputs, choices)
+    )

@@ -1,0 +1,80 @@
+"""The README's examples run as they stand."""
+
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def block_with(text):
+    (block,) = [block for block in BLOCKS if text in block]
+    return block
+
+
+@pytest.mark.slow
+def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shorter = block_with("ct.datasets.load").replace("epochs=20", "epochs=2")
+    scope = {}
+    exec(shorter.replace("passes=10", "passes=1"), scope)
+    assert len(scope["curve"]) == 17
+    images = scope["images"]
+    loaded = keras.models.load_model("composer.keras")
+    np.testing.assert_array_equal(
+        loaded(images, gamma=1.0), scope["model"](images, gamma=1.0)
+    )
+
+
+@pytest.mark.slow
+def test_conv_modules_of_three_kinds_train_save_load_and_predict(tmp_path):
+    scope = {}
+    exec("import keras\nimport composer_tf as ct\n", scope)
+    exec(block_with("SeparableConv2D"), scope)
+    model = scope["model"]
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, [32, 32, 32, 3]).astype("uint8")
+    y = rng.integers(0, 10, 32)
+    model.compile("adam", metrics=["accuracy"])
+    model.fit(x, y, epochs=2, batch_size=16, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for gamma in (-2.0, np.linspace(-2.0, 6.0, 32)):
+        predicted = loaded.predict(x, gamma=gamma, verbose=0)
+        assert predicted.shape == (32, 10)
+        np.testing.assert_allclose(
+            predicted, model.predict(x, gamma=gamma, verbose=0), atol=1e-5
+        )
+    costs = model.cost_table.modules[0]
+    assert costs[0] < costs[1] < costs[2]
+
+
+def test_a_preference_of_ones_own_is_ten_lines():
+    import tensorflow as tf
+
+    import composer_tf as ct
+
+    scope = {"keras": keras, "ct": ct, "tf": tf}
+    exec(block_with("SwitchPreference"), scope)
+    dense = keras.layers.Dense
+    model = ct.Composer(
+        [
+            ct.Metalayer([dense(3), dense(3)]),
+            ct.Metalayer([dense(3), dense(3)]),
+        ],
+        preferences=[scope["SwitchPreference"](ct.Uniform(0.0, 5.0))],
+    )
+    x = np.ones([4, 2], "float32")
+    same, other = [[0, 0]] * 4, [[0, 1]] * 4
+    costs = [
+        model.preferences.cost(
+            model(x, choices=np.array(c), return_composition=True).policy,
+            tf.fill([4, 1], 2.0),
+        )
+        for c in (same, other)
+    ]
+    np.testing.assert_array_equal(costs, [[0.0] * 4, [-2.0] * 4])
