@@ -27,6 +27,10 @@ floors: $(VENV)/.installed
 
 check: lint types floors test
 
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/training_speed.py --output=results/training_speed.json
+	$(BIN)/python benchmarks/estimator_variance.py --output=results/estimator_variance.json
+
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     """Runs the program."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
     try:
         training.run(_CONFIG.value, _WORKDIR.value or "")
     except (ConfigError, DataUnavailableError, WorkdirError) as error:

@@ -1,6 +1,7 @@
 """Typed configuration of a run."""
 
 import dataclasses
+import json
 from typing import Any, Protocol
 
 import keras
@@ -99,12 +100,13 @@ class Config:
             "class": type(self.model).__name__,
             **fields["model"],
         }
-        return fields
+        return json.loads(json.dumps(fields))  # As a file gives it back.
 
     def validate(self) -> None:
         """Raises `ConfigError` for a value that cannot work."""
         at_least = {
             "epochs": (self.epochs, 1),
+            "seed": (self.seed, 0),
             "steps_per_execution": (self.steps_per_execution, 0),
             "data.batch_size": (self.data.batch_size, 1),
             "data.passes": (self.data.passes, 1),
@@ -120,7 +122,8 @@ class Config:
         rate = self.optimizer.learning_rate
         if not 0.0 < rate < float("inf"):
             raise ConfigError(
-                f"`optimizer.learning_rate` must be above 0, got {rate}."
+                "`optimizer.learning_rate` must be finite and above 0, got "
+                f"{rate}."
             )
 
 

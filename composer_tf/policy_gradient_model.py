@@ -10,7 +10,7 @@ import tensorflow as tf
 from composer_tf import losses, validation
 from composer_tf.estimators import Estimator
 from composer_tf.policy import Composition, Policy, tile_rows
-from composer_tf.steerable_model import SteerableModel
+from composer_tf.steerable_model import SteerableModel, without_gamma
 
 
 class PolicyGradientModel(SteerableModel):
@@ -121,9 +121,10 @@ class PolicyGradientModel(SteerableModel):
                 preferences=self.preferences,
                 gamma=composition.gamma,
                 context=composition.context,
+                sample_weight=_weights(sample_weight, data_losses[0]),
             )  # [B]
-            total = _weighted_mean(surrogate, sample_weight)
-            total = self.optimizer.scale_loss(total + self._penalty())
+            total = tf.reduce_mean(surrogate) + self._penalty()
+            total = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(total, variables), variables)
         path_weights = self.estimator.path_weights(policy.log_prob)  # [K, B]
@@ -151,7 +152,8 @@ class PolicyGradientModel(SteerableModel):
         paths = self.estimator.paths(self.num_modules)
         if paths is None:
             return None
-        batch_size = tf.shape(tf.nest.flatten(x)[0])[0]
+        inputs = tf.nest.flatten(without_gamma(x))
+        batch_size = tf.shape(inputs[0])[0]
         return tf.repeat(paths, batch_size, axis=0)
 
     def _by_path(
@@ -187,7 +189,8 @@ class PolicyGradientModel(SteerableModel):
         )
         self.reward_metric.update_state(over_paths(rewards))
         self.entropy_metric.update_state(over_paths(policy.entropy))
-        loss = _weighted_mean(over_paths(data_losses), sample_weight)
+        expected = over_paths(data_losses)  # [B]
+        loss = tf.reduce_mean(_weights(sample_weight, expected) * expected)
         loss_metric = next(m for m in self.metrics if m.name == "loss")
         loss_metric.update_state(
             loss + self._penalty(), sample_weight=tf.shape(data_losses)[1]
@@ -213,14 +216,11 @@ class PolicyGradientModel(SteerableModel):
         )
 
 
-def _weighted_mean(
-    values: tf.Tensor, sample_weight: tf.Tensor | None
-) -> tf.Tensor:
-    """Keras's "sum over batch size" reduction of `[B]`."""
-    if sample_weight is not None:
-        weights = tf.cast(sample_weight, tf.float32)
-        values *= tf.reshape(weights, tf.shape(values))
-    return tf.reduce_mean(values)
+def _weights(sample_weight: tf.Tensor | None, values: tf.Tensor) -> tf.Tensor:
+    """Sample weights float32 `[B]`, 1 where none are given."""
+    if sample_weight is None:
+        return tf.ones_like(values)
+    return tf.reshape(tf.cast(sample_weight, tf.float32), tf.shape(values))
 
 
 def _heaviest_path(outputs: tf.Tensor, path_weights: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,18 +11,33 @@ import tensorflow as tf
 
 from composer_tf import datasets, evaluation
 from composer_tf.composer import Composer
-from composer_tf.config import Config, differences
+from composer_tf.config import Config, ConfigError, differences
 from composer_tf.workdir import (
     EpochCheckpoint,
     WorkdirError,
     atomic_path,
+    is_partial,
     read_json,
     write_json,
 )
 
+_OUTPUTS = (
+    "model.keras",
+    "tradeoff.csv",
+    "tradeoff.png",
+    "routing.png",
+    "metrics.json",
+)
 _COSTS_TO_REPORT = (0.15, 0.25, 0.5, 0.57, 0.6, 0.75, 1.0)
 _NUM_HEATMAPS = 5
 _NUM_TABLE_ROWS = 9
+
+
+class _Prepared(NamedTuple):
+    model: Composer
+    train: tf.data.Dataset
+    validation: tf.data.Dataset
+    shuffle: datasets.EpochShuffle
 
 
 def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
@@ -40,33 +55,35 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
         The content of `metrics.json`.
 
     Raises:
-        ConfigError: If a value of the config cannot work.
+        ConfigError: If a value of the config cannot work; the folder is then
+            left as it was.
         WorkdirError: If the folder belongs to another config, or a file in it
             is damaged.
         DataUnavailableError: If the data is not here and not to be had.
     """
     config.validate()
     folder = pathlib.Path(workdir)
-    _claim(folder, config)
-    finished = folder / "metrics.json"
-    if finished.exists():
-        metrics = read_json(finished)
+    _check_folder(folder, config)
+    if all((folder / name).exists() for name in _OUTPUTS):
+        metrics = read_json(folder / "metrics.json")
         print(f"{folder} is finished; nothing to do.")
         _report(folder, metrics)
         return metrics
-    model = _train(config, folder)
-    metrics = _evaluate(model, config, folder)
-    write_json(metrics, finished)
+    prepared = _prepare(config)
+    _claim(folder, config)
+    _train(prepared, config, folder)
+    metrics = _evaluate(prepared.model, config, folder)
+    write_json(metrics, folder / "metrics.json")
     _report(folder, metrics)
     return metrics
 
 
-def _claim(folder: pathlib.Path, config: Config) -> None:
-    """Writes config.json, or checks that the one there is the same."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise WorkdirError(f"workdir {folder} is not a folder.") from error
+def _check_folder(folder: pathlib.Path, config: Config) -> None:
+    """Raises `WorkdirError` if the folder is not this config's or free."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise WorkdirError(f"workdir {folder} is not a folder.")
     path = folder / "config.json"
     if path.exists():
         changes = differences(read_json(path), config.to_json())
@@ -76,41 +93,63 @@ def _claim(folder: pathlib.Path, config: Config) -> None:
                 "the one given): " + "; ".join(changes) + ". Use another "
                 "workdir, or the config it was started with."
             )
-    elif any(folder.iterdir()):
+    elif any(not is_partial(path) for path in folder.iterdir()):
         raise WorkdirError(
             f"workdir {folder} is not empty and holds no config.json. Use "
             "another workdir."
         )
-    else:
-        write_json(config.to_json(), path)
 
 
-def _train(config: Config, folder: pathlib.Path) -> Composer:
-    keras.utils.set_random_seed(config.seed)
+def _claim(folder: pathlib.Path, config: Config) -> None:
+    """Makes the folder this config's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(
+            f"workdir {folder} cannot be created: {error}."
+        ) from error
+    if not (folder / "config.json").exists():
+        write_json(config.to_json(), folder / "config.json")
+
+
+def _prepare(config: Config) -> _Prepared:
+    """Data and compiled model; a config that cannot work fails here."""
     shuffle = datasets.EpochShuffle(config.seed)
-    train, validation = datasets.load(
-        config.data.name,
-        batch_size=config.data.batch_size,
-        splits=("train", "validation"),
-        shuffle=shuffle,
-        passes=config.data.passes,
-        data_dir=config.data.data_dir or None,
-    )
-    model = config.model.build(seed=config.seed)
-    _compile(model, config, steps_per_epoch=len(train))
-    images, _ = next(iter(train))
-    model.build(images.shape)
+    try:
+        train, validation = datasets.load(
+            config.data.name,
+            batch_size=config.data.batch_size,
+            splits=("train", "validation"),
+            shuffle=shuffle,
+            passes=config.data.passes,
+            data_dir=config.data.data_dir or None,
+        )
+        # After the data: preparing it draws from Python's random numbers.
+        keras.utils.set_random_seed(config.seed)
+        model = config.model.build(seed=config.seed)
+        _compile(model, config, steps_per_epoch=len(train))
+        images, _ = next(iter(train))
+        model.build(images.shape)
+        evaluation.gamma_grid(model, config.evaluation.preference, 2)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return _Prepared(model, train, validation, shuffle)
+
+
+def _train(prepared: _Prepared, config: Config, folder: pathlib.Path) -> None:
+    """Trains from the last checkpoint on, and saves the model."""
+    model = prepared.model
     checkpoint = EpochCheckpoint(folder / "checkpoints")
     epoch = checkpoint.restore(model)
     if epoch:
         print(f"Resuming after epoch {epoch} of {config.epochs}.")
     model.fit(
-        train,
-        validation_data=validation,
+        prepared.train,
+        validation_data=prepared.validation,
         initial_epoch=epoch,
         epochs=config.epochs,
         callbacks=[
-            shuffle,
+            prepared.shuffle,
             checkpoint,
             keras.callbacks.TensorBoard(
                 str(folder / "logs"), write_graph=False
@@ -120,7 +159,6 @@ def _train(config: Config, folder: pathlib.Path) -> Composer:
     )
     with atomic_path(folder / "model.keras") as path:
         model.save(path)
-    return model
 
 
 def _compile(model: Composer, config: Config, steps_per_epoch: int) -> None:

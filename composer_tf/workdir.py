@@ -32,10 +32,17 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
         partial.unlink(missing_ok=True)
 
 
+def is_partial(path: pathlib.Path) -> bool:
+    """Whether a killed process may have left this file unfinished."""
+    return path.name.startswith("partial-")
+
+
 def write_json(content: Any, path: pathlib.Path) -> None:
     """Writes JSON, whole or not at all."""
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.write_text(
+            json.dumps(content, indent=2, allow_nan=False) + "\n"
+        )
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -73,7 +80,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         with atomic_path(path) as partial:
             self.model.save_weights(partial)
         for stale in older[:-1]:  # The one before stays, as a reserve.
-            stale.unlink()
+            stale.unlink(missing_ok=True)
 
     def restore(self, model: keras.Model) -> int:
         """Loads the latest checkpoint into a built and compiled model.

@@ -12,7 +12,7 @@ def get_config() -> Config:
     return Config(
         data=DataConfig(name="wide_mnist/mnist", batch_size=128),
         model=WideMnist(small_units=84, large_units=320),
-        optimizer=OptimizerConfig(learning_rate=2e-3),
+        optimizer=OptimizerConfig(learning_rate=1e-3),
         epochs=20,
         jit_compile=True,
         steps_per_execution=32,

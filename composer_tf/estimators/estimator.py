@@ -41,6 +41,7 @@ class Estimator(keras.layers.Layer, abc.ABC):
         preferences: PreferenceCollection,
         gamma: tf.Tensor,
         context: tf.Tensor,
+        sample_weight: tf.Tensor | float = 1.0,
     ) -> tf.Tensor:
         """The surrogate loss, whose gradient is minus that of (10).
 
@@ -51,6 +52,7 @@ class Estimator(keras.layers.Layer, abc.ABC):
             gamma: float32 `[B, k]`.
             context: float32 `[B, d]`, what a baseline may depend on: a summary
                 of the first metalayer's input and the scaled gamma.
+            sample_weight: float32 `[B]`, weighs the examples. Defaults to 1.
 
         Returns:
             float32 `[B]`.
@@ -62,18 +64,21 @@ def example_rewards(
     policy: Policy,
     preferences: PreferenceCollection,
     gamma: tf.Tensor,
+    sample_weight: tf.Tensor | float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The two parts of what multiplies grad log p(c|x), without gradients.
 
     Returns:
         Rewards float32 `[K, B]`, log p(y|x,c) plus every cost of the example
         alone, to which a baseline applies; and credits float32 `[K, B]`, the
-        example's share of costs over the batch, to which none applies.
+        example's share of costs over the batch, to which none applies. The
+        weights are in the credits, where they weigh every example's gamma, but
+        not in the rewards.
     """
     rewards = -losses
     credits = tf.zeros_like(losses)
     for preference, value in preferences.split(gamma):
-        credit = preference.credit(policy, value)
+        credit = preference.credit(policy, value * sample_weight)
         if credit is None:
             rewards += preference.cost(policy, value)
         else:

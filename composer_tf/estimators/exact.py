@@ -59,11 +59,16 @@ class Exact(Estimator):
         preferences: PreferenceCollection,
         gamma: tf.Tensor,
         context: tf.Tensor,
+        sample_weight: tf.Tensor | float = 1.0,
     ) -> tf.Tensor:
         expected_costs = tf.zeros_like(losses[0])  # [B]
         for preference, value in preferences.split(gamma):
             expected_costs += preference.expected_cost(policy, value)
-        return functional.exact_loss(losses, expected_costs, policy.log_prob)
+        return functional.exact_loss(
+            sample_weight * losses,
+            sample_weight * expected_costs,
+            policy.log_prob,
+        )
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -52,13 +52,16 @@ class LeaveOneOut(Estimator):
         preferences: PreferenceCollection,
         gamma: tf.Tensor,
         context: tf.Tensor,
+        sample_weight: tf.Tensor | float = 1.0,
     ) -> tf.Tensor:
-        rewards, credits = example_rewards(losses, policy, preferences, gamma)
+        rewards, credits = example_rewards(
+            losses, policy, preferences, gamma, sample_weight
+        )
         baseline = functional.mean_of_others(rewards, axis=0)
         surrogate = functional.reinforce_loss(
-            losses,
-            preferences.cost(policy, gamma),
-            rewards - baseline + credits,
+            sample_weight * losses,
+            sample_weight * preferences.cost(policy, gamma),
+            sample_weight * (rewards - baseline) + credits,
             policy.log_prob,
         )  # [K, B]
         return tf.reduce_mean(surrogate, axis=0)

@@ -86,16 +86,20 @@ class Reinforce(Estimator):
         preferences: PreferenceCollection,
         gamma: tf.Tensor,
         context: tf.Tensor,
+        sample_weight: tf.Tensor | float = 1.0,
     ) -> tf.Tensor:
-        rewards, credits = example_rewards(losses, policy, preferences, gamma)
+        rewards, credits = example_rewards(
+            losses, policy, preferences, gamma, sample_weight
+        )
         baseline, baseline_loss = self._baseline(rewards, context)
         surrogate = functional.reinforce_loss(
-            losses,
-            preferences.cost(policy, gamma),
-            rewards - baseline + credits,
+            sample_weight * losses,
+            sample_weight * preferences.cost(policy, gamma),
+            sample_weight * (rewards - baseline) + credits,
             policy.log_prob,
         )  # [1, B]
-        return tf.reduce_mean(surrogate, axis=0) + baseline_loss
+        surrogate = tf.reduce_mean(surrogate, axis=0)  # [B]
+        return surrogate + sample_weight * baseline_loss
 
     def _baseline(
         self, rewards: tf.Tensor, context: tf.Tensor

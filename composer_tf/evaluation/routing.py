@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf.composer import Composer
+from composer_tf.evaluation.tradeoff import steerable_name
 
 
 def module_probabilities(
@@ -34,7 +35,7 @@ def module_probabilities(
     Raises:
         ValueError: If a label is out of range.
     """
-    name = preference or model.preferences.names[0]
+    name = steerable_name(model, preference)
 
     @tf.function(reduce_retracing=True)
     def probabilities(inputs, gamma):

@@ -1,7 +1,6 @@
 """Accuracy against cost: of one model along gamma, and of random mixing."""
 
 import csv
-import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -61,12 +60,7 @@ def evaluate_tradeoff(
         >>> [point.gamma for point in points]
         [0.0, 1.0]
     """
-    name = preference or next(iter(model.preferences.names), None)
-    if name not in model.preferences.names:
-        raise ValueError(
-            f"`preference` must be a steerable one of the model, "
-            f"{model.preferences.names}, got {name!r}."
-        )
+    name = steerable_name(model, preference)
     if gammas is None:
         gammas = gamma_grid(model, name, 17)
     measure = _Measure(model, data)
@@ -110,8 +104,8 @@ def evaluate_random_mixture(
     ]
 
 
-def accuracy_at_cost(points: Sequence[Point], cost: float) -> float:
-    """Best accuracy of points that cost at most `cost`; NaN if none does.
+def accuracy_at_cost(points: Sequence[Point], cost: float) -> float | None:
+    """Best accuracy of points that cost at most `cost`; `None` if none does.
 
     Example:
         >>> points = [Point("composer", 6.0, 0.2, 0.5),
@@ -120,14 +114,26 @@ def accuracy_at_cost(points: Sequence[Point], cost: float) -> float:
         0.5
     """
     affordable = [p.accuracy for p in points if p.cost <= cost]
-    return max(affordable, default=math.nan)
+    return max(affordable, default=None)
 
 
 def gamma_grid(model: Composer, preference: str, size: int) -> list[float]:
     """`size` gammas, evenly over the support of a preference."""
-    index = model.preferences.names.index(preference)
+    name = steerable_name(model, preference)
+    index = model.preferences.names.index(name)
     low, high = model.preferences.steerable[index].gamma.support
     return np.linspace(low, high, size).tolist()
+
+
+def steerable_name(model: Composer, preference: str | None) -> str:
+    """The preference, or the model's first; `ValueError` if it has none."""
+    name = preference or next(iter(model.preferences.names), None)
+    if name not in model.preferences.names:
+        raise ValueError(
+            f"`preference` must be a steerable one of the model, "
+            f"{model.preferences.names}, got {name!r}."
+        )
+    return name
 
 
 def write_csv(points: Sequence[Point], path: str | os.PathLike) -> None:
@@ -189,6 +195,6 @@ class _Measure:
             return_composition=True,
         )
         predictions = tf.argmax(composition.outputs, axis=-1)
-        hits = predictions == tf.cast(labels, tf.int64)
+        hits = predictions == tf.cast(tf.reshape(labels, [-1]), tf.int64)
         cost = composition.policy.path_cost + self._model.overhead
         return cost, tf.cast(hits, tf.float32)

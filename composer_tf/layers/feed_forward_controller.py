@@ -19,6 +19,8 @@ class FeedForwardController(Controller):
         units: Size of each hidden layer, int >= 1. Defaults to 32.
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
+        max_logit: Bound on the absolute value of the logits, float > 0, or
+            `None`. Defaults to 3.
 
     Example:
         >>> FeedForwardController(units=16).get_config()["units"]
@@ -67,4 +69,5 @@ class FeedForwardController(Controller):
             inputs.append(
                 one_hot(previous_choices, self._num_modules[index - 1])
             )
-        return self.networks[index](tf.concat(inputs, axis=-1)), state
+        logits = self.networks[index](tf.concat(inputs, axis=-1))
+        return self.bound(logits), state

@@ -20,6 +20,8 @@ class RNNController(Controller):
         units: Size of the hidden state, int >= 1. Defaults to 32.
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
+        max_logit: Bound on the absolute value of the logits, float > 0, or
+            `None`. Defaults to 3.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]
@@ -75,4 +77,4 @@ class RNNController(Controller):
         inputs = tf.concat([features, previous, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]
-        return logits, hidden
+        return self.bound(logits), hidden

@@ -271,3 +271,18 @@ def test_one_that_is_not_built_is_serialised_too(controller_class):
         keras.saving.serialize_keras_object(controller)
     )
     assert (copy.units, copy.grid, copy.built) == (7, 3, False)
+
+
+@both
+def test_logits_are_bounded_so_that_every_module_is_tried(controller_class):
+    bounded = built(controller_class, max_logit=0.5)
+    free = built(controller_class, max_logit=None)
+    weights = [50.0 * weight for weight in bounded.get_weights()]
+    bounded.set_weights(weights)
+    free.set_weights(weights)
+    first, *_ = run(bounded)
+    raw, *_ = run(free)
+    assert np.max(np.abs(raw)) > 0.5
+    np.testing.assert_allclose(first, 0.5 * np.tanh(raw / 0.5), atol=1e-5)
+    with pytest.raises(ValueError, match="`max_logit` must be above 0"):
+        controller_class(max_logit=0.0)

@@ -1,0 +1,415 @@
+import csv
+import io
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import h5py
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from ml_collections import config_flags
+
+from composer_tf import datasets, training
+from composer_tf.config import Config, DataConfig, EvaluationConfig
+from composer_tf.models import WideMnist
+from composer_tf.workdir import WorkdirError
+
+ROOT = pathlib.Path(__file__).parents[1]
+OUTPUTS = {
+    "config.json",
+    "model.keras",
+    "metrics.json",
+    "tradeoff.csv",
+    "tradeoff.png",
+    "routing.png",
+    "checkpoints",
+    "logs",
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Of TFDS, empty until the first run prepares the digits in it."""
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_dir):
+    """The folder of a finished run, to be read only."""
+    folder = tmp_path_factory.mktemp("runs") / "new" / "finished"
+    training.run(tiny_config(data_dir), folder)
+    return folder
+
+
+@pytest.fixture
+def workdir(finished, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(finished, tmp_path / "workdir")
+
+
+def tiny_config(data_dir):
+    return Config(
+        data=DataConfig(
+            "wide_mnist/digits", batch_size=500, data_dir=str(data_dir)
+        ),
+        model=WideMnist(small_units=4, large_units=8),
+        evaluation=EvaluationConfig(num_gammas=3, num_mixtures=2),
+        epochs=2,
+    )
+
+
+def snapshot(folder):
+    """Bytes and time of change of every file."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def arrays(folder):
+    """All in model.keras: weights, optimizer and random states, as bytes."""
+    found = {}
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()].tobytes()
+
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        weights = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(weights) as file:
+        file.visititems(add)
+    assert any("optimizer" in name for name in found)
+    assert any("random_state" in name for name in found)
+    return found
+
+
+def assert_same_model(folder, other):
+    expected, actual = arrays(folder), arrays(other)
+    assert actual.keys() == expected.keys()
+    assert [k for k in expected if actual[k] != expected[k]] == []
+
+
+def test_a_run_writes_all_it_promises_and_nothing_else(finished):
+    assert {path.name for path in finished.iterdir()} == OUTPUTS
+    checkpoints = sorted(p.name for p in (finished / "checkpoints").iterdir())
+    assert checkpoints == [f"epoch-00000{i}.weights.h5" for i in (1, 2)]
+
+
+def test_the_config_is_kept(finished, data_dir):
+    kept = json.loads((finished / "config.json").read_text())
+    assert kept == tiny_config(data_dir).to_json()
+
+
+def test_metrics_are_json_that_any_parser_reads(finished):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON.")
+
+    text = (finished / "metrics.json").read_text()
+    metrics = json.loads(text, parse_constant=refuse)
+    assert [point["gamma"] for point in metrics["composer"]] == [-2, 2, 6]
+
+
+def test_the_csv_holds_the_points_of_both_methods(finished):
+    text = (finished / "tradeoff.csv").read_text()
+    assert text.splitlines()[0] == "method,gamma,cost,accuracy"
+    rows = list(csv.DictReader(io.StringIO(text)))
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert len(rows) == 3 + 2
+    for row, point in zip(
+        rows, metrics["composer"] + metrics["random_mixture"], strict=True
+    ):
+        assert row["method"] == point["method"]
+        for name in ("gamma", "cost", "accuracy"):
+            assert float(row[name]) == point[name]
+
+
+@pytest.mark.parametrize("name", ["tradeoff.png", "routing.png"])
+def test_pictures_are_png(finished, name):
+    picture = matplotlib.image.imread(finished / name, format="png")
+    assert picture.std() > 0.0  # Not blank.
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_tensorboard_has_a_curve_of_each_measure(finished, split):
+    (events,) = (finished / "logs" / split).glob("events.out.tfevents.*")
+    steps = {}
+    for record in tf.data.TFRecordDataset(str(events)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            steps.setdefault(value.tag, []).append(event.step)
+    for measure in ("loss", "accuracy", "cost", "reward", "entropy"):
+        assert steps[f"epoch_{measure}"] == [0, 1]
+
+
+def test_a_finished_run_is_reported_and_not_touched(workdir, data_dir, capsys):
+    before = snapshot(workdir)
+    metrics = training.run(tiny_config(data_dir), workdir)
+    assert snapshot(workdir) == before
+    assert metrics == json.loads((workdir / "metrics.json").read_text())
+    output = capsys.readouterr().out
+    assert f"{workdir} is finished" in output
+    table = [line.split() for line in output.splitlines() if line]
+    header = table.index(["gamma", "cost", "accuracy"])
+    rows = table[header + 1 : header + 1 + len(metrics["composer"])]
+    for row, point in zip(rows, metrics["composer"], strict=True):
+        expected = [point[name] for name in ("gamma", "cost", "accuracy")]
+        np.testing.assert_allclose(
+            [float(cell) for cell in row], expected, atol=5e-3
+        )
+    for name in ("tradeoff.png", "routing.png"):
+        assert str(workdir / name) in output.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("model", "small_units", 5),
+        ("data", "batch_size", 250),
+        (None, "seed", 7),
+    ],
+)
+def test_the_folder_of_another_config_is_refused(
+    workdir, data_dir, part, field, value
+):
+    before = snapshot(workdir)
+    config = tiny_config(data_dir)
+    owner = getattr(config, part) if part else config
+    old = getattr(owner, field)
+    setattr(owner, field, value)
+    name = f"{part}.{field}" if part else field
+    with pytest.raises(WorkdirError, match=rf"\b{name}: {old} -> {value}"):
+        training.run(config, workdir)
+    assert snapshot(workdir) == before
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path, data_dir):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(WorkdirError, match="not empty"):
+        training.run(tiny_config(data_dir), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("below", [".", "folder"])
+def test_a_workdir_that_is_a_file_is_refused(tmp_path, data_dir, below):
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(WorkdirError, match=f"{path}.* is not a folder"):
+        training.run(tiny_config(data_dir), path / below)
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_a_damaged_file_is_named(workdir, data_dir, name):
+    (workdir / name).write_text('{"seed": ')
+    before = snapshot(workdir)
+    with pytest.raises(WorkdirError, match=f"{name} is damaged"):
+        training.run(tiny_config(data_dir), workdir)
+    assert snapshot(workdir) == before
+
+
+def test_a_run_that_was_killed_at_its_first_file_starts_again(
+    tmp_path, data_dir, monkeypatch
+):
+    (tmp_path / "partial-123-config.json").write_text("{")
+
+    def stop(*args, **kwargs):
+        raise datasets.DataUnavailableError("The folder was taken.")
+
+    monkeypatch.setattr(datasets, "load", stop)
+    with pytest.raises(datasets.DataUnavailableError, match="taken"):
+        training.run(tiny_config(data_dir), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("data", "name", "typo"),
+        ("data", "batch_size", 100_000),
+        ("evaluation", "preference", "typo"),
+        ("model", "estimator", "typo"),
+    ],
+)
+def test_a_config_that_cannot_work_does_not_take_the_folder(
+    tmp_path, data_dir, part, field, value
+):
+    config = tiny_config(data_dir)
+    setattr(getattr(config, part), field, value)
+    with pytest.raises(ValueError, match=str(value)):
+        training.run(config, tmp_path / "workdir")
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_evaluation_is_done_again_from_the_last_checkpoint(
+    finished, workdir, data_dir, capsys
+):
+    for name in ("model.keras", "metrics.json", "tradeoff.png"):
+        (workdir / name).unlink()
+    training.run(tiny_config(data_dir), workdir)
+    assert "Resuming after epoch 2 of 2" in capsys.readouterr().out
+    assert_same_model(finished, workdir)
+    for name in ("metrics.json", "tradeoff.csv", "tradeoff.png"):
+        assert (workdir / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_lost_output_is_made_again(finished, workdir, data_dir):
+    (workdir / "model.keras").unlink()
+    training.run(tiny_config(data_dir), workdir)
+    assert_same_model(finished, workdir)
+
+
+def test_the_same_config_gives_the_same_model(finished, tmp_path, data_dir):
+    # The first run has also prepared the data; this one finds them.
+    training.run(tiny_config(data_dir), tmp_path)
+    assert_same_model(finished, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_model_loads_in_another_process(finished, tmp_path, data_dir):
+    images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
+    np.save(tmp_path / "images.npy", images)
+    program = """
+import sys
+import keras
+import numpy as np
+import composer_tf
+model = keras.models.load_model(sys.argv[1])
+logits = model.predict(np.load(sys.argv[2]), gamma=2.0, verbose=0)
+np.save(sys.argv[3], logits)
+"""
+    subprocess.run(
+        [
+            *(sys.executable, "-c", program, finished / "model.keras"),
+            *(tmp_path / "images.npy", tmp_path / "logits.npy"),
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+    logits = np.load(tmp_path / "logits.npy")
+    model = tiny_config(data_dir).model.build(seed=0)
+    model.build(images.shape)
+    model.load_weights(finished / "checkpoints" / "epoch-000002.weights.h5")
+    np.testing.assert_array_equal(
+        logits, model.predict(images, gamma=2.0, verbose=0)
+    )
+    metrics = json.loads((finished / "metrics.json").read_text())
+    accuracy = np.mean(np.argmax(logits, axis=1) == labels)
+    assert metrics["composer"][1]["gamma"] == 2.0
+    assert metrics["composer"][1]["accuracy"] == pytest.approx(accuracy)
+
+
+SHORT = (
+    "--config.epochs=5",
+    "--config.evaluation.num_gammas=2",
+    "--config.evaluation.num_mixtures=2",
+)
+SMALL_WIDE_MNIST = (
+    *SHORT,
+    "--config.data.batch_size=250",
+    "--config.data.passes=2",
+    "--config.model.small_units=4",
+    "--config.model.large_units=8",
+)
+# A module with randomness of its own, of which the checkpoint must know.
+DROPOUT = """
+import dataclasses
+import keras
+import composer_tf as ct
+from composer_tf.config import Config, DataConfig
+
+@dataclasses.dataclass
+class Dropout:
+    rate: float = 0.5
+
+    def build(self, seed=None):
+        layers = keras.layers
+        modules = [
+            keras.Sequential([layers.Flatten(), layers.Dense(20)]),
+            keras.Sequential([
+                layers.Flatten(), layers.Dense(8, "relu"),
+                layers.Dropout(self.rate), layers.Dense(20),
+            ]),
+        ]
+        return ct.Composer(
+            [ct.Metalayer(modules)],
+            stem=layers.Rescaling(1 / 255),
+            preferences=[ct.GlimpsePreference(ct.Uniform(-2.0, 6.0))],
+            seed=seed,
+        )
+
+def get_config():
+    data = DataConfig("wide_mnist/digits", batch_size=100)
+    return Config(data=data, model=Dropout())
+"""
+
+
+def parse(argv):
+    """The config that the program makes of its command line."""
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config", flag_values=values, sys_argv=argv
+    )
+    values(argv)
+    return config.value
+
+
+def start(argv, workdir, log):
+    return subprocess.Popen(
+        [sys.executable, "-m", *argv, f"--workdir={workdir}"],
+        cwd=ROOT,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def kill_at_a_new_file(process, folder):
+    """Kills a run when a file appears, once there is a whole checkpoint."""
+    known = set(folder.glob("*"))
+    while not (any(folder.glob("epoch-*")) and {*folder.glob("*")} - known):
+        assert process.poll() is None, "The run ended before it was killed."
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("setting", "kills"), [("xla", 1), ("dropout", 2)])
+def test_a_killed_run_ends_as_one_that_was_not(
+    tmp_path, data_dir, setting, kills
+):
+    if setting == "xla":
+        path = ROOT / "configs" / "wide_mnist_digits.py"
+        overrides = SMALL_WIDE_MNIST
+    else:
+        path = tmp_path / "dropout.py"
+        path.write_text(DROPOUT)
+        overrides = SHORT
+    data = f"--config.data.data_dir={data_dir}"
+    argv = ["composer_tf", f"--config={path}", data, *overrides]
+    config = parse(argv)
+    assert config.jit_compile == (setting == "xla")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    training.run(config, whole)
+
+    log = tmp_path / "log.txt"
+    with open(log, "w") as file:
+        for _ in range(kills):
+            # From the second kill on, the new file is one half written.
+            kill_at_a_new_file(
+                start(argv, killed, file), killed / "checkpoints"
+            )
+            assert not (killed / "metrics.json").exists()
+        code = start(argv, killed, file).wait()
+    assert code == 0, log.read_text()
+    assert log.read_text().count("Resuming after epoch") == kills
+    assert_same_model(whole, killed)
+    for name in ("metrics.json", "tradeoff.csv"):
+        assert (killed / name).read_text() == (whole / name).read_text()
