@@ -20,7 +20,7 @@ X = RNG.normal(size=[NUM_EXAMPLES, 3]).astype("float32")
 Y = np.array([0, 1, 2])
 GAMMA = np.float32([[1.0, 0.5], [-1.0, 1.5], [3.0, 1.0]])
 EQUAL = np.float32([1.0, 1.0, 1.0])
-UNEQUAL = np.float32([0.0, 2.0, 1.0])
+UNEQUAL = np.float32([0.0, 3.0, 1.5])
 MAX_Z = 4.5
 
 

@@ -37,7 +37,7 @@ def module_probabilities(
     """
     name = steerable_name(model, preference)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def probabilities(inputs, gamma):
         composition = model(
             inputs,

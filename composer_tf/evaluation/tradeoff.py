@@ -155,7 +155,9 @@ class _Measure:
         table = model.cost_table.modules
         self._cheapest = np.array([np.argmin(c) for c in table], np.int32)
         self._dearest = np.array([np.argmax(c) for c in table], np.int32)
-        self._run = tf.function(self._batch, reduce_retracing=True)
+        self._run = tf.function(
+            self._batch, autograph=False, reduce_retracing=True
+        )
 
     def steered(self, name: str, gamma: float) -> tuple[float, float]:
         """Cost and accuracy when one preference's gamma is set."""

@@ -25,6 +25,7 @@ NUM_MODULES = (2, 3)
 PATHS = list(itertools.product(*map(range, NUM_MODULES)))
 BETA = (np.float32([0.1, 0.4]), np.float32([0.0, 0.2, 0.6]))
 GAMMA = np.float32([[1.0, 0.5, 4.0], [-1.0, 0.8, 6.0], [2.0, 0.2, 2.0]])
+WEIGHTS = np.float32([0.5, 3.0, 1.0])
 CONTEXT = np.float32([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]])
 MAX_Z = 4.5
 
@@ -79,9 +80,9 @@ class Table:
 class NoDirectTerm(Reinforce):
     """Wrong: C adds to the reward but is not differentiated itself."""
 
-    def call(self, losses, policy, preferences, gamma, context):
-        surrogate = super().call(losses, policy, preferences, gamma, context)
-        return surrogate + preferences.cost(policy, gamma)[0]
+    def call(self, losses, policy, preferences, gamma, **kwargs):
+        surrogate = super().call(losses, policy, preferences, gamma, **kwargs)
+        return surrogate + WEIGHTS * preferences.cost(policy, gamma)[0]
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_a_missing_credit_for_the_batch_is_detected(table, truth, monkeypatch):
 
 
 def _objective(table):
-    """E[mean_j(-loss_j + C_j)] over all 6^3 joint paths, by equation (10)."""
+    """E[mean_j w_j (-loss_j + C_j)] over all 6^3 joint paths, by (10)."""
     joint = itertools.product(PATHS, repeat=NUM_EXAMPLES)
     choices = tf.constant(list(joint), tf.int32)  # [J, B, 2]
     losses, policy = table.run(choices)
@@ -158,7 +159,9 @@ def _objective(table):
         rewards -= GAMMA[:, 1] * tf.reduce_sum(probs**2, axis=-1)
         rewards -= GAMMA[:, 2] * tf.reduce_sum(batch**2, axis=-1)
     joint_probs = tf.exp(tf.reduce_sum(log_probs, axis=1))  # [J]
-    return tf.reduce_sum(joint_probs * tf.reduce_mean(rewards, axis=1))
+    return tf.reduce_sum(
+        joint_probs * tf.reduce_mean(WEIGHTS * rewards, axis=1)
+    )
 
 
 def _true_gradient(table):
@@ -177,6 +180,7 @@ def _estimate(estimator, table, choices):
             preferences=PREFERENCES,
             gamma=tf.constant(GAMMA),
             context=tf.constant(CONTEXT),
+            sample_weight=tf.constant(WEIGHTS),
         )
         objective = -tf.reduce_mean(surrogate)
     return _flat(tape.gradient(objective, table.variables))
