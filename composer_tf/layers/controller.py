@@ -21,8 +21,8 @@ class Controller(keras.layers.Layer, abc.ABC):
 
     Logits are bounded, so that every module keeps a chance of being tried: a
     policy that is certain too early would never learn that the other module
-    has become better. With the default of 3 and two modules that chance is at
-    least 0.25 %.
+    has become better. With the default of 2 and two modules that chance is at
+    least 1.8 %.
 
     A subclass implements `build_steps`, `initial_state` and `call`, which
     passes its logits through `bound`.
@@ -33,7 +33,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             >= 1. Defaults to 4. More shows the controller finer detail and
             makes it dearer.
         max_logit: Bound on the absolute value of the logits, float > 0, or
-            `None` for no bound. Defaults to 3.
+            `None` for no bound. Defaults to 2.
 
     Raises:
         ValueError: If `units` or `grid` is smaller than 1, or `max_logit` is
@@ -44,7 +44,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         self,
         units: int = 32,
         grid: int = 4,
-        max_logit: float | None = 3.0,
+        max_logit: float | None = 2.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})

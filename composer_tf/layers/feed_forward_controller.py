@@ -20,7 +20,7 @@ class FeedForwardController(Controller):
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
         max_logit: Bound on the absolute value of the logits, float > 0, or
-            `None`. Defaults to 3.
+            `None`. Defaults to 2.
 
     Example:
         >>> FeedForwardController(units=16).get_config()["units"]

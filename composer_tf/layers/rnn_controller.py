@@ -21,7 +21,7 @@ class RNNController(Controller):
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
         max_logit: Bound on the absolute value of the logits, float > 0, or
-            `None`. Defaults to 3.
+            `None`. Defaults to 2.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]

@@ -36,7 +36,7 @@ class WideMnist:
     large_units: int = 256
     controller_units: int = 16
     grid: int = 4
-    gamma_low: float = -2.0
+    gamma_low: float = -4.0
     gamma_high: float = 6.0
     batch_entropy: float = 0.1
     estimator: str = "reinforce"
