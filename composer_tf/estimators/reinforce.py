@@ -19,7 +19,7 @@ class Reinforce(Estimator):
 
     Args:
         baseline: What is subtracted from the reward. None of them biases the
-            gradient.
+            gradient, as long as no module mixes the rows of a batch.
             `"none"`: nothing, as the paper writes it.
             `"batch_mean"`: the mean reward of the batch's other examples, the
                 default.

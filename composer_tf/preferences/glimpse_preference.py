@@ -17,7 +17,7 @@ class GlimpsePreference(Preference):
 
     Args:
         gamma: As of `Preference`. A support from below 0 to about twice the
-            loss of the worst path, such as `Uniform(-2.0, 6.0)` for 20
+            loss of the worst path, such as `Uniform(-4.0, 6.0)` for 20
             classes, covers everything from the dearest path to the cheapest.
         per: As of `Preference`.
         default: As of `Preference`.

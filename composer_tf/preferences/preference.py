@@ -19,7 +19,8 @@ class Preference(abc.ABC):
     """A cost C(p, c, gamma) that joins the reward, and the Gamma of its gamma.
 
     A subclass implements `cost`. That is all for a cost of one example's own
-    path; a cost over the batch may also override `credit` and `expected_cost`.
+    path; a cost over the batch overrides `credit` and `expected_cost` too, or
+    its gradient is biased.
 
     Args:
         gamma: Distribution of gamma in training, or a number for a constant.
@@ -94,8 +95,8 @@ class Preference(abc.ABC):
         """What an example's own choices added to a cost over the batch.
 
         `None`, the default, lets `cost` join each example's reward. A cost
-        over the batch returns float32 `[..., B]`: B times the mean cost, less
-        what that would be without the example. It multiplies grad log p(c|x)
+        over the batch returns float32 `[..., B]`, linear in gamma: B times the
+        mean cost, less what that would be without the example. It multiplies grad log p(c|x)
         after the baseline, so the estimate stays unbiased and does not drown
         in the other examples' choices.
         """
