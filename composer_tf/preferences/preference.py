@@ -96,9 +96,9 @@ class Preference(abc.ABC):
 
         `None`, the default, lets `cost` join each example's reward. A cost
         over the batch returns float32 `[..., B]`, linear in gamma: B times the
-        mean cost, less what that would be without the example. It multiplies grad log p(c|x)
-        after the baseline, so the estimate stays unbiased and does not drown
-        in the other examples' choices.
+        mean cost, less what that would be without the example. It multiplies
+        grad log p(c|x) after the baseline, so the estimate stays unbiased and
+        does not drown in the other examples' choices.
         """
         return None
 
