@@ -29,7 +29,7 @@ check: lint types floors test
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/training_speed.py --output=results/training_speed.json
-	$(BIN)/python benchmarks/estimator_variance.py --output=results/estimator_variance.json
+	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
@@ -41,7 +41,8 @@ clean:
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python 3.11 or later is needed; set PYTHON=..."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	  $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 	  --editable '.[dev]'
 	touch $@

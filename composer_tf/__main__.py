@@ -11,8 +11,15 @@ from ml_collections import config_flags
 from composer_tf import training
 from composer_tf.config import ConfigError
 from composer_tf.datasets import DataUnavailableError
+from composer_tf.validation import NonFiniteLossError
 from composer_tf.workdir import WorkdirError
 
+_EXPECTED_ERRORS = (
+    ConfigError,
+    DataUnavailableError,
+    NonFiniteLossError,
+    WorkdirError,
+)
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, such as configs/wide_mnist.py."
 )
@@ -28,7 +35,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     try:
         training.run(_CONFIG.value, _WORKDIR.value or "")
-    except (ConfigError, DataUnavailableError, WorkdirError) as error:
+    except _EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command resumes the run.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from composer_tf import losses, validation
@@ -207,7 +208,11 @@ class PolicyGradientModel(SteerableModel):
         if self._has_sparse_loss():
             if not self.built:
                 self(tf.nest.map_structure(lambda array: array[:1], x))
-            validation.check_labels(y, self.output_row_shape[-1])
+            labels = np.asarray(y)
+            ignored = getattr(self.loss, "ignore_class", None)
+            if ignored is not None:
+                labels = labels[labels != ignored]
+            validation.check_labels(labels, self.output_row_shape[-1])
 
     def _has_sparse_loss(self) -> bool:
         loss = keras.losses.get(self.loss)

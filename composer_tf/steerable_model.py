@@ -112,15 +112,17 @@ class SteerableModel(keras.Model):
     ) -> Iterator[Any]:
         """Sets gamma and decision for a while; yields the inputs to use."""
         previous = self.decision
-        if gamma is not None:
-            rows = self.preferences.parse(gamma)
-            if rows.shape[0] == 1:
-                self._test_gamma.assign(rows[0])
-            else:
-                x = _join_gamma(x, rows.numpy())
-        if decision is not None:
-            self._decide_by(decision)
         try:
+            if gamma is not None:
+                rows = self.preferences.parse(gamma)
+                if isinstance(x, Mapping):
+                    x = {k: v for k, v in x.items() if k != "gamma"}
+                if rows.shape[0] == 1:
+                    self._test_gamma.assign(rows[0])
+                else:
+                    x = _join_gamma(x, rows.numpy())
+            if decision is not None:
+                self._decide_by(decision)
             yield x
         finally:
             self._decide_by(previous)

@@ -157,6 +157,8 @@ def _train(prepared: _Prepared, config: Config, folder: pathlib.Path) -> None:
         ],
         verbose=1 if sys.stdout.isatty() else 2,
     )
+    # XLA runs every module on every row; a loaded model shall skip them.
+    model.compile(model.optimizer, metrics=["accuracy"], jit_compile=False)
     with atomic_path(folder / "model.keras") as path:
         model.save(path)
 

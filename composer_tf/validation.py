@@ -78,17 +78,21 @@ def check_paths(choices: Any, num_modules: Sequence[int]) -> None:
         )
 
 
+class NonFiniteLossError(ValueError):
+    """A training whose loss is NaN or infinite."""
+
+
 class NonFiniteLossGuard(keras.callbacks.Callback):
     """Stops a training whose loss is NaN or infinite, before it is saved.
 
     Raises:
-        ValueError: At the end of the epoch, ahead of other callbacks.
+        NonFiniteLossError: At the end of the epoch, ahead of other callbacks.
     """
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         loss = (logs or {}).get("loss", 0.0)
         if not np.isfinite(loss):
-            raise ValueError(
+            raise NonFiniteLossError(
                 f"The loss became {loss} in epoch {epoch + 1}. Look for NaN in "
                 "the inputs, labels outside the model's classes, or a learning "
                 "rate that is too high. What was saved in earlier epochs is "

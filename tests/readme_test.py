@@ -54,11 +54,9 @@ def test_conv_modules_of_three_kinds_train_save_load_and_predict(tmp_path):
 
 
 def test_a_preference_of_ones_own_is_ten_lines():
-    import tensorflow as tf
-
     import composer_tf as ct
 
-    scope = {"keras": keras, "ct": ct, "tf": tf}
+    scope = {"keras": keras, "ct": ct}
     exec(block_with("SwitchPreference"), scope)
     dense = keras.layers.Dense
     model = ct.Composer(
@@ -73,7 +71,7 @@ def test_a_preference_of_ones_own_is_ten_lines():
     costs = [
         model.preferences.cost(
             model(x, choices=np.array(c), return_composition=True).policy,
-            tf.fill([4, 1], 2.0),
+            scope["tf"].fill([4, 1], 2.0),
         )
         for c in (same, other)
     ]

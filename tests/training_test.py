@@ -115,7 +115,7 @@ def test_metrics_are_json_that_any_parser_reads(finished):
 
     text = (finished / "metrics.json").read_text()
     metrics = json.loads(text, parse_constant=refuse)
-    assert [point["gamma"] for point in metrics["composer"]] == [-2, 2, 6]
+    assert [point["gamma"] for point in metrics["composer"]] == [-4, 1, 6]
 
 
 def test_the_csv_holds_the_points_of_both_methods(finished):
@@ -202,7 +202,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, data_dir):
 def test_a_workdir_that_is_a_file_is_refused(tmp_path, data_dir, below):
     path = tmp_path / "file"
     path.write_text("precious")
-    with pytest.raises(WorkdirError, match=f"{path}.* is not a folder"):
+    with pytest.raises(WorkdirError, match=f"workdir {path}"):
         training.run(tiny_config(data_dir), path / below)
     assert path.read_text() == "precious"
 
@@ -282,7 +282,7 @@ import keras
 import numpy as np
 import composer_tf
 model = keras.models.load_model(sys.argv[1])
-logits = model.predict(np.load(sys.argv[2]), gamma=2.0, verbose=0)
+logits = model.predict(np.load(sys.argv[2]), gamma=1.0, verbose=0)
 np.save(sys.argv[3], logits)
 """
     subprocess.run(
@@ -298,11 +298,11 @@ np.save(sys.argv[3], logits)
     model.build(images.shape)
     model.load_weights(finished / "checkpoints" / "epoch-000002.weights.h5")
     np.testing.assert_array_equal(
-        logits, model.predict(images, gamma=2.0, verbose=0)
+        logits, model.predict(images, gamma=1.0, verbose=0)
     )
     metrics = json.loads((finished / "metrics.json").read_text())
     accuracy = np.mean(np.argmax(logits, axis=1) == labels)
-    assert metrics["composer"][1]["gamma"] == 2.0
+    assert metrics["composer"][1]["gamma"] == 1.0
     assert metrics["composer"][1]["accuracy"] == pytest.approx(accuracy)
 
 

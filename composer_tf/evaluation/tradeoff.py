@@ -196,6 +196,12 @@ class _Measure:
             training=False,
             return_composition=True,
         )
+        classes = composition.outputs.shape[-1]
+        if composition.outputs.shape.rank != 2 or classes < 2:
+            raise ValueError(
+                "A trade-off of accuracy needs outputs [batch, classes] of two "
+                f"classes or more, got {composition.outputs.shape}."
+            )
         predictions = tf.argmax(composition.outputs, axis=-1)
         hits = predictions == tf.cast(tf.reshape(labels, [-1]), tf.int64)
         cost = composition.policy.path_cost + self._model.overhead
