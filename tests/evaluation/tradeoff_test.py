@@ -259,7 +259,7 @@ def test_accuracy_at_cost_is_the_best_that_is_affordable():
     assert accuracy_at_cost(points, 0.39) == 0.6
     assert accuracy_at_cost(points, 1.0) == 0.9
     assert accuracy_at_cost(points, 0.1) is None
-    assert math.isnan(accuracy_at_cost([], 1.0))
+    assert accuracy_at_cost([], 1.0) is None
 
 
 def test_gamma_grid_spans_the_support():
