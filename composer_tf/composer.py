@@ -10,6 +10,7 @@ from composer_tf import costs as costs_lib
 from composer_tf import estimators, validation
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
+from composer_tf.layers.path import Decide, follow
 from composer_tf.layers.routing import STRATEGIES
 from composer_tf.policy import Composition, Policy, categorical, tile_rows
 from composer_tf.policy_gradient_model import PolicyGradientModel
@@ -185,17 +186,20 @@ class Composer(PolicyGradientModel):
         batch_size = tf.shape(activations)[0]
         gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
         scaled = self.preferences.scale(gamma)  # [B, k]
-        if choices is not None:
-            validation.check_paths(choices, self.num_modules)
-        outputs, policy, context = self._route(
+        path = follow(
+            self.metalayers,
+            self.controller,
             tile_rows(activations, num_paths),
             tile_rows(scaled, num_paths),
-            choices,
-            choice_seeds,
+            self._decide(choices, choice_seeds),
+            self._routing_in_use,
         )
         if not return_composition:
-            return outputs
-        return Composition(outputs, policy, gamma, context[:batch_size])
+            return path.outputs
+        module_costs = [tf.constant(c) for c in self.cost_table.fractions]
+        policy = Policy(path.logits, path.choices, tuple(module_costs))
+        context = tf.stop_gradient(path.context[:batch_size])
+        return Composition(path.outputs, policy, gamma, context)
 
     def compile(
         self,
@@ -281,78 +285,36 @@ class Composer(PolicyGradientModel):
             seeds[num_gammas:] if for_choices else None,
         )
 
-    def _route(
-        self,
-        activations: tf.Tensor,
-        gamma: tf.Tensor,
-        choices: tf.Tensor | None,
-        seeds: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, Policy, tf.Tensor]:
-        """Equations (2) to (4) for R rows: the mode, or a sample by `seeds`.
+    def _decide(
+        self, choices: tf.Tensor | None, seeds: tf.Tensor | None
+    ) -> Decide:
+        """Equation (3): the mode, or a sample by `seeds`, where not forced."""
+        if choices is not None:
+            validation.check_paths(choices, self.num_modules)
 
-        Returns the outputs, the policy, and the context of a baseline.
-        """
-        context = gamma
-        state = self.controller.initial_state(tf.shape(gamma)[0])
-        all_logits: list[tf.Tensor] = []
-        chosen: list[tf.Tensor] = []
-        for step in self.metalayers:
-            if not isinstance(step, Metalayer):
-                activations = step(activations)
-                continue
-            i = len(all_logits)
-            if i == 0:
-                summary = self.controller.summarize(activations, i)
-                context = tf.concat([summary, gamma], axis=-1)  # [R, d]
-            logits, state = self.controller(
-                activations,
-                chosen[-1] if chosen else None,
-                gamma,
-                state,
-                index=i,
-            )  # [R, m_i]
-            distribution = categorical(logits)
+        def decide(logits: tf.Tensor, index: int) -> tf.Tensor:
             if seeds is None:
-                choice = distribution.mode()  # [R]
+                choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
             else:
-                choice = distribution.sample(seed=seeds[i])
-            if choices is not None:
-                forced = tf.cast(choices, tf.int32)[:, i]
-                choice = tf.where(forced >= 0, forced, choice)
-            activations = step(
-                activations, choice, routing=self._routing_in_use
-            )
-            all_logits.append(logits)
-            chosen.append(choice)
-        module_costs = [tf.constant(c) for c in self.cost_table.fractions]
-        policy = Policy(
-            logits=tuple(all_logits),
-            choices=tf.stack(chosen, axis=-1),
-            module_costs=tuple(module_costs),
-        )
-        return activations, policy, tf.stop_gradient(context)
+                choice = categorical(logits).sample(seed=seeds[index])
+            if choices is None:
+                return choice
+            forced = tf.cast(choices, tf.int32)[:, index]
+            return tf.where(forced >= 0, forced, choice)
+
+        return decide
 
     def _count_costs(self) -> costs_lib.CostTable:
         if not isinstance(self.costs, str):
             modules = tuple(tuple(row) for row in self.costs)
             return costs_lib.CostTable("user", 0.0, 0.0, modules)
-        count = costs_lib.COUNTERS[self.costs]
-        fixed, modules, shapes = 0.0, [], []
+        fixed, choosing = [], []
         for step, shape in zip(self._steps(), self._input_shapes, strict=True):
             if isinstance(step, Metalayer):
-                modules.append(tuple(count(m, shape) for m in step.modules))
-                shapes.append(shape)
+                choosing.append((step.modules, shape))
             else:
-                fixed += count(step, shape)
-        asked = (
-            self.controller.all_steps
-            if self.costs == "macs"
-            else self.controller
-        )
-        controller = count(asked, *shapes)
-        return costs_lib.CostTable(
-            self.costs, fixed, controller, tuple(modules)
-        )
+                fixed.append((step, shape))
+        return costs_lib.count(self.costs, fixed, choosing, self.controller)
 
     def _random_states(self) -> list[Any]:
         """Of every seed generator, the modules' too, so that runs resume."""

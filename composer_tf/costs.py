@@ -149,6 +149,37 @@ COUNTERS: dict[str, Callable[..., float]] = {
 }
 
 
+def count(
+    unit: CostUnit,
+    fixed: Sequence[tuple[Any, Any]],
+    choosing: Sequence[tuple[Sequence[Any], Any]],
+    controller: Any,
+) -> CostTable:
+    """Counts every part of a Composer.
+
+    Args:
+        unit: What to count.
+        fixed: The layers that every path runs, each with its input shape.
+        choosing: The modules of each metalayer, with their input shape.
+        controller: A built `Controller`.
+
+    Raises:
+        ValueError: If a part cannot be counted in this unit.
+    """
+    counter = COUNTERS[unit]
+    shapes = [shape for _, shape in choosing]
+    asked = controller.all_steps if unit == "macs" else controller
+    return CostTable(
+        unit,
+        fixed=sum((counter(layer, shape) for layer, shape in fixed), 0.0),
+        controller=counter(asked, *shapes),
+        modules=tuple(
+            tuple(counter(module, shape) for module in modules)
+            for modules, shape in choosing
+        ),
+    )
+
+
 def check_user_costs(costs: UserCosts, num_modules: Sequence[int]) -> None:
     """Raises `ValueError` unless there is one number per module, all >= 0."""
     given = [len(row) if np.ndim(row) == 1 else 0 for row in costs]

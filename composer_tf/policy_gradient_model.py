@@ -14,7 +14,7 @@ from composer_tf.policy import Composition, Policy, tile_rows
 from composer_tf.steerable_model import SteerableModel, without_gamma
 
 
-class PolicyGradientModel(SteerableModel):
+class PolicyGradientModel(SteerableModel, abc.ABC):
     """A Keras model that samples a path per example and learns which to take.
 
     A subclass has the attributes below, and its `call` takes `choices`,
@@ -199,6 +199,8 @@ class PolicyGradientModel(SteerableModel):
 
     def _check_arrays(self, x: Any, y: Any) -> None:
         """Checks what is in memory; data sets are read only while training."""
+        if y is None and _in_memory(x):
+            raise ValueError("`y` must be given with `x`, got None.")
         if y is None or isinstance(x, tf.data.Dataset):
             return
         arrays = x if isinstance(x, Mapping) else {"x": x}
@@ -219,6 +221,11 @@ class PolicyGradientModel(SteerableModel):
         return loss is keras.losses.sparse_categorical_crossentropy or (
             isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
         )
+
+
+def _in_memory(x: Any) -> bool:
+    values = x.values() if isinstance(x, Mapping) else [x]
+    return all(hasattr(value, "shape") for value in values)
 
 
 def _weights(sample_weight: tf.Tensor | None, values: tf.Tensor) -> tf.Tensor:

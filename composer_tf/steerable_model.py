@@ -115,8 +115,7 @@ class SteerableModel(keras.Model):
         try:
             if gamma is not None:
                 rows = self.preferences.parse(gamma)
-                if isinstance(x, Mapping):
-                    x = {k: v for k, v in x.items() if k != "gamma"}
+                x = _drop_gamma(x)
                 if rows.shape[0] == 1:
                     self._test_gamma.assign(rows[0])
                 else:
@@ -160,6 +159,20 @@ def without_gamma(inputs: Any) -> Any:
             "{'image': x, 'gamma': g}."
         )
     return rest if len(rest) > 1 else next(iter(rest.values()))
+
+
+def _drop_gamma(x: Any) -> Any:
+    """Input data, in memory or a data set, without the gamma it may hold."""
+    if isinstance(x, Mapping):
+        return {k: v for k, v in x.items() if k != "gamma"}
+    if not isinstance(x, tf.data.Dataset):
+        return x
+    spec = x.element_spec
+    if isinstance(spec, Mapping):
+        return x.map(_drop_gamma)
+    if isinstance(spec, tuple) and isinstance(spec[0], Mapping):
+        return x.map(lambda inputs, *rest: (_drop_gamma(inputs), *rest))
+    return x
 
 
 def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:

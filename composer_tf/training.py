@@ -1,8 +1,10 @@
 """A run: a config and a folder make a trained model, its curve and pictures."""
 
+import contextlib
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -115,7 +117,7 @@ def _claim(folder: pathlib.Path, config: Config) -> None:
 def _prepare(config: Config) -> _Prepared:
     """Data and compiled model; a config that cannot work fails here."""
     shuffle = datasets.EpochShuffle(config.seed)
-    try:
+    with _values_of_the_config():
         train, validation = datasets.load(
             config.data.name,
             batch_size=config.data.batch_size,
@@ -124,16 +126,24 @@ def _prepare(config: Config) -> _Prepared:
             passes=config.data.passes,
             data_dir=config.data.data_dir or None,
         )
-        # After the data: preparing it draws from Python's random numbers.
-        keras.utils.set_random_seed(config.seed)
+    # After the data: preparing it draws from Python's random numbers.
+    keras.utils.set_random_seed(config.seed)
+    with _values_of_the_config():
         model = config.model.build(seed=config.seed)
-        _compile(model, config, steps_per_epoch=len(train))
-        images, _ = next(iter(train))
-        model.build(images.shape)
         evaluation.gamma_grid(model, config.evaluation.preference, 2)
+    _compile(model, config, steps_per_epoch=len(train))
+    images, _ = next(iter(train))
+    model.build(images.shape)
+    return _Prepared(model, train, validation, shuffle)
+
+
+@contextlib.contextmanager
+def _values_of_the_config() -> Iterator[None]:
+    """Makes a refused argument an error of the config that holds it."""
+    try:
+        yield
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    return _Prepared(model, train, validation, shuffle)
 
 
 def _train(prepared: _Prepared, config: Config, folder: pathlib.Path) -> None:

@@ -373,6 +373,11 @@ def test_bad_numbers_in_the_data_are_refused_before_training(bad):
         model.fit({"image": X, "gamma": gamma}, Y, verbose=0)
 
 
+def test_targets_are_asked_for():
+    with pytest.raises(ValueError, match="`y` must be given"):
+        compiled().fit(X)
+
+
 def test_labels_out_of_range_are_refused_before_training():
     model = compiled(
         metalayers=[ct.Metalayer([layers.Dense(2), layers.Dense(2)])]

@@ -68,6 +68,23 @@ def test_data_sets_are_steered_by_one_gamma(model):
         model.predict(data, gamma=np.zeros(10), verbose=0)
 
 
+def test_a_gamma_given_to_evaluate_wins_over_the_data_sets(model):
+    inputs = {"image": X, "gamma": np.full(len(X), -2.0, "float32")}
+    data = tf.data.Dataset.from_tensor_slices((inputs, Y)).batch(4)
+    options = {"verbose": 0, "return_dict": True}
+    at_six = model.evaluate(X, Y, gamma=6.0, **options)
+    at_low = model.evaluate(data, **options)
+    assert at_six["entropy"] != pytest.approx(at_low["entropy"], rel=1e-4)
+    steered = model.evaluate(data, gamma=6.0, **options)
+    assert steered["entropy"] == pytest.approx(at_six["entropy"], rel=1e-5)
+    only_inputs = data.map(lambda inputs, labels: inputs)
+    np.testing.assert_allclose(
+        model.predict(only_inputs, gamma=6.0, verbose=0),
+        model(X, gamma=6.0),
+        atol=1e-6,
+    )
+
+
 def test_gamma_of_the_wrong_length_is_refused(model):
     with pytest.raises(ValueError, match="10 of them"):
         model.predict(X, gamma=np.zeros(3), verbose=0)

@@ -30,6 +30,10 @@ _DOWNLOADS = {
 }
 NAMES = tuple(_DOWNLOADS)
 _TIMEOUT_SECONDS = 5.0
+_DOWNLOAD_ERRORS = (
+    requests.exceptions.RequestException,
+    tfds.download.DownloadError,
+)
 
 
 class DataUnavailableError(RuntimeError):
@@ -63,8 +67,7 @@ def load(
 
     Raises:
         ValueError: If the name or a split is unknown.
-        DataUnavailableError: If the data has to be downloaded and the network
-            does not answer.
+        DataUnavailableError: If the data has to be downloaded and cannot be.
     """
     datasets = []
     for split in splits:
@@ -125,23 +128,26 @@ def _prepared_builder(
         return builder
     source = _DOWNLOADS[name]
     if source is not None:
-        _check_available(tfds.builder(source, data_dir=data_dir))
+        _download(tfds.builder(source, data_dir=data_dir))
     builder.download_and_prepare()
     return builder
 
 
-def _check_available(source: tfds.core.DatasetBuilder) -> None:
-    """TFDS itself would retry for minutes before it gives up."""
+def _download(source: tfds.core.DatasetBuilder) -> None:
+    """Prepares what is fetched, or says how to without a network."""
     if source.is_prepared():
         return
     url = next(iter(source.url_infos or {}))
     try:
-        requests.head(url, timeout=_TIMEOUT_SECONDS)
-    except requests.exceptions.RequestException as error:
+        # TFDS itself would retry for minutes before it gives up.
+        with requests.get(url, stream=True, timeout=_TIMEOUT_SECONDS) as probe:
+            probe.raise_for_status()
+        source.download_and_prepare()
+    except _DOWNLOAD_ERRORS as error:
         raise DataUnavailableError(
             f"Data set {source.name!r} is not prepared in {source.data_dir} "
-            f"and cannot be downloaded: {url} does not answer "
-            f"({type(error).__name__}). On a machine with internet run\n"
+            f"and cannot be downloaded from {url}: "
+            f"{type(error).__name__}: {error}. On a machine with internet run\n"
             f'    python -c "import tensorflow_datasets as tfds; '
             f"tfds.load('{source.name}', data_dir='DIR')\"\n"
             "copy DIR here and set TFDS_DATA_DIR to it. "

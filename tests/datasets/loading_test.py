@@ -1,3 +1,4 @@
+import io
 import types
 
 import numpy as np
@@ -33,14 +34,14 @@ def no_network(monkeypatch):
     """Nothing answers, and nothing may be tried beyond the first question."""
     asked = []
 
-    def head(url, timeout):
+    def get(url, timeout, stream):
         asked.append((url, timeout))
         raise requests.exceptions.ConnectionError("unreachable")
 
     def download_and_prepare(builder, *args, **kwargs):
         raise AssertionError(f"tried to prepare {builder.name}")
 
-    monkeypatch.setattr(requests, "head", head)
+    monkeypatch.setattr(requests, "get", get)
     monkeypatch.setattr(
         tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare
     )
@@ -114,6 +115,33 @@ def test_data_that_cannot_be_downloaded_is_told_at_once(
     assert timeout <= 10.0
     for part in (source, str(tmp_path), url, "ConnectionError", DIGITS):
         assert part in str(raised.value)
+
+
+def test_a_server_that_has_lost_the_file_is_told_at_once(
+    tmp_path, monkeypatch
+):
+    gone = requests.Response()
+    gone.status_code = 404
+    gone.raw = io.BytesIO()
+    monkeypatch.setattr(requests, "get", lambda url, **options: gone)
+    with pytest.raises(DataUnavailableError, match="HTTPError: 404"):
+        load("mnist", data_dir=tmp_path)
+
+
+def test_a_download_that_breaks_is_told(tmp_path, monkeypatch):
+    there = requests.Response()
+    there.status_code = 200
+    there.raw = io.BytesIO()
+
+    def download_and_prepare(builder):
+        raise tfds.download.DownloadError("cut off")
+
+    monkeypatch.setattr(requests, "get", lambda url, **options: there)
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare
+    )
+    with pytest.raises(DataUnavailableError, match="DownloadError: cut off"):
+        load("cifar10", data_dir=tmp_path)
 
 
 class NumberedRows:
