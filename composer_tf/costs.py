@@ -150,7 +150,7 @@ COUNTERS: dict[str, Callable[..., float]] = {
 
 
 def count(
-    unit: CostUnit,
+    unit: str,
     fixed: Sequence[tuple[Any, Any]],
     choosing: Sequence[tuple[Sequence[Any], Any]],
     controller: Any,
@@ -158,7 +158,7 @@ def count(
     """Counts every part of a Composer.
 
     Args:
-        unit: What to count.
+        unit: What to count, of `COUNTERS`.
         fixed: The layers that every path runs, each with its input shape.
         choosing: The modules of each metalayer, with their input shape.
         controller: A built `Controller`.

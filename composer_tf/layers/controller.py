@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 Shape = tuple[int | None, ...]
@@ -135,8 +136,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             return tf.reduce_mean(
                 activations, axis=range(1, activations.shape.rank - 1)
             )  # [B, C]
-        pooled = tf.nn.avg_pool(activations, windows, windows, padding="SAME")
-        return tf.reshape(pooled, [-1, self.summary_size(shape)])
+        return _average(activations, shape, windows)
 
     def all_steps(self, *activations: tf.Tensor) -> list[tf.Tensor]:
         """The logits of every step, as if module 0 were always chosen.
@@ -197,6 +197,34 @@ class Controller(keras.layers.Layer, abc.ABC):
         for axis, window in enumerate(self._windows(shape) or [], start=1):
             cells *= math.ceil((shape[axis] or 0) / window)
         return cells * channels
+
+
+def _average(
+    activations: tf.Tensor, shape: Sequence[int | None], windows: Sequence[int]
+) -> tf.Tensor:
+    """Means over windows of the spatial axes, float32 `[B, cells * C]`.
+
+    Windows that do not fit an axis are smaller at both its ends. Sums, one axis
+    at a time, take a tenth of the time of TensorFlow's average pooling when the
+    channels are few.
+    """
+    rest = math.prod(shape[1:])  # type: ignore[arg-type]
+    counts = np.ones([])
+    for size, window in zip(shape[1:-1], windows, strict=True):
+        assert size is not None
+        rest //= size
+        missing = -size % window
+        padding = (missing // 2, missing - missing // 2)
+        real = np.pad(np.ones(size), padding).reshape(-1, window)
+        counts = np.multiply.outer(counts, real.sum(axis=1))
+        if window > 1:
+            rows = tf.reshape(activations, [-1, size, rest])
+            if missing:
+                rows = tf.pad(rows, [[0, 0], padding, [0, 0]])
+            rows = tf.reshape(rows, [-1, window, rest])
+            activations = tf.reduce_sum(rows, axis=1)  # [B * cells, rest]
+    counts = np.repeat(counts.ravel(), rest).astype(np.float32)
+    return tf.reshape(activations, [-1, counts.size]) * (1.0 / counts)
 
 
 def one_hot(choices: tf.Tensor, depth: int) -> tf.Tensor:

@@ -117,9 +117,7 @@ def test_data_that_cannot_be_downloaded_is_told_at_once(
         assert part in str(raised.value)
 
 
-def test_a_server_that_has_lost_the_file_is_told_at_once(
-    tmp_path, monkeypatch
-):
+def test_a_server_that_has_lost_the_file_is_told_at_once(tmp_path, monkeypatch):
     gone = requests.Response()
     gone.status_code = 404
     gone.raw = io.BytesIO()
