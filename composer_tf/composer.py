@@ -1,5 +1,6 @@
 """The Composer: a Keras model that takes its budget as an input."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -7,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from composer_tf import costs as costs_lib
-from composer_tf import estimators, validation
+from composer_tf import estimators, exporters, losses, validation
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.path import Decide, follow
@@ -17,7 +18,7 @@ from composer_tf.policy_gradient_model import PolicyGradientModel
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
 
-Routing = Literal["auto", "partition", "dense"]
+Routing = Literal["auto", "partition", "dense", "branch", "scatter"]
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
@@ -42,9 +43,10 @@ class Composer(PolicyGradientModel):
             numbers, one per module of each metalayer.
         decision: At test time the controller's `"mode"` (default) or a
             `"sample"`.
-        routing: `"partition"` runs each module on its own rows only, `"dense"`
-            runs all modules on all rows. `"auto"` (default) is dense when
-            compiled with `jit_compile=True`, as XLA needs it, else partition.
+        routing: Name of a strategy of `composer_tf.layers.routing`:
+            `"partition"` runs each module on its own rows only, `"dense"` runs
+            all modules on all rows. `"auto"` (default) is dense when compiled
+            with `jit_compile=True`, as XLA needs it, else partition.
         seed: Int, of all sampling.
         name: Of the model.
 
@@ -57,6 +59,7 @@ class Composer(PolicyGradientModel):
             in training and to the preferences' defaults otherwise.
         choices: int32 `[R, n]`, modules to take; -1 asks the controller.
         decision: Overrides the model's for this call.
+        routing: Overrides the model's for this call.
         num_paths: K: every example takes K paths, rows `[K * B]`. Default 1.
         training: Bool.
         return_composition: Return a `Composition` instead of its outputs.
@@ -172,6 +175,7 @@ class Composer(PolicyGradientModel):
         gamma: Gamma | None = None,
         choices: tf.Tensor | None = None,
         decision: Decision | None = None,
+        routing: str | None = None,
         num_paths: int = 1,
         training: bool | None = None,
         return_composition: bool = False,
@@ -192,7 +196,7 @@ class Composer(PolicyGradientModel):
             tile_rows(activations, num_paths),
             tile_rows(scaled, num_paths),
             self._decide(choices, choice_seeds),
-            self._routing_in_use,
+            routing or self._routing_in_use,
         )
         if not return_composition:
             return path.outputs
@@ -217,6 +221,70 @@ class Composer(PolicyGradientModel):
         if self.routing == "auto":
             self._use_routing("dense" if jit_compile is True else "partition")
         super().compile(optimizer, loss, metrics, **kwargs)
+
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str = "tf_saved_model",
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Writes an artifact whose input gamma steers it, for deployment.
+
+        Modules that are not chosen do not run. The outputs are `logits` and
+        `probabilities` of a classifier, else `outputs`; `choices` int32
+        `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
+        metalayer has fewer than m modules; and `cost` float32 `[B]`, a
+        fraction of full cost.
+
+        Args:
+            filepath: File or folder to write.
+            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`.
+            **options: Of `export_saved_model`, `export_litert` or
+                `export_onnx` in `composer_tf.exporters`; and `input_dtypes`, a
+                mapping from an input's name to a type other than float32.
+
+        Returns:
+            The artifact's description, as it is written beside it.
+
+        Raises:
+            ValueError: If the model is not built, or an option does not fit.
+            ImportError: If a package is missing; it names the extra.
+        """
+        model = self.routed_model(options.pop("input_dtypes", None))
+        return exporters.export(model, filepath, format, **options)
+
+    def routed_model(
+        self, input_dtypes: Mapping[str, str] | None = None
+    ) -> exporters.RoutedModel:
+        """The model as exporters see it.
+
+        Args:
+            input_dtypes: As of `export`.
+        """
+        if not self.built:
+            raise ValueError(
+                "The model has no weights yet: call `fit`, or the model on an "
+                "example, before `export`."
+            )
+        shapes = self._build_shape
+        if not isinstance(shapes, Mapping):
+            shapes = {"image": shapes}
+        dtypes = dict.fromkeys(shapes, "float32") | dict(input_dtypes or {})
+        return exporters.RoutedModel(
+            name=self.name,
+            forward=self._deployed,
+            inputs={
+                name: tf.TensorSpec(shape, dtypes[name], name)
+                for name, shape in shapes.items()
+            },
+            gammas=[
+                exporters.GammaInput(p.name, *p.gamma.support, p.default)
+                for p in self.preferences.steerable
+            ],
+            module_costs=self.cost_table.fractions,
+            overhead=self.overhead,
+            variables=[v.value for v in self.variables],
+        )
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -262,6 +330,37 @@ class Composer(PolicyGradientModel):
         names = store.keys()  # A stored group is no mapping otherwise.
         own = {n: store[n] for n in names if not n.startswith("random_state")}
         super().load_own_variables(own)
+
+    def _deployed(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        gamma: tf.Tensor | None,
+        choices: tf.Tensor | None,
+        routing: str,
+    ) -> dict[str, tf.Tensor]:
+        """`Forward` of the exporters."""
+        composition = self(
+            without_gamma(inputs),
+            gamma=gamma,
+            choices=choices,
+            decision="mode",
+            routing=routing,
+            training=False,
+            return_composition=True,
+        )
+        policy = composition.policy
+        widest = max(self.num_modules)
+        probabilities = [
+            tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
+            for p in policy.probabilities
+        ]
+        loss = getattr(self, "loss", None)
+        return {
+            **losses.predictions(loss, composition.outputs),
+            "choices": policy.choices,
+            "module_probabilities": tf.stack(probabilities, axis=1),
+            "cost": policy.path_cost + self.overhead,
+        }
 
     def _steps(self) -> list[keras.layers.Layer]:
         """The stem, if there is one, and the metalayers and fixed steps."""

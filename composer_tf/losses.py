@@ -53,3 +53,33 @@ def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
         return tf.reduce_mean(tf.reshape(values, [tf.shape(y_pred)[0], -1]), 1)
 
     return losses
+
+
+def predictions(
+    loss: str | keras.losses.Loss | Callable | None, outputs: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """What a deployed model returns, named by what its loss made of it.
+
+    Args:
+        loss: As given to `compile`. `None` for a classifier's logits.
+        outputs: `[B, ...]`.
+
+    Returns:
+        `logits` and `probabilities`, equation (5), of a classifier trained on
+        logits; `probabilities` alone of one trained on those; `outputs`
+        otherwise. float32 `[B, ...]`.
+
+    Example:
+        >>> list(predictions("mse", tf.zeros([2, 1])))
+        ['outputs']
+    """
+    outputs = tf.cast(outputs, tf.float32)
+    resolved: Any = keras.losses.get(loss)
+    name = getattr(resolved, "__name__", type(resolved).__name__)
+    name = name.replace("_", "").lower()
+    if loss is not None and "crossentropy" not in name:
+        return {"outputs": outputs}
+    if loss is not None and not getattr(resolved, "from_logits", False):
+        return {"probabilities": outputs}
+    activation = tf.sigmoid if "binary" in name else tf.nn.softmax
+    return {"logits": outputs, "probabilities": activation(outputs)}

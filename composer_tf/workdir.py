@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,17 +20,34 @@ class WorkdirError(RuntimeError):
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path to write to, which becomes `path` when all went well.
 
-    Whatever happens, `path` holds the old file, none, or the whole new one.
+    Whatever happens, `path` holds the old file or folder, none, or the whole
+    new one. (One folder cannot take another's place in one step: a process
+    killed between two leaves the old one beside it, as `replaced-...`.)
     """
     # The suffix stays last: Keras goes by it.
     partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
     try:
         yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        if partial.is_dir():
+            _replace_folder(partial, path)
+        else:
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
         partial.unlink(missing_ok=True)
+
+
+def _replace_folder(new: pathlib.Path, path: pathlib.Path) -> None:
+    if not path.exists():
+        os.rename(new, path)
+        return
+    old = path.with_name(f"replaced-{os.getpid()}-{path.name}")
+    os.rename(path, old)
+    os.rename(new, path)
+    shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def is_partial(path: pathlib.Path) -> bool:

@@ -229,4 +229,4 @@ def _average(
 
 def one_hot(choices: tf.Tensor, depth: int) -> tf.Tensor:
     """Int32 `[B]` to float32 `[B, depth]`, by a gather: every target has it."""
-    return tf.gather(tf.eye(depth), choices)
+    return tf.gather(tf.constant(np.eye(depth, dtype=np.float32)), choices)

@@ -2,6 +2,19 @@
 
 Each strategy takes the modules of a metalayer, the activations and one choice
 per row, and returns `a_i = f_{i, c_i}(a_{i-1})` of equation (4).
+
+=================== ================================ ==========================
+strategy            how                              for
+=================== ================================ ==========================
+dense               all modules, take the chosen     XLA, tiny modules, tests
+partition           split the rows, each module on   training, batched serving
+                    its own if it has any, merge
+branch              a tree of conditions, row by row one example: devices
+scatter             gather the rows, module if there batched LiteRT
+                    are any, scatter
+unguarded_scatter   the same, without conditions     ONNX, where an empty batch
+                                                     costs nothing
+=================== ================================ ==========================
 """
 
 from collections.abc import Callable, Sequence
@@ -78,6 +91,121 @@ def partition(
     return tf.ensure_shape(merged, [inputs.shape[0], *output_shape])
 
 
+def branch(
+    modules: Sequence[Module],
+    inputs: tf.Tensor,
+    choices: tf.Tensor,
+    output_shape: tf.TensorShape,
+    dtype: str,
+) -> tf.Tensor:
+    """Runs the chosen module of each row, found by a tree of conditions.
+
+    The tree is binary and balanced: log2(m) conditions lead to a module. A
+    static batch of one needs no loop over rows. Not for XLA.
+
+    Arguments and result are those of `partition`.
+    """
+
+    def run(row: tf.Tensor, choice: tf.Tensor) -> tf.Tensor:
+        """One row `[1, ...]` by a scalar choice."""
+        return _search(modules, 0, row, choice, output_shape, dtype)
+
+    if inputs.shape[0] == 1:
+        return run(inputs, choices[0])
+
+    def run_row(elements: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        row, choice = elements
+        return run(row[tf.newaxis], choice)[0]
+
+    outputs = tf.map_fn(
+        run_row,
+        (inputs, choices),
+        fn_output_signature=tf.TensorSpec(output_shape, dtype),
+    )
+    return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])
+
+
+def scatter(
+    modules: Sequence[Module],
+    inputs: tf.Tensor,
+    choices: tf.Tensor,
+    output_shape: tf.TensorShape,
+    dtype: str,
+) -> tf.Tensor:
+    """As `partition`, by operations that LiteRT has built in.
+
+    Arguments and result are those of `partition`.
+    """
+    return _scatter(
+        modules, inputs, choices, output_shape, dtype, _run_unless_empty
+    )
+
+
+def unguarded_scatter(
+    modules: Sequence[Module],
+    inputs: tf.Tensor,
+    choices: tf.Tensor,
+    output_shape: tf.TensorShape,
+    dtype: str,
+) -> tf.Tensor:
+    """As `scatter`, but a module without rows runs on an empty batch.
+
+    For runtimes where that is right and costs nothing, as ONNX Runtime;
+    TensorFlow's own convolutions return wrong shapes for it.
+
+    Arguments and result are those of `partition`.
+    """
+
+    def run(module, rows, output_shape, dtype):
+        outputs = tf.cast(module(rows), dtype)
+        return tf.ensure_shape(outputs, [None, *output_shape])
+
+    return _scatter(modules, inputs, choices, output_shape, dtype, run)
+
+
+def _scatter(
+    modules: Sequence[Module],
+    inputs: tf.Tensor,
+    choices: tf.Tensor,
+    output_shape: tf.TensorShape,
+    dtype: str,
+    run: Callable[[Module, tf.Tensor, tf.TensorShape, str], tf.Tensor],
+) -> tf.Tensor:
+    merged = tf.zeros([tf.shape(choices)[0], *output_shape], dtype)
+    for index, module in enumerate(modules):
+        rows = tf.where(choices == index)  # [R, 1]
+        outputs = run(module, tf.gather_nd(inputs, rows), output_shape, dtype)
+        merged = tf.tensor_scatter_nd_update(merged, rows, outputs)
+    return tf.ensure_shape(merged, [inputs.shape[0], *output_shape])
+
+
+def _search(
+    modules: Sequence[Module],
+    first: int,
+    row: tf.Tensor,
+    choice: tf.Tensor,
+    output_shape: tf.TensorShape,
+    dtype: str,
+) -> tf.Tensor:
+    """Runs module `choice - first`, by halving the modules."""
+    if len(modules) == 1:
+        outputs = tf.cast(modules[0](row), dtype)
+        return tf.ensure_shape(outputs, [1, *output_shape])
+    half = len(modules) // 2
+
+    def lower() -> tf.Tensor:
+        return _search(modules[:half], first, row, choice, output_shape, dtype)
+
+    def upper() -> tf.Tensor:
+        return _search(
+            modules[half:], first + half, row, choice, output_shape, dtype
+        )
+
+    outputs = tf.cond(choice < first + half, lower, upper)
+    _check_no_leaked_losses(modules, row)
+    return outputs
+
+
 def _run_unless_empty(
     module: Module, rows: tf.Tensor, output_shape: tf.TensorShape, dtype: str
 ) -> tf.Tensor:
@@ -89,22 +217,29 @@ def _run_unless_empty(
         return tf.zeros([0, *output_shape], dtype)
 
     outputs = tf.cond(tf.shape(rows)[0] > 0, run, skip)
-    _check_no_leaked_losses(module, rows)
+    _check_no_leaked_losses([module], rows)
     return outputs
 
 
-def _check_no_leaked_losses(module: Module, rows: tf.Tensor) -> None:
+def _check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
     """A loss added inside a guard cannot be read outside of it."""
     if tf.executing_eagerly():
         return
-    for loss in getattr(module, "losses", ()):
-        if loss.graph is not rows.graph:
-            raise ValueError(
-                f"Module {getattr(module, 'name', module)!r} adds a loss that "
-                "depends on its input (`add_loss` or an activity "
-                "regularizer). Routing 'partition' cannot collect it: pass "
-                "routing='dense' to the Composer."
-            )
+    for module in modules:
+        for loss in getattr(module, "losses", ()):
+            if loss.graph is not rows.graph:
+                raise ValueError(
+                    f"Module {getattr(module, 'name', module)!r} adds a loss "
+                    "that depends on its input (`add_loss` or an activity "
+                    "regularizer), which no routing but 'dense' can collect: "
+                    "pass routing='dense' to the Composer."
+                )
 
 
-STRATEGIES: dict[str, Strategy] = {"dense": dense, "partition": partition}
+STRATEGIES: dict[str, Strategy] = {
+    "dense": dense,
+    "partition": partition,
+    "branch": branch,
+    "scatter": scatter,
+    "unguarded_scatter": unguarded_scatter,
+}

@@ -119,7 +119,9 @@ class PreferenceCollection:
         supports = [preference.gamma.support for preference in self.steerable]
         low = tf.constant([low for low, _ in supports], tf.float32)
         high = tf.constant([high for _, high in supports], tf.float32)
-        gamma = tf.where(tf.math.is_finite(gamma), gamma, self.default)
+        # Where NaN compares as false; LiteRT has no operator `is_finite`.
+        finite = tf.abs(gamma) <= gamma.dtype.max
+        gamma = tf.where(finite, gamma, self.default)
         return tf.clip_by_value(gamma, low, high)
 
     def scale(self, gamma: tf.Tensor) -> tf.Tensor:

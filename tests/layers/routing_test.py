@@ -1,4 +1,4 @@
-"""Both strategies against the definition: row i is f_{c_i}(x_i) alone."""
+"""Every strategy against the definition: row i is f_{c_i}(x_i) alone."""
 
 import functools
 
@@ -12,6 +12,7 @@ from composer_tf.layers import routing
 L = keras.layers
 
 BATCH = 5
+LAZY = ["partition", "branch", "scatter"]
 SPLITS = {
     "two modules get no row": [1, 1, 1, 1, 1],
     "one module gets one row": [0, 0, 2, 0, 0],
@@ -82,11 +83,11 @@ def value_and_gradients(forward, modules, inputs, seed_of_loss):
         [inputs, *weights],
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
-    return [outputs, *gradients]
+    return [tf.convert_to_tensor(t) for t in (outputs, *gradients)]
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-@pytest.mark.parametrize("strategy", ["dense", "partition"])
+@pytest.mark.parametrize("strategy", ["dense", *LAZY])
 @pytest.mark.parametrize("kind", ["dense", "conv2d", "batch_norm", "lstm"])
 def test_values_and_gradients_are_those_of_each_row_alone(kind, strategy, mode):
     modules, row, out = make_modules(kind)
@@ -116,13 +117,16 @@ def test_values_and_gradients_are_those_of_each_row_alone(kind, strategy, mode):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("strategy", LAZY)
 @pytest.mark.parametrize("kind", ["dense", "conv2d", "batch_norm", "lstm"])
-def test_partition_takes_a_batch_of_zero_rows(kind, mode):
+def test_a_batch_may_have_zero_rows(kind, strategy, mode):
     modules, row, out = make_modules(kind)
 
     def routed(inputs, choices):
         return value_and_gradients(
-            lambda x: routing.partition(modules, x, choices, out, "float32"),
+            lambda x: routing.STRATEGIES[strategy](
+                modules, x, choices, out, "float32"
+            ),
             modules,
             inputs,
             [3, 4],
@@ -135,7 +139,7 @@ def test_partition_takes_a_batch_of_zero_rows(kind, mode):
         np.testing.assert_array_equal(gradient, np.zeros(gradient.shape))
 
 
-@pytest.mark.parametrize("strategy", ["dense", "partition"])
+@pytest.mark.parametrize("strategy", ["dense", *LAZY])
 def test_a_graph_knows_the_static_shape_of_the_output(strategy):
     modules, row, out = make_modules("conv2d")
 
@@ -149,7 +153,8 @@ def test_a_graph_knows_the_static_shape_of_the_output(strategy):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-def test_a_module_without_rows_does_not_run_under_partition(mode):
+@pytest.mark.parametrize("strategy", LAZY)
+def test_a_module_without_rows_does_not_run(strategy, mode):
     runs = [tf.Variable(0), tf.Variable(0), tf.Variable(0)]
 
     def counting(counter, inputs):
@@ -159,16 +164,72 @@ def test_a_module_without_rows_does_not_run_under_partition(mode):
     modules = [functools.partial(counting, counter) for counter in runs]
 
     def routed(inputs, choices):
-        return routing.partition(
+        return routing.STRATEGIES[strategy](
             modules, inputs, choices, tf.TensorShape([2]), "float32"
         )
 
     if mode == "graph":
         routed = tf.function(routed)
+    per_row = strategy == "branch"
     routed(tf.ones([4, 2]), tf.constant([0, 2, 0, 2]))
-    assert [counter.numpy() for counter in runs] == [1, 0, 1]
+    expected = [2, 0, 2] if per_row else [1, 0, 1]
+    assert [counter.numpy() for counter in runs] == expected
     routed(tf.ones([4, 2]), tf.constant([2, 2, 2, 2]))
-    assert [counter.numpy() for counter in runs] == [1, 0, 2]
+    expected[2] += 4 if per_row else 1
+    assert [counter.numpy() for counter in runs] == expected
+
+
+@pytest.mark.parametrize("num_modules", [1, 2, 3, 5, 8])
+def test_branch_finds_every_module_of_a_single_row(num_modules):
+    modules = [functools.partial(tf.add, float(i)) for i in range(num_modules)]
+
+    @tf.function
+    def routed(choice):
+        return routing.branch(
+            modules, tf.zeros([1, 2]), choice, tf.TensorShape([2]), "float32"
+        )
+
+    for i in range(num_modules):
+        np.testing.assert_array_equal(routed(tf.constant([i])), [[i, i]])
+
+
+def test_branch_takes_a_logarithm_of_conditions():
+    modules = [functools.partial(tf.add, float(i)) for i in range(64)]
+
+    def depth(graph):
+        branches = [
+            graph._get_function(op.get_attr(name).name).graph
+            for op in graph.get_operations()
+            if op.type in ("If", "StatelessIf")
+            for name in ("then_branch", "else_branch")
+        ]
+        return 1 + max(map(depth, branches)) if branches else 0
+
+    graph = (
+        tf.function(routing.branch)
+        .get_concrete_function(
+            modules,
+            tf.TensorSpec([1, 2]),
+            tf.TensorSpec([1], tf.int32),
+            tf.TensorShape([2]),
+            "float32",
+        )
+        .graph
+    )
+    assert depth(graph) == 6
+
+
+def test_unguarded_scatter_gives_the_same():
+    modules, row, out = make_modules("dense")
+    inputs = tf.random.stateless_normal([BATCH, *row], [1, 2])
+    for choices in SPLITS.values():
+        np.testing.assert_allclose(
+            routing.unguarded_scatter(
+                modules, inputs, tf.constant(choices), out, "float32"
+            ),
+            row_by_row(modules, inputs, choices),
+            atol=1e-5,
+        )
 
 
 def test_batch_norm_without_rows_keeps_its_statistics_in_training():
@@ -189,7 +250,7 @@ def test_batch_norm_without_rows_keeps_its_statistics_in_training():
     )
 
 
-@pytest.mark.parametrize("strategy", ["dense", "partition"])
+@pytest.mark.parametrize("strategy", ["dense", *LAZY])
 def test_nan_of_a_module_stays_in_the_rows_that_chose_it(strategy):
     modules = [lambda x: 2.0 * x, lambda x: x * np.nan, lambda x: x / 0.0]
     outputs = routing.STRATEGIES[strategy](
@@ -202,7 +263,7 @@ def test_nan_of_a_module_stays_in_the_rows_that_chose_it(strategy):
     np.testing.assert_array_equal(outputs[:, 0], [2.0, np.nan, 2.0, np.inf])
 
 
-@pytest.mark.parametrize("strategy", ["dense", "partition"])
+@pytest.mark.parametrize("strategy", ["dense", *LAZY])
 def test_outputs_of_modules_of_different_precision_are_cast(strategy):
     modules = [L.Dense(3, dtype="float16"), L.Dense(3, dtype="float64")]
     outputs = routing.STRATEGIES[strategy](

@@ -1,0 +1,34 @@
+"""Artifacts of a routed model, in every format one contract.
+
+An artifact takes the model's inputs and `gamma`, and modules that are not
+chosen do not run. Exporters know a forward function and nothing of training.
+"""
+
+import os
+from typing import Any
+
+from composer_tf import validation
+from composer_tf.exporters.litert import export_litert as export_litert
+from composer_tf.exporters.onnx import export_onnx as export_onnx
+from composer_tf.exporters.routed_model import GammaInput as GammaInput
+from composer_tf.exporters.routed_model import RoutedModel as RoutedModel
+from composer_tf.exporters.saved_model import (
+    export_saved_model as export_saved_model,
+)
+
+FORMATS = {
+    "tf_saved_model": export_saved_model,
+    "tflite": export_litert,
+    "onnx": export_onnx,
+}
+
+
+def export(
+    model: RoutedModel,
+    path: str | os.PathLike,
+    format: str = "tf_saved_model",
+    **options: Any,
+) -> dict[str, Any]:
+    """Writes an artifact; see the function of each format for its options."""
+    validation.check_choice("format", format, tuple(FORMATS))
+    return FORMATS[format](model, path, **options)

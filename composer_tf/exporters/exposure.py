@@ -1,0 +1,114 @@
+"""Which gammas of a model are inputs of its artifact."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.exporters.routed_model import GammaInput
+
+
+class Exposure(NamedTuple):
+    """Which gammas of a model are inputs of its artifact, and which fixed.
+
+    Attributes:
+        gammas: All of the model's.
+        fixed: Values of those that are no input, by name.
+    """
+
+    gammas: Sequence[GammaInput]
+    fixed: Mapping[str, float]
+
+    @property
+    def free(self) -> list[GammaInput]:
+        """Those that are inputs, in order."""
+        return [g for g in self.gammas if g.name not in self.fixed]
+
+    @property
+    def default(self) -> np.ndarray:
+        """The default of the input `gamma`, for one row."""
+        return self._row([gamma.default for gamma in self.free])
+
+    def along(self, share: float) -> np.ndarray:
+        """One row of `gamma`, a share in [0, 1] of the way through supports."""
+        return self._row([g.low + share * (g.high - g.low) for g in self.free])
+
+    @staticmethod
+    def _row(values: Sequence[float]) -> np.ndarray:
+        """float32 `[1]` of one value, `[1, k]` of more."""
+        row = np.array(values, np.float32)
+        return row if len(values) == 1 else row[np.newaxis]
+
+    def spec(self, batch_size: int | None) -> tf.TensorSpec | None:
+        """The input `gamma`: float32 `[batch]` of one, `[batch, k]` of more."""
+        if not self.free:
+            return None
+        columns = [] if len(self.free) == 1 else [len(self.free)]
+        return tf.TensorSpec([batch_size, *columns], tf.float32, "gamma")
+
+    def complete(self, gamma: tf.Tensor | None) -> tf.Tensor | None:
+        """The model's own gamma `[rows, k]`, from the input, if there is one.
+
+        Args:
+            gamma: As in `spec`, or `None` for the defaults.
+        """
+        if not self.free:
+            fixed = [self.fixed[gamma.name] for gamma in self.gammas]
+            return tf.constant([fixed], tf.float32) if fixed else None
+        if gamma is None:
+            gamma = tf.constant(self.default)
+        table = tf.reshape(gamma, [-1, len(self.free)])
+        columns = iter(tf.split(table, len(self.free), axis=1))
+        rows = tf.shape(table)[0]
+        return tf.concat(
+            [
+                tf.fill([rows, 1], float(self.fixed[g.name]))
+                if g.name in self.fixed
+                else next(columns)
+                for g in self.gammas
+            ],
+            axis=1,
+        )
+
+
+def expose(
+    gammas: Sequence[GammaInput],
+    fix: Mapping[str, float] | None = None,
+    default: Mapping[str, float] | None = None,
+) -> Exposure:
+    """Decides which gammas are inputs, and their defaults.
+
+    Args:
+        gammas: The model's.
+        fix: Values of gammas that shall be no input, by name.
+        default: Other defaults than the model's, by name.
+
+    Raises:
+        ValueError: If a name is unknown, or a value outside the support.
+
+    Example:
+        >>> exposure = expose([GammaInput("glimpse", -4.0, 6.0, 0.0)],
+        ...                   default={"glimpse": 2.0})
+        >>> exposure.default.tolist()
+        [2.0]
+    """
+    fix, default = dict(fix or {}), dict(default or {})
+    known = {gamma.name: gamma for gamma in gammas}
+    for argument, values in (("fix", fix), ("default_gamma", default)):
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(
+                    f"`{argument}` must name steerable preferences, "
+                    f"{tuple(known)}, got {name!r}."
+                )
+            low, high = known[name].low, known[name].high
+            if not low <= value <= high:
+                raise ValueError(
+                    f"`{argument}` of {name!r} must be in its trained support "
+                    f"[{low:g}, {high:g}], got {value}."
+                )
+    replaced = [
+        g._replace(default=default.get(g.name, g.default)) for g in gammas
+    ]
+    return Exposure(replaced, fix)

@@ -1,0 +1,191 @@
+"""LiteRT (TensorFlow Lite): phones, browsers, boards and microcontrollers."""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+from composer_tf import validation
+from composer_tf.exporters.description import describe
+from composer_tf.exporters.exposure import Exposure, expose
+from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.exporters.saved_model import write_saved_model
+from composer_tf.exporters.signatures import signature
+from composer_tf.workdir import atomic_path, write_json
+
+Quantization = Literal["none", "float16", "dynamic", "int8"]
+QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+
+_MAIN = "serving_default"
+_NUM_GAMMAS = 9  # Calibrated at, over the support of each.
+
+
+def export_litert(
+    model: RoutedModel,
+    path: str | os.PathLike,
+    quantization: Quantization = "none",
+    batch_size: int | None = None,
+    micro: bool = False,
+    calibration_data: Iterable[Mapping[str, np.ndarray]] | None = None,
+    fix: Mapping[str, float] | None = None,
+    default_gamma: Mapping[str, float] | None = None,
+    with_choices: bool = False,
+) -> dict[str, Any]:
+    """Writes a file of builtin operators only, and its description beside it.
+
+    Signature `serving_default` takes one example and `gamma`, and runs just
+    the chosen modules, by real `IF`s. `default_gamma` takes no gamma. `batch`,
+    on request, takes a static number of examples, each with its own gamma.
+
+    Args:
+        model: To export.
+        path: File to write. The description goes to `path` + `.json`.
+        quantization: `"none"`; `"float16"` or `"dynamic"` for the weights;
+            `"int8"` for weights and activations. Defaults to `"none"`.
+        batch_size: Examples of the signature `batch`; `None` for no such.
+        micro: Makes a file for TensorFlow Lite Micro: one signature, and only
+            operators that it has.
+        calibration_data: Examples `[1, ...]` by input name, for `"int8"`. Each
+            is run at gammas over the whole support and on every path of one
+            module everywhere, so that no module stays without a range.
+        fix: Gammas that shall be no input, with their values, by name.
+        default_gamma: Defaults in place of the model's, by name.
+        with_choices: Keeps an input `choices`, int32 `[batch, n]`: modules to
+            take, -1 to ask the controller.
+
+    Returns:
+        The description.
+
+    Raises:
+        ValueError: If an argument does not fit the model or another.
+    """
+    validation.check_choice("quantization", quantization, QUANTIZATIONS)
+    if quantization == "int8" and calibration_data is None:
+        raise ValueError(
+            "`quantization='int8'` needs `calibration_data`: a few hundred "
+            "examples of the model's inputs."
+        )
+    if micro and batch_size:
+        raise ValueError("`micro` allows no `batch_size`: one signature only.")
+    exposure = expose(model.gammas, fix, default_gamma)
+    calibrate = quantization == "int8"
+    forced = with_choices or calibrate
+    signatures = {
+        _MAIN: signature(
+            model, exposure, "branch", batch_size=1, with_choices=forced
+        )
+    }
+    if not micro and exposure.free:
+        signatures["default_gamma"] = signature(
+            model,
+            exposure,
+            "branch",
+            batch_size=1,
+            with_gamma=False,
+            with_choices=forced,
+        )
+    if batch_size:
+        signatures["batch"] = signature(
+            model,
+            exposure,
+            "scatter",
+            batch_size=batch_size,
+            with_choices=forced,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(model, signatures, pathlib.Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=list(signatures)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if quantization != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantization == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if calibrate:
+            assert calibration_data is not None
+            examples = list(calibration_data)
+            converter.representative_dataset = lambda: _calibration(
+                model, exposure, examples, signatures
+            )
+        content = converter.convert()
+    if forced and not with_choices:
+        content = _without_choices(content)
+    description = describe(
+        model,
+        exposure,
+        "tflite",
+        quantization=quantization,
+        batch_size=batch_size,
+        micro=micro,
+    )
+    target = pathlib.Path(path)
+    with atomic_path(target) as partial:
+        partial.write_bytes(content)
+    write_json(description, target.with_name(target.name + ".json"))
+    return description
+
+
+def _calibration(
+    model: RoutedModel,
+    exposure: Exposure,
+    examples: Sequence[Mapping[str, np.ndarray]],
+    signatures: Mapping[str, Any],
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Every example, at gammas of the whole support and on forced paths.
+
+    First each module is forced in all metalayers at once, then paths are
+    random, where -1 asks the controller; it computes its logits either way.
+    """
+    random = np.random.default_rng(0)
+    sizes = np.array([len(costs) for costs in model.module_costs])
+    for key, function in signatures.items():
+        specs = {spec.name: spec for spec in function.input_signature}
+        for i, example in enumerate(examples):
+            if i < max(sizes):
+                path = np.minimum(i, sizes - 1)
+            else:
+                path = random.integers(-1, sizes)
+            feed = {**example, "choices": path[np.newaxis].astype(np.int32)}
+            if "gamma" in specs:
+                feed["gamma"] = exposure.along(
+                    i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
+                )
+            yield (
+                key,
+                {
+                    name: np.broadcast_to(feed[name], spec.shape).astype(
+                        spec.dtype.as_numpy_dtype
+                    )
+                    for name, spec in specs.items()
+                },
+            )
+
+
+def _without_choices(content: bytes) -> bytes:
+    """Makes the input `choices` the constant -1: the controller decides."""
+    model: Any = flatbuffer_utils.convert_bytearray_to_object(
+        bytearray(content)
+    )
+    for entry in model.signatureDefs:
+        graph = model.subgraphs[entry.subgraphIndex]
+        for item in list(entry.inputs):
+            if item.name != b"choices":
+                continue
+            tensor = graph.tensors[item.tensorIndex]
+            buffer: Any = schema.BufferT()
+            size = int(np.prod(tensor.shape))
+            buffer.data = np.full(size, -1, np.int32).view(np.uint8)
+            model.buffers.append(buffer)
+            tensor.buffer = len(model.buffers) - 1
+            graph.inputs = np.array(
+                [i for i in graph.inputs if i != item.tensorIndex], np.int32
+            )
+            entry.inputs.remove(item)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

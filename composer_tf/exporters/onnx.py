@@ -1,0 +1,68 @@
+"""ONNX, for ONNX Runtime on anything."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from composer_tf.exporters.description import describe
+from composer_tf.exporters.exposure import expose
+from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.exporters.signatures import signature
+from composer_tf.workdir import atomic_path, write_json
+
+OPSET = 18
+
+
+def export_onnx(
+    model: RoutedModel,
+    path: str | os.PathLike,
+    fix: Mapping[str, float] | None = None,
+    default_gamma: Mapping[str, float] | None = None,
+    with_choices: bool = False,
+) -> dict[str, Any]:
+    """Writes a file for a batch of any size, and its description beside it.
+
+    `gamma` need not be fed: its default is an initializer. Each module runs on
+    the rows that chose it; one that no row chose gets an empty batch, on which
+    ONNX Runtime does no work.
+
+    Args:
+        model: To export.
+        path: File to write. The description goes to `path` + `.json`.
+        fix: Gammas that shall be no input, with their values, by name.
+        default_gamma: Defaults in place of the model's, by name.
+        with_choices: Adds the input `choices`, int32 `[batch, n]`: modules to
+            take, -1 to ask the controller.
+
+    Returns:
+        The description.
+
+    Raises:
+        ValueError: If an argument does not fit the model.
+        ImportError: If tf2onnx is missing.
+    """
+    try:
+        import onnx
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            "Format 'onnx' needs `pip install 'composer_tf[export]'`."
+        ) from error
+    exposure = expose(model.gammas, fix, default_gamma)
+    function = signature(
+        model, exposure, "unguarded_scatter", with_choices=with_choices
+    )
+    proto, _ = tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=OPSET
+    )
+    if exposure.free:
+        default = onnx.numpy_helper.from_array(exposure.default, "gamma")
+        proto.graph.initializer.append(default)
+    onnx.checker.check_model(proto)
+    target = pathlib.Path(path)
+    with atomic_path(target) as partial:
+        onnx.save(proto, partial)
+    description = describe(model, exposure, "onnx", opset=OPSET)
+    write_json(description, target.with_name(target.name + ".json"))
+    return description

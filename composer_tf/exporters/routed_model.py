@@ -1,0 +1,88 @@
+"""What an exporter needs to know of a model, and nothing of how it trains."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+
+class Forward(Protocol):
+    """Runs a routed model.
+
+    Args:
+        inputs: Tensors `[B, ...]` by name.
+        gamma: float32 `[1, k]` or `[B, k]`, as the user gave it.
+        choices: int32 `[B, n]` of modules to take, -1 to ask the controller;
+            or `None`.
+        routing: Name of a strategy of `composer_tf.layers.routing`.
+
+    Returns:
+        The outputs of the contract by name, each with `[B, ...]`.
+    """
+
+    def __call__(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        gamma: tf.Tensor | None,
+        choices: tf.Tensor | None,
+        routing: str,
+    ) -> dict[str, tf.Tensor]: ...
+
+
+class GammaInput(NamedTuple):
+    """A steerable preference, as a deployed model knows it.
+
+    Attributes:
+        name: Of the preference.
+        low: Lower bound of the trained support.
+        high: Upper bound.
+        default: Taken where no gamma is given, or a bad one.
+    """
+
+    name: str
+    low: float
+    high: float
+    default: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RoutedModel:
+    """A forward function and its facts.
+
+    Attributes:
+        name: Of the model.
+        forward: The function.
+        inputs: Shape and type of each input, the batch axis `None`.
+        gammas: The k steerable preferences.
+        module_costs: beta: n tuples, a fraction of full cost for each module.
+        overhead: What every path costs beside its modules, a fraction.
+        variables: All that `forward` reads.
+    """
+
+    name: str
+    forward: Forward
+    inputs: Mapping[str, tf.TensorSpec]
+    gammas: Sequence[GammaInput]
+    module_costs: Sequence[Sequence[float]]
+    overhead: float
+    variables: Sequence[tf.Variable]
+
+    @property
+    def num_metalayers(self) -> int:
+        """N, how many choices a path has."""
+        return len(self.module_costs)
+
+    @property
+    def cheapest_path(self) -> list[int]:
+        """The module of least cost of each metalayer."""
+        return [_argbest(costs, min) for costs in self.module_costs]
+
+    @property
+    def dearest_path(self) -> list[int]:
+        """The module of highest cost of each metalayer."""
+        return [_argbest(costs, max) for costs in self.module_costs]
+
+
+def _argbest(costs: Sequence[float], best: Callable) -> int:
+    return list(costs).index(best(costs))

@@ -1,0 +1,82 @@
+"""SavedModel: what TensorFlow and TensorFlow Serving load."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from composer_tf.exporters.description import describe
+from composer_tf.exporters.exposure import expose
+from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.warmup import write_warmup_requests
+from composer_tf.workdir import atomic_path
+
+DESCRIPTION = pathlib.Path("assets.extra", "composer.json")
+
+
+def export_saved_model(
+    model: RoutedModel,
+    path: str | os.PathLike,
+    fix: Mapping[str, float] | None = None,
+    default_gamma: Mapping[str, float] | None = None,
+    warmup_requests: int = 0,
+    with_choices: bool = False,
+) -> dict[str, Any]:
+    """Writes a folder that runs without composer_tf and Keras.
+
+    Signatures: `serving_default` takes the inputs and `gamma`, which has a
+    default where the caller honours it; `default_gamma` takes no gamma. The
+    batch may have any size; each module runs on the rows that chose it, and
+    one that no row chose does not run.
+
+    Args:
+        model: To export.
+        path: Folder to write, replaced as a whole if it exists.
+        fix: Gammas that shall be no input, with their values, by name.
+        default_gamma: Defaults in place of the model's, by name.
+        warmup_requests: How many requests TensorFlow Serving shall replay when
+            it loads the model, 0 to 1000. Needs `tensorflow-serving-api`.
+        with_choices: Adds a signature `forced` with the input `choices`, int32
+            `[batch, n]`: modules to take, -1 to ask the controller.
+
+    Returns:
+        The model's description, as written to `assets.extra/composer.json`.
+
+    Raises:
+        ValueError: If an argument does not fit the model.
+    """
+    exposure = expose(model.gammas, fix, default_gamma)
+    signatures = {
+        "serving_default": signature(model, exposure, "partition"),
+        "default_gamma": signature(
+            model, exposure, "partition", with_gamma=False
+        ),
+    }
+    if with_choices:
+        signatures["forced"] = signature(
+            model, exposure, "partition", with_choices=True
+        )
+    description = describe(model, exposure, "tf_saved_model")
+    with atomic_path(pathlib.Path(path)) as partial:
+        write_saved_model(model, signatures, partial)
+        extra = partial / DESCRIPTION
+        extra.parent.mkdir(exist_ok=True)
+        extra.write_text(json.dumps(description, indent=2) + "\n")
+        if warmup_requests:
+            write_warmup_requests(
+                model, exposure, warmup_requests, extra.parent
+            )
+    return description
+
+
+def write_saved_model(
+    model: RoutedModel, signatures: Mapping[str, Any], path: pathlib.Path
+) -> None:
+    """Writes signatures and the variables that they share, once."""
+    module = tf.Module()
+    module.v = list(model.variables)  # type: ignore[attr-defined]
+    tf.saved_model.save(module, str(path), signatures=dict(signatures))

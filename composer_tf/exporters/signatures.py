@@ -1,0 +1,83 @@
+"""A routed model as TensorFlow functions of named inputs."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.exporters.exposure import Exposure
+from composer_tf.exporters.routed_model import RoutedModel
+
+
+def signature(
+    model: RoutedModel,
+    exposure: Exposure,
+    routing: str,
+    batch_size: int | None = None,
+    with_gamma: bool = True,
+    with_choices: bool = False,
+) -> Any:
+    """A `tf.function` of named inputs, traced for one batch size or any.
+
+    Args:
+        model: To run.
+        exposure: Of its gammas.
+        routing: Name of a strategy.
+        batch_size: Static, or `None` for any.
+        with_gamma: Whether `gamma` is an input; else the defaults are used.
+        with_choices: Whether `choices`, int32 `[batch, n]`, is an input.
+
+    Returns:
+        A function whose keyword arguments are the inputs; `gamma` has its
+        default.
+    """
+    specs: dict[str, tf.TensorSpec] = {
+        name: tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name)
+        for name, spec in model.inputs.items()
+    }
+    gamma_spec = exposure.spec(batch_size) if with_gamma else None
+    if with_choices:
+        specs["choices"] = tf.TensorSpec(
+            [batch_size, model.num_metalayers], tf.int32, "choices"
+        )
+
+    def run(**tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        choices = tensors.pop("choices", None)
+        gamma = exposure.complete(tensors.pop("gamma", None))
+        return model.forward(tensors, gamma, choices, routing)
+
+    default = exposure.default
+    if batch_size is not None:
+        default = np.repeat(default, batch_size, axis=0)
+    return _with_parameters(run, specs, gamma_spec, default)
+
+
+def _with_parameters(
+    run: Callable[..., dict[str, tf.Tensor]],
+    specs: Mapping[str, tf.TensorSpec],
+    gamma: tf.TensorSpec | None,
+    default: np.ndarray,
+) -> Any:
+    """`run` as a `tf.function` with one Python parameter for each input.
+
+    TensorFlow takes the default of a signature's input from the default of the
+    Python parameter.
+    """
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in specs]
+    signature = list(specs.values())
+    if gamma is not None:
+        parameters.append(
+            inspect.Parameter("gamma", kind, default=tf.constant(default))
+        )
+        signature.append(gamma)
+    described = inspect.Signature(parameters)
+
+    def function(*args, **kwargs):
+        bound = described.bind(*args, **kwargs)
+        return run(**bound.arguments)
+
+    function.__signature__ = described  # type: ignore[attr-defined]
+    return tf.function(function, input_signature=signature, autograph=False)

@@ -1,0 +1,68 @@
+"""Requests that TensorFlow Serving replays before it serves a model."""
+
+import importlib
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.exporters.exposure import Exposure
+from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.exporters.samples import random_inputs
+
+FILE = "tf_serving_warmup_requests"
+MAX_REQUESTS = 1000
+
+
+def write_warmup_requests(
+    model: RoutedModel,
+    exposure: Exposure,
+    count: int,
+    folder: pathlib.Path,
+) -> None:
+    """Writes requests of random inputs along the whole support of gamma.
+
+    A server that replays them has run every path that the controller takes for
+    them before its first user waits.
+
+    Args:
+        model: What is served.
+        exposure: Of its gammas.
+        count: How many, 1 to 1000.
+        folder: Where TensorFlow Serving looks for them: `assets.extra`.
+
+    Raises:
+        ValueError: If there are too many for TensorFlow Serving.
+        ImportError: If `tensorflow-serving-api` is missing.
+    """
+    if not 1 <= count <= MAX_REQUESTS:
+        raise ValueError(
+            f"`warmup_requests` must be from 0 to {MAX_REQUESTS}, got {count}."
+        )
+    try:
+        predict_pb2: Any = importlib.import_module(
+            "tensorflow_serving.apis.predict_pb2"
+        )
+        prediction_log_pb2: Any = importlib.import_module(
+            "tensorflow_serving.apis.prediction_log_pb2"
+        )
+    except ImportError as error:
+        raise ImportError(
+            "Warm-up requests need `pip install 'composer_tf[serving]'`."
+        ) from error
+    random = np.random.default_rng(0)
+    with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
+        for share in np.linspace(0.0, 1.0, count):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = model.name
+            request.model_spec.signature_name = "serving_default"
+            tensors = random_inputs(model, 1, random)
+            if exposure.free:
+                tensors["gamma"] = exposure.along(share)
+            for name, value in tensors.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+            writer.write(log.SerializeToString())
