@@ -13,7 +13,13 @@ from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.path import Decide, follow
 from composer_tf.layers.routing import STRATEGIES
-from composer_tf.policy import Composition, Policy, categorical, tile_rows
+from composer_tf.policy import (
+    STEERING,
+    Composition,
+    Policy,
+    categorical,
+    tile_rows,
+)
 from composer_tf.policy_gradient_model import PolicyGradientModel
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
@@ -184,12 +190,13 @@ class Composer(PolicyGradientModel):
         activations = inputs if self.stem is None else self.stem(inputs)
         if decision is None:
             decision = "sample" if training else self.decision
-        gamma_seeds, choice_seeds = self._draw_seeds(
-            bool(training), decision == "sample"
-        )
-        batch_size = tf.shape(activations)[0]
-        gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
-        scaled = self.preferences.scale(gamma)  # [B, k]
+        with tf.name_scope(STEERING):
+            gamma_seeds, choice_seeds = self._draw_seeds(
+                bool(training), decision == "sample"
+            )
+            batch_size = tf.shape(activations)[0]
+            gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
+            scaled = self.preferences.scale(gamma)  # [B, k]
         path = follow(
             self.metalayers,
             self.controller,
@@ -273,6 +280,7 @@ class Composer(PolicyGradientModel):
         return exporters.RoutedModel(
             name=self.name,
             forward=self._deployed,
+            along=self._along,
             inputs={
                 name: tf.TensorSpec(shape, dtypes[name], name)
                 for name, shape in shapes.items()
@@ -350,17 +358,29 @@ class Composer(PolicyGradientModel):
         )
         policy = composition.policy
         widest = max(self.num_modules)
-        probabilities = [
-            tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
-            for p in policy.probabilities
-        ]
         loss = getattr(self, "loss", None)
-        return {
-            **losses.predictions(loss, composition.outputs),
-            "choices": policy.choices,
-            "module_probabilities": tf.stack(probabilities, axis=1),
-            "cost": policy.path_cost + self.overhead,
-        }
+        with tf.name_scope(STEERING):
+            probabilities = [
+                tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
+                for p in policy.probabilities
+            ]
+            return {
+                **losses.predictions(loss, composition.outputs),
+                "choices": policy.choices,
+                "module_probabilities": tf.stack(probabilities, axis=1),
+                "cost": policy.path_cost + self.overhead,
+            }
+
+    def _along(
+        self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]
+    ) -> dict[str, tf.Tensor]:
+        """Stem, fixed steps and one module of each metalayer."""
+        activations, modules = without_gamma(inputs), iter(path)
+        for step in self._steps():
+            if isinstance(step, Metalayer):
+                step = step.modules[next(modules)]
+            activations = step(activations)
+        return losses.predictions(getattr(self, "loss", None), activations)
 
     def _steps(self) -> list[keras.layers.Layer]:
         """The stem, if there is one, and the metalayers and fixed steps."""

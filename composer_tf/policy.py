@@ -5,6 +5,9 @@ from typing import NamedTuple, Self
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+# Name scope of all operations that decide: gamma, controller, choices.
+STEERING = "steering"
+
 
 class Policy(NamedTuple):
     """Choices along a path and the distributions they come from.

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
-from tensorflow.lite.tools import flatbuffer_utils
+from tensorflow.lite.python import convert
 
 from composer_tf import validation
+from composer_tf.exporters import litert_surgery as surgery
 from composer_tf.exporters.description import describe
 from composer_tf.exporters.exposure import Exposure, expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.saved_model import write_saved_model
-from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.signatures import OVERRIDE, signature
 from composer_tf.workdir import atomic_path, write_json
 
 Quantization = Literal["none", "float16", "dynamic", "int8"]
@@ -35,7 +35,7 @@ def export_litert(
     calibration_data: Iterable[Mapping[str, np.ndarray]] | None = None,
     fix: Mapping[str, float] | None = None,
     default_gamma: Mapping[str, float] | None = None,
-    with_choices: bool = False,
+    with_override: bool = False,
 ) -> dict[str, Any]:
     """Writes a file of builtin operators only, and its description beside it.
 
@@ -56,7 +56,7 @@ def export_litert(
             module everywhere, so that no module stays without a range.
         fix: Gammas that shall be no input, with their values, by name.
         default_gamma: Defaults in place of the model's, by name.
-        with_choices: Keeps an input `choices`, int32 `[batch, n]`: modules to
+        with_override: Keeps an input `override`, int32 `[batch, n]`: modules to
             take, -1 to ask the controller.
 
     Returns:
@@ -75,10 +75,10 @@ def export_litert(
         raise ValueError("`micro` allows no `batch_size`: one signature only.")
     exposure = expose(model.gammas, fix, default_gamma)
     calibrate = quantization == "int8"
-    forced = with_choices or calibrate
+    forced = with_override or (calibrate and model.num_metalayers > 0)
     signatures = {
         _MAIN: signature(
-            model, exposure, "branch", batch_size=1, with_choices=forced
+            model, exposure, "branch", batch_size=1, with_override=forced
         )
     }
     if not micro and exposure.free:
@@ -88,7 +88,7 @@ def export_litert(
             "branch",
             batch_size=1,
             with_gamma=False,
-            with_choices=forced,
+            with_override=forced,
         )
     if batch_size:
         signatures["batch"] = signature(
@@ -96,7 +96,7 @@ def export_litert(
             exposure,
             "scatter",
             batch_size=batch_size,
-            with_choices=forced,
+            with_override=forced,
         )
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, signatures, pathlib.Path(folder))
@@ -104,19 +104,21 @@ def export_litert(
             folder, signature_keys=list(signatures)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantization != "none":
+        if quantization in ("dynamic", "int8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if quantization == "float16":
-            converter.target_spec.supported_types = [tf.float16]
         if calibrate:
             assert calibration_data is not None
             examples = list(calibration_data)
             converter.representative_dataset = lambda: _calibration(
                 model, exposure, examples, signatures
             )
-        content = converter.convert()
-    if forced and not with_choices:
-        content = _without_choices(content)
+            content = _quantize(converter)
+        else:
+            content = converter.convert()
+    if quantization == "float16":
+        content = surgery.with_float16_weights(content)
+    if forced and not with_override:
+        content = surgery.with_constant_input(content, OVERRIDE, -1)
     description = describe(
         model,
         exposure,
@@ -148,11 +150,11 @@ def _calibration(
     for key, function in signatures.items():
         specs = {spec.name: spec for spec in function.input_signature}
         for i, example in enumerate(examples):
-            if i < max(sizes):
+            if i < max(sizes, default=0):
                 path = np.minimum(i, sizes - 1)
             else:
                 path = random.integers(-1, sizes)
-            feed = {**example, "choices": path[np.newaxis].astype(np.int32)}
+            feed = {**example, OVERRIDE: path[np.newaxis].astype(np.int32)}
             if "gamma" in specs:
                 feed["gamma"] = exposure.along(
                     i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
@@ -168,24 +170,14 @@ def _calibration(
             )
 
 
-def _without_choices(content: bytes) -> bytes:
-    """Makes the input `choices` the constant -1: the controller decides."""
-    model: Any = flatbuffer_utils.convert_bytearray_to_object(
-        bytearray(content)
+def _quantize(converter: Any) -> bytes:
+    """Makes all int8 but what steers: a choice must not hang on 8 bits.
+
+    The public converter quantizes everything or nothing.
+    """
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    quantized: Any = convert.mlir_quantize(
+        calibrated, denylisted_nodes=surgery.steering_nodes(calibrated)
     )
-    for entry in model.signatureDefs:
-        graph = model.subgraphs[entry.subgraphIndex]
-        for item in list(entry.inputs):
-            if item.name != b"choices":
-                continue
-            tensor = graph.tensors[item.tensorIndex]
-            buffer: Any = schema.BufferT()
-            size = int(np.prod(tensor.shape))
-            buffer.data = np.full(size, -1, np.int32).view(np.uint8)
-            model.buffers.append(buffer)
-            tensor.buffer = len(model.buffers) - 1
-            graph.inputs = np.array(
-                [i for i in graph.inputs if i != item.tensorIndex], np.int32
-            )
-            entry.inputs.remove(item)
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return quantized

@@ -19,7 +19,7 @@ def export_onnx(
     path: str | os.PathLike,
     fix: Mapping[str, float] | None = None,
     default_gamma: Mapping[str, float] | None = None,
-    with_choices: bool = False,
+    with_override: bool = False,
 ) -> dict[str, Any]:
     """Writes a file for a batch of any size, and its description beside it.
 
@@ -32,7 +32,7 @@ def export_onnx(
         path: File to write. The description goes to `path` + `.json`.
         fix: Gammas that shall be no input, with their values, by name.
         default_gamma: Defaults in place of the model's, by name.
-        with_choices: Adds the input `choices`, int32 `[batch, n]`: modules to
+        with_override: Adds the input `override`, int32 `[batch, n]`: modules to
             take, -1 to ask the controller.
 
     Returns:
@@ -51,7 +51,7 @@ def export_onnx(
         ) from error
     exposure = expose(model.gammas, fix, default_gamma)
     function = signature(
-        model, exposure, "unguarded_scatter", with_choices=with_choices
+        model, exposure, "unguarded_scatter", with_override=with_override
     )
     proto, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET

@@ -53,6 +53,8 @@ class RoutedModel:
     Attributes:
         name: Of the model.
         forward: The function.
+        along: Runs a given path c_1, ..., c_n without the controller: the least
+            that its answer can cost. Returns outputs by name.
         inputs: Shape and type of each input, the batch axis `None`.
         gammas: The k steerable preferences.
         module_costs: beta: n tuples, a fraction of full cost for each module.
@@ -62,6 +64,9 @@ class RoutedModel:
 
     name: str
     forward: Forward
+    along: Callable[
+        [Mapping[str, tf.Tensor], Sequence[int]], dict[str, tf.Tensor]
+    ]
     inputs: Mapping[str, tf.TensorSpec]
     gammas: Sequence[GammaInput]
     module_costs: Sequence[Sequence[float]]
@@ -72,6 +77,16 @@ class RoutedModel:
     def num_metalayers(self) -> int:
         """N, how many choices a path has."""
         return len(self.module_costs)
+
+    def alone(self, path: Sequence[int]) -> "RoutedModel":
+        """The model that holds just the modules of one path, and no choice."""
+
+        def forward(inputs, gamma, choices, routing):
+            return self.along(inputs, path)
+
+        return dataclasses.replace(
+            self, forward=forward, gammas=(), module_costs=()
+        )
 
     @property
     def cheapest_path(self) -> list[int]:

@@ -24,7 +24,7 @@ def export_saved_model(
     fix: Mapping[str, float] | None = None,
     default_gamma: Mapping[str, float] | None = None,
     warmup_requests: int = 0,
-    with_choices: bool = False,
+    with_override: bool = False,
 ) -> dict[str, Any]:
     """Writes a folder that runs without composer_tf and Keras.
 
@@ -40,8 +40,8 @@ def export_saved_model(
         default_gamma: Defaults in place of the model's, by name.
         warmup_requests: How many requests TensorFlow Serving shall replay when
             it loads the model, 0 to 1000. Needs `tensorflow-serving-api`.
-        with_choices: Adds a signature `forced` with the input `choices`, int32
-            `[batch, n]`: modules to take, -1 to ask the controller.
+        with_override: Adds a signature `forced` with the input `override`,
+            int32 `[batch, n]`: modules to take, -1 to ask the controller.
 
     Returns:
         The model's description, as written to `assets.extra/composer.json`.
@@ -56,9 +56,9 @@ def export_saved_model(
             model, exposure, "partition", with_gamma=False
         ),
     }
-    if with_choices:
+    if with_override:
         signatures["forced"] = signature(
-            model, exposure, "partition", with_choices=True
+            model, exposure, "partition", with_override=True
         )
     description = describe(model, exposure, "tf_saved_model")
     with atomic_path(pathlib.Path(path)) as partial:

@@ -10,6 +10,9 @@ import tensorflow as tf
 from composer_tf.exporters.exposure import Exposure
 from composer_tf.exporters.routed_model import RoutedModel
 
+# Input, int32 [batch, n]: modules to take, -1 to ask the controller.
+OVERRIDE = "override"
+
 
 def signature(
     model: RoutedModel,
@@ -17,7 +20,7 @@ def signature(
     routing: str,
     batch_size: int | None = None,
     with_gamma: bool = True,
-    with_choices: bool = False,
+    with_override: bool = False,
 ) -> Any:
     """A `tf.function` of named inputs, traced for one batch size or any.
 
@@ -27,7 +30,7 @@ def signature(
         routing: Name of a strategy.
         batch_size: Static, or `None` for any.
         with_gamma: Whether `gamma` is an input; else the defaults are used.
-        with_choices: Whether `choices`, int32 `[batch, n]`, is an input.
+        with_override: Whether `override` is an input.
 
     Returns:
         A function whose keyword arguments are the inputs; `gamma` has its
@@ -38,13 +41,13 @@ def signature(
         for name, spec in model.inputs.items()
     }
     gamma_spec = exposure.spec(batch_size) if with_gamma else None
-    if with_choices:
-        specs["choices"] = tf.TensorSpec(
-            [batch_size, model.num_metalayers], tf.int32, "choices"
+    if with_override:
+        specs[OVERRIDE] = tf.TensorSpec(
+            [batch_size, model.num_metalayers], tf.int32, OVERRIDE
         )
 
     def run(**tensors: tf.Tensor) -> dict[str, tf.Tensor]:
-        choices = tensors.pop("choices", None)
+        choices = tensors.pop(OVERRIDE, None)
         gamma = exposure.complete(tensors.pop("gamma", None))
         return model.forward(tensors, gamma, choices, routing)
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
+from composer_tf.policy import STEERING
 
 Decide = Callable[[tf.Tensor, int], tf.Tensor]
 
@@ -57,14 +58,15 @@ def follow(
             activations = step(activations)
             continue
         i = len(logits)
-        if i == 0:
-            summary = controller.summarize(activations, i)
-            context = tf.concat([summary, gamma], axis=-1)  # [R, d]
-        previous = choices[-1] if choices else None
-        step_logits, state = controller(
-            activations, previous, gamma, state, index=i
-        )  # [R, m_i]
-        choice = decide(step_logits, i)  # [R]
+        with tf.name_scope(STEERING):
+            if i == 0:
+                summary = controller.summarize(activations, i)
+                context = tf.concat([summary, gamma], axis=-1)  # [R, d]
+            previous = choices[-1] if choices else None
+            step_logits, state = controller(
+                activations, previous, gamma, state, index=i
+            )  # [R, m_i]
+            choice = decide(step_logits, i)  # [R]
         activations = step(activations, choice, routing=routing)
         logits.append(step_logits)
         choices.append(choice)

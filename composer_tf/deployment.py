@@ -1,0 +1,262 @@
+"""A saved model in, a verified artifact and its report out."""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from composer_tf import datasets, exporters
+from composer_tf.composer import Composer
+from composer_tf.exporters import verification
+from composer_tf.exporters.artifacts import (
+    Artifact,
+    open_artifact,
+    size_in_bytes,
+)
+from composer_tf.exporters.exposure import Exposure, expose
+from composer_tf.exporters.samples import random_inputs
+from composer_tf.exporters.signatures import OVERRIDE
+from composer_tf.workdir import atomic_path, write_json
+
+_NUM_CALIBRATION_EXAMPLES = 500
+_NUM_EXAMPLES = 256
+_MIN_AGREEMENT = 0.99
+_MAX_ACCURACY_LOSS = 0.005
+# Of outputs up to 1, by quantization; larger ones in proportion.
+_TOLERANCES = {"none": 1e-5, "float16": 1e-3}
+
+
+class DeploymentError(RuntimeError):
+    """An artifact that cannot be made, or that failed its verification."""
+
+
+class Data(NamedTuple):
+    """Examples of the inputs by name, `[N, ...]`, and labels, if known."""
+
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray | None
+
+
+def deploy(
+    model_path: str | os.PathLike,
+    output: str | os.PathLike,
+    format: str,
+    data: str = "",
+    verify: bool = True,
+    overwrite: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Exports a `.keras` file, and verifies what was written.
+
+    Beside the artifact stand `OUTPUT.report.json` and, of a file,
+    `OUTPUT.json`. All appear, or none.
+
+    Args:
+        model_path: A saved Composer.
+        output: File or folder to write.
+        format: `"tf_saved_model"`, `"tflite"` or `"onnx"`.
+        data: Where examples come from: a name of `composer_tf.datasets`, or an
+            `.npz` file with an array for each input, and `labels` if known.
+            Needed for `quantization="int8"`. Without it the verification runs
+            on random inputs.
+        verify: Whether to compare the artifact with the model, and to time it.
+        overwrite: Whether an existing artifact may be replaced.
+        **options: Of the format's exporter.
+
+    Returns:
+        The report: `format`, `bytes`, and if verified `max_abs_error`,
+        `choice_agreement`, `latency_ratio_cheapest`, `latency_ratio_full`, and
+        of data with labels `accuracy_model` and `accuracy_artifact`.
+
+    Raises:
+        DeploymentError: If a file is missing or not a Composer, the output
+            exists, or the verification fails.
+        ValueError: If an option does not fit the model.
+    """
+    target = pathlib.Path(output)
+    if target.exists() and not overwrite:
+        raise DeploymentError(f"{target} exists; --overwrite replaces it.")
+    composer = _load(model_path)
+    model = composer.routed_model()
+    options = {key: value for key, value in options.items() if value}
+    if options.get("quantization") == "int8":
+        train = _read(data, model, "train", _NUM_CALIBRATION_EXAMPLES)
+        options["calibration_data"] = list(_one_by_one(train.inputs))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix="partial-", dir=target.parent
+    ) as scratch:
+        folder = pathlib.Path(scratch)
+        artifact = folder / target.name
+        exporters.export(model, artifact, format, **options)
+        report = {"format": format, "bytes": size_in_bytes(artifact)}
+        if verify:
+            examples = _read(data, model, "test", _NUM_EXAMPLES)
+            report |= _verify(model, artifact, format, options, examples)
+        write_json(report, folder / f"{target.name}.report.json")
+        _move(folder, target)
+    return report
+
+
+def _verify(
+    model: exporters.RoutedModel,
+    path: pathlib.Path,
+    format: str,
+    options: Mapping[str, Any],
+    data: Data,
+) -> dict[str, Any]:
+    """Compares and times an artifact; `DeploymentError` if it is wrong."""
+    twin = path.with_name(f"forced-{path.name}")
+    exporters.export(model, twin, format, **options, with_override=True)
+    exposure = expose(
+        model.gammas, options.get("fix"), options.get("default_gamma")
+    )
+    artifact, forced = open_artifact(path, format), open_artifact(twin, format)
+    parity = verification.compare(
+        model, exposure, artifact, forced, data.inputs
+    )
+    report: dict[str, Any] = {
+        "max_abs_error": parity.max_abs_error,
+        "max_relative_error_of_logits": parity.relative_error("logits"),
+        "choice_agreement": parity.choice_agreement,
+    }
+    if data.labels is not None:
+        report["accuracy_model"], report["accuracy_artifact"] = (
+            verification.accuracies(
+                model, exposure, artifact, data.inputs, data.labels
+            )
+        )
+    _judge(report, parity, str(options.get("quantization", "none")))
+    for name, chosen in (
+        ("cheapest", model.cheapest_path),
+        ("full", model.dearest_path),
+    ):
+        alone = path.with_name(f"{name}-{path.name}")
+        plain = {
+            key: options[key]
+            for key in ("quantization", "calibration_data")
+            if key in options
+        }
+        exporters.export(model.alone(chosen), alone, format, **plain)
+        report[f"latency_ratio_{name}"] = _latency_ratio(
+            forced, open_artifact(alone, format), chosen, exposure, data.inputs
+        )
+    return report
+
+
+def _judge(
+    report: Mapping[str, Any], parity: verification.Parity, quantization: str
+) -> None:
+    """Raises `DeploymentError` where an artifact is not its model."""
+    failures = []
+    tolerance = _TOLERANCES.get(quantization, np.inf)
+    for name, error in parity.errors.items():
+        allowed = tolerance * max(1.0, parity.largest[name])
+        if not error <= allowed:
+            failures.append(
+                f"{name} differ by {error:.2g}, more than {allowed:.2g}"
+            )
+    least = 1.0 if quantization == "none" else _MIN_AGREEMENT
+    if not parity.choice_agreement >= least:
+        failures.append(
+            f"choices agree on {parity.choice_agreement:.2%}, less than "
+            f"{least:.0%}"
+        )
+    loss = report.get("accuracy_model", 0) - report.get("accuracy_artifact", 0)
+    if loss > _MAX_ACCURACY_LOSS:
+        failures.append(f"accuracy falls by {loss:.2%}")
+    if failures:
+        raise DeploymentError(
+            "The artifact failed its verification and was not kept: "
+            + "; ".join(failures)
+            + "."
+        )
+
+
+def _latency_ratio(
+    forced: Artifact,
+    alone: Artifact,
+    path: list[int],
+    exposure: Exposure,
+    inputs: Mapping[str, np.ndarray],
+) -> float:
+    """Time of a forced path over that of a file with just its modules."""
+    rows = min(forced.batch_size, len(next(iter(inputs.values()))))
+    feed = {name: value[:rows] for name, value in inputs.items()}
+    steered = {**feed, OVERRIDE: np.tile(np.array(path, np.int32), [rows, 1])}
+    if exposure.free:
+        steered["gamma"] = np.repeat(exposure.default, rows, axis=0)
+    seconds = verification.interleaved_seconds(
+        {"forced": forced.caller(steered), "alone": alone.caller(feed)}
+    )
+    return seconds["forced"] / seconds["alone"]
+
+
+def _load(path: str | os.PathLike) -> Composer:
+    if not pathlib.Path(path).is_file():
+        raise DeploymentError(f"There is no file {path}.")
+    try:
+        model = keras.saving.load_model(path, compile=True)
+    except Exception as error:  # Of Keras, zip, h5 or JSON.
+        raise DeploymentError(
+            f"{path} is no Keras model, or is damaged: {error}"
+        ) from error
+    if not isinstance(model, Composer):
+        raise DeploymentError(
+            f"{path} holds a {type(model).__name__}, not a Composer."
+        )
+    return model
+
+
+def _read(
+    data: str, model: exporters.RoutedModel, split: str, count: int
+) -> Data:
+    """The first examples of a split, as the model takes them."""
+    if data in datasets.NAMES:
+        images, labels = datasets.load_arrays(data, split)
+        arrays = {next(iter(model.inputs)): images, "labels": labels}
+    elif data:
+        if not pathlib.Path(data).is_file():
+            raise DeploymentError(
+                f"`data` must be of {datasets.NAMES} or an .npz file, got "
+                f"{data!r}."
+            )
+        with np.load(data) as file:
+            arrays = dict(file)
+    elif split == "train":
+        raise DeploymentError(
+            "Quantization 'int8' needs `data` to calibrate on, such as "
+            "--data=wide_mnist/digits or an .npz file."
+        )
+    else:
+        random = np.random.default_rng(0)
+        return Data(random_inputs(model, count, random), None)
+    inputs = {}
+    for name, spec in model.inputs.items():
+        if name not in arrays or arrays[name].shape[1:] != spec.shape[1:]:
+            got = {key: value.shape[1:] for key, value in arrays.items()}
+            raise DeploymentError(
+                f"`data` must hold {name!r} with rows of shape "
+                f"{tuple(spec.shape[1:])}, got {got}."
+            )
+        inputs[name] = arrays[name][:count].astype(spec.dtype.as_numpy_dtype)
+    labels = arrays.get("labels")
+    return Data(inputs, None if labels is None else labels[:count])
+
+
+def _one_by_one(inputs: Mapping[str, np.ndarray]) -> Iterator[dict]:
+    for i in range(len(next(iter(inputs.values())))):
+        yield {name: value[i : i + 1] for name, value in inputs.items()}
+
+
+def _move(folder: pathlib.Path, target: pathlib.Path) -> None:
+    """Puts the finished files in their places, the artifact last."""
+    for name in (f"{target.name}.report.json", f"{target.name}.json"):
+        if (folder / name).exists():
+            os.replace(folder / name, target.with_name(name))
+    with atomic_path(target) as partial:
+        os.rename(folder / target.name, partial)

@@ -1,0 +1,145 @@
+"""Artifacts run as their users run them, each in its own runtime."""
+
+import abc
+import importlib
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.exporters.signatures import OVERRIDE
+
+Feed = Mapping[str, np.ndarray]
+Outputs = dict[str, np.ndarray]
+
+
+class Artifact(abc.ABC):
+    """A file or folder of an exporter, loaded.
+
+    Attributes:
+        batch_size: Examples that it is made for at once.
+    """
+
+    batch_size: int
+
+    @abc.abstractmethod
+    def caller(self, feed: Feed) -> Callable[[], Any]:
+        """A function of nothing that runs the artifact, ready to be timed.
+
+        Args:
+            feed: Arrays `[B, ...]` by input name. Without `gamma` the default
+                is taken.
+        """
+
+    @abc.abstractmethod
+    def run(self, feed: Feed) -> Outputs:
+        """Runs the artifact; outputs `[B, ...]` by name."""
+
+
+class SavedModelArtifact(Artifact):
+    """A SavedModel in TensorFlow."""
+
+    batch_size = 32
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self._loaded: Any = tf.saved_model.load(str(path))
+
+    def caller(self, feed: Feed) -> Callable[[], Any]:
+        if OVERRIDE in feed:
+            name = "forced"
+        elif "gamma" in feed:
+            name = "serving_default"
+        else:
+            name = "default_gamma"
+        signature = self._loaded.signatures[name]
+        tensors = {key: tf.constant(value) for key, value in feed.items()}
+        return lambda: signature(**tensors)
+
+    def run(self, feed: Feed) -> Outputs:
+        return {k: v.numpy() for k, v in self.caller(feed)().items()}
+
+
+class LiteRTArtifact(Artifact):
+    """A TFLite file in LiteRT, one example at a time, on one thread."""
+
+    batch_size = 1
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        litert = importlib.import_module("ai_edge_litert.interpreter")
+        self._interpreter = litert.Interpreter(str(path), num_threads=1)
+        self._signatures = self._interpreter.get_signature_list()
+
+    def caller(self, feed: Feed) -> Callable[[], Any]:
+        wanted = set(feed)
+        name = next(
+            name
+            for name, tensors in self._signatures.items()
+            if set(tensors["inputs"]) == wanted and name != "batch"
+        )
+        runner = self._interpreter.get_signature_runner(name)
+        return lambda: runner(**feed)
+
+    def run(self, feed: Feed) -> Outputs:
+        rows = len(next(iter(feed.values())))
+        outputs = [
+            self.caller({k: v[i : i + 1] for k, v in feed.items()})()
+            for i in range(rows)
+        ]
+        return {
+            name: np.concatenate([row[name] for row in outputs])
+            for name in outputs[0]
+        }
+
+
+class OnnxArtifact(Artifact):
+    """An ONNX file in ONNX Runtime."""
+
+    batch_size = 32
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        onnxruntime = importlib.import_module("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # It warns that gamma has a default.
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def caller(self, feed: Feed) -> Callable[[], Any]:
+        fed = dict(feed)
+        return lambda: self._session.run(None, fed)
+
+    def run(self, feed: Feed) -> Outputs:
+        return dict(zip(self._names, self.caller(feed)(), strict=True))
+
+
+_CLASSES: dict[str, Callable[[Any], Artifact]] = {
+    "tf_saved_model": SavedModelArtifact,
+    "tflite": LiteRTArtifact,
+    "onnx": OnnxArtifact,
+}
+
+
+def open_artifact(path: str | os.PathLike, format: str) -> Artifact:
+    """Loads an artifact in the runtime of its format.
+
+    Raises:
+        ImportError: If the runtime is missing; it names the extra.
+    """
+    try:
+        return _CLASSES[format](path)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"To run format {format!r} needs {error.name}: "
+            "`pip install 'composer_tf[export]'`."
+        ) from error
+
+
+def size_in_bytes(path: str | os.PathLike) -> int:
+    """Of a file, or of all files in a folder."""
+    path = pathlib.Path(path)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

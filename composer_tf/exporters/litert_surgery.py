@@ -1,0 +1,122 @@
+"""What the LiteRT converter does not offer, done on the file that it wrote."""
+
+from typing import Any
+
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+from composer_tf.policy import STEERING
+
+
+def with_constant_input(content: bytes, name: str, value: int) -> bytes:
+    """Makes an int32 input a constant, filled with one value.
+
+    Args:
+        content: A model.
+        name: Of the input, in every signature that has it.
+        value: The constant.
+    """
+    model = _read(content)
+    for entry in model.signatureDefs:
+        graph = model.subgraphs[entry.subgraphIndex]
+        for item in list(entry.inputs):
+            if item.name != name.encode():
+                continue
+            tensor = graph.tensors[item.tensorIndex]
+            constant = np.full(np.prod(tensor.shape), value, np.int32)
+            tensor.buffer = _add_buffer(model, constant)
+            graph.inputs = [i for i in graph.inputs if i != item.tensorIndex]
+            entry.inputs.remove(item)
+    return _write(model)
+
+
+def with_float16_weights(content: bytes) -> bytes:
+    """Stores the weights of all modules in half the space, as float16.
+
+    What steers keeps its weights: they are few, and a choice must not hang on
+    the last bits of one.
+    """
+    model = _read(content)
+    dequantize = _add_dequantize(model)
+    halved: dict[int, int] = {}  # From a buffer to that of its float16.
+    for graph in model.subgraphs:
+        weights = {
+            i
+            for op in graph.operators
+            if not _steers(model, graph, op)
+            for i in op.inputs
+            if i >= 0 and _is_weight(model, graph.tensors[i])
+        }
+        for i in sorted(weights):
+            tensor = graph.tensors[i]
+            if tensor.buffer not in halved:
+                data = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
+                half = data.view(np.float32).astype(np.float16)
+                halved[tensor.buffer] = _add_buffer(model, half)
+            stored: Any = schema.TensorT()
+            stored.name = tensor.name + b"/float16"
+            stored.shape = tensor.shape
+            stored.type = schema.TensorType.FLOAT16
+            stored.buffer = halved[tensor.buffer]
+            graph.tensors.append(stored)
+            tensor.buffer = 0  # Computed, now.
+            op: Any = schema.OperatorT()
+            op.opcodeIndex = dequantize
+            op.inputs, op.outputs = [len(graph.tensors) - 1], [i]
+            graph.operators.insert(0, op)
+    for buffer in halved:
+        model.buffers[buffer].data = None
+    return _write(model)
+
+
+def steering_nodes(content: bytes) -> list[str]:
+    """Names of the operators that decide, or make outputs without weights."""
+    model = _read(content)
+    return [
+        graph.tensors[op.outputs[0]].name.decode()
+        for graph in model.subgraphs
+        for op in graph.operators
+        if _steers(model, graph, op)
+    ]
+
+
+def _steers(model: Any, graph: Any, op: Any) -> bool:
+    inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
+    if STEERING in graph.tensors[op.outputs[0]].name.decode():
+        return True
+    has_weights = any(_is_weight(model, tensor) for tensor in inputs)
+    return op.outputs[0] in graph.outputs and not has_weights
+
+
+def _is_weight(model: Any, tensor: Any) -> bool:
+    return (
+        tensor.type == schema.TensorType.FLOAT32
+        and tensor.shape is not None
+        and len(tensor.shape) > 1
+        and model.buffers[tensor.buffer].data is not None
+    )
+
+
+def _add_buffer(model: Any, array: np.ndarray) -> int:
+    buffer: Any = schema.BufferT()
+    buffer.data = array.reshape(-1).view(np.uint8)
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
+
+
+def _add_dequantize(model: Any) -> int:
+    code: Any = schema.OperatorCodeT()
+    code.builtinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = 3  # The first that takes float16.
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def _read(content: bytes) -> Any:
+    return flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+
+
+def _write(model: Any) -> bytes:
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

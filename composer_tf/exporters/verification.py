@@ -1,0 +1,192 @@
+"""Whether an artifact does what its model does, and runs only what it must."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.exporters.artifacts import Artifact, Feed, Outputs
+from composer_tf.exporters.exposure import Exposure
+from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.exporters.signatures import OVERRIDE, signature
+
+_NUM_GAMMAS = 9
+_MAX_PATHS = 64
+_NUM_FORCED = 4  # Examples on each forced path.
+_TIE = 1e-5  # Choices whose probabilities are closer may differ.
+
+
+class Parity(NamedTuple):
+    """How an artifact's outputs compare with the model's.
+
+    Attributes:
+        errors: Largest absolute difference of each output, of rows that took
+            the same path.
+        largest: Largest absolute value of each output of the model.
+        choice_agreement: Share of rows of the same choices, ties left out.
+    """
+
+    errors: dict[str, float]
+    largest: dict[str, float]
+    choice_agreement: float
+
+    @property
+    def max_abs_error(self) -> float:
+        """Of all outputs but logits, whose scale is the model's own."""
+        return max(e for name, e in self.errors.items() if name != "logits")
+
+    def relative_error(self, name: str) -> float:
+        """Error of an output, as a part of its largest value; 0 if absent."""
+        return self.errors.get(name, 0.0) / (self.largest.get(name) or 1.0)
+
+
+def compare(
+    model: RoutedModel,
+    exposure: Exposure,
+    artifact: Artifact,
+    forced: Artifact,
+    inputs: Feed,
+) -> Parity:
+    """Runs an artifact and its model over all gammas and forced paths.
+
+    Args:
+        model: What was exported.
+        exposure: Of its gammas.
+        artifact: What shall be verified.
+        forced: The same, exported `with_override`.
+        inputs: `[B, ...]` by name.
+    """
+    reference = signature(model, exposure, "partition", with_override=True)
+    rows = len(next(iter(inputs.values())))
+    some = {name: value[:_NUM_FORCED] for name, value in inputs.items()}
+    asked = np.full([rows, model.num_metalayers], -1, np.int32)
+    tally = _Tally()
+    for gamma in _gammas(exposure, rows):
+        expected = _run(reference, {**inputs, **gamma, OVERRIDE: asked})
+        tally.add(expected, artifact.run({**inputs, **gamma}))
+    gamma = next(_gammas(exposure, len(next(iter(some.values())))))
+    for path in _paths(model):
+        choices = np.tile(
+            np.array(path, np.int32), [len(asked[:_NUM_FORCED]), 1]
+        )
+        feed = {**some, **gamma, OVERRIDE: choices}
+        tally.add(_run(reference, feed), forced.run(feed))
+    return tally.parity()
+
+
+def accuracies(
+    model: RoutedModel,
+    exposure: Exposure,
+    artifact: Artifact,
+    inputs: Feed,
+    labels: np.ndarray,
+) -> tuple[float, float]:
+    """Mean accuracy over all gammas, of the model and of its artifact."""
+    reference = signature(model, exposure, "partition", with_override=True)
+    asked = np.full([len(labels), model.num_metalayers], -1, np.int32)
+    hits: tuple[list, list] = ([], [])
+    for gamma in _gammas(exposure, len(labels)):
+        runs = (
+            _run(reference, {**inputs, **gamma, OVERRIDE: asked}),
+            artifact.run({**inputs, **gamma}),
+        )
+        for found, outputs in zip(hits, runs, strict=True):
+            classes = outputs["probabilities"].argmax(axis=-1)
+            found.append(np.mean(classes == labels))
+    return float(np.mean(hits[0])), float(np.mean(hits[1]))
+
+
+def interleaved_seconds(
+    callers: Mapping[str, Callable[[], object]],
+    rounds: int = 30,
+    round_seconds: float = 0.02,
+) -> dict[str, float]:
+    """Median time of one call of each, taken in turns.
+
+    Args:
+        callers: Functions to time, by name.
+        rounds: How often each has its turn.
+        round_seconds: About how long a turn lasts.
+    """
+    repeats = {}
+    for name, call in callers.items():
+        call()
+        start = time.perf_counter()
+        call()
+        seconds = max(time.perf_counter() - start, 1e-6)
+        repeats[name] = max(1, round(round_seconds / seconds))
+    taken: dict[str, list[float]] = {name: [] for name in callers}
+    for _ in range(rounds):
+        for name, call in callers.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            taken[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def _gammas(exposure: Exposure, rows: int) -> Iterator[dict[str, np.ndarray]]:
+    """One gamma for all rows, over the supports; and all of them mixed."""
+    if not exposure.free:
+        yield {}
+        return
+    shares = np.linspace(0.0, 1.0, _NUM_GAMMAS)
+    for share in shares:
+        yield {"gamma": np.repeat(exposure.along(share), rows, axis=0)}
+    mixed = [exposure.along(shares[i % _NUM_GAMMAS]) for i in range(rows)]
+    yield {"gamma": np.concatenate(mixed)}
+
+
+def _paths(model: RoutedModel) -> Sequence[Sequence[int]]:
+    """All paths, or a fixed sample of them when there are very many."""
+    sizes = [len(costs) for costs in model.module_costs]
+    if np.prod(sizes, dtype=float) <= _MAX_PATHS:
+        return list(itertools.product(*map(range, sizes)))
+    random = np.random.default_rng(0)
+    each = [np.minimum(i, np.array(sizes) - 1) for i in range(max(sizes))]
+    drawn = random.integers(0, sizes, [_MAX_PATHS, len(sizes)])
+    return [*(path.tolist() for path in each), *drawn.tolist()]
+
+
+def _run(function: Callable[..., dict], feed: Feed) -> Outputs:
+    tensors = {name: tf.constant(value) for name, value in feed.items()}
+    return {k: v.numpy() for k, v in function(**tensors).items()}
+
+
+def _tied(outputs: Outputs) -> np.ndarray:
+    """Rows in which two modules are as likely, as far as float32 can tell."""
+    ordered = np.sort(outputs["module_probabilities"], axis=-1)
+    if ordered.shape[-1] == 1:
+        return np.zeros(len(ordered), bool)
+    return np.any(ordered[..., -1] - ordered[..., -2] < _TIE, axis=1)
+
+
+class _Tally:
+    """Collects how pairs of outputs compare."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, float] = {}
+        self._largest: dict[str, float] = {}
+        self._agreements: list[np.ndarray] = []
+
+    def add(self, expected: Outputs, actual: Outputs) -> None:
+        same = np.all(expected["choices"] == actual["choices"], axis=1)
+        self._agreements.append(same[same | ~_tied(expected)])
+        for name, value in expected.items():
+            if name == "choices":
+                continue
+            error = np.abs(value[same] - actual[name][same]).max(initial=0.0)
+            largest = np.abs(value).max(initial=0.0)
+            self._errors[name] = max(error, self._errors.get(name, 0.0))
+            self._largest[name] = max(largest, self._largest.get(name, 0.0))
+
+    def parity(self) -> Parity:
+        return Parity(
+            {name: float(error) for name, error in self._errors.items()},
+            {name: float(value) for name, value in self._largest.items()},
+            float(np.concatenate(self._agreements).mean()),
+        )

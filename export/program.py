@@ -1,0 +1,90 @@
+"""What the programs of this folder share: flags, a table, errors in a line."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags, logging
+
+from composer_tf import deployment
+from composer_tf.datasets import DataUnavailableError
+
+_MODEL = flags.DEFINE_string("model", None, "The .keras file of a Composer.")
+_OUTPUT = flags.DEFINE_string("output", None, "What to write.")
+_DATA = flags.DEFINE_string(
+    "data",
+    "",
+    "Examples to verify on, and to calibrate int8 on: a data set such as "
+    "wide_mnist/digits, or an .npz file with an array for each input, and "
+    "`labels` if known.",
+)
+_VERIFY = flags.DEFINE_bool(
+    "verify", True, "Whether to compare the artifact with the model."
+)
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Whether to replace an existing artifact."
+)
+_FIX = flags.DEFINE_multi_string(
+    "fix", [], "NAME=VALUE of a gamma that shall be no input. Repeatable."
+)
+_DEFAULT_GAMMA = flags.DEFINE_multi_string(
+    "default_gamma", [], "NAME=VALUE of a gamma's default. Repeatable."
+)
+
+
+def run(argv: Sequence[str], format: str, **options: Any) -> None:
+    """Exports, verifies, and prints the report.
+
+    Args:
+        argv: What absl left of the command line.
+        format: Of the artifact.
+        **options: Of its exporter.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    logging.set_verbosity(logging.ERROR)
+    logging.get_absl_handler().setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")  # Of the converters' own.
+    try:
+        report = deployment.deploy(
+            _MODEL.value or "",
+            _OUTPUT.value or "",
+            format,
+            data=_DATA.value,
+            verify=_VERIFY.value,
+            overwrite=_OVERWRITE.value,
+            fix=_numbers("fix", _FIX.value),
+            default_gamma=_numbers("default_gamma", _DEFAULT_GAMMA.value),
+            **options,
+        )
+    except (
+        DataUnavailableError,
+        ImportError,
+        ValueError,
+        deployment.DeploymentError,
+    ) as error:
+        sys.exit(f"error: {error}")
+    print(_OUTPUT.value)
+    for name, value in report.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"  {name:<24}{shown}")
+
+
+def start(main: Any) -> None:
+    """Runs a program whose model and output must be given."""
+    flags.mark_flags_as_required(["model", "output"])
+    app.run(main)
+
+
+def _numbers(flag: str, pairs: Sequence[str]) -> dict[str, float]:
+    numbers = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        try:
+            numbers[name] = float(value)
+        except ValueError as error:
+            raise ValueError(
+                f"--{flag} must be NAME=VALUE with a number, got {pair!r}."
+            ) from error
+    return numbers
