@@ -419,7 +419,8 @@ class Composer(PolicyGradientModel):
             if choices is None:
                 return choice
             forced = tf.cast(choices, tf.int32)[:, index]
-            return tf.where(forced >= 0, forced, choice)
+            # tf.where(forced < 0, choice, forced), by what devices have too.
+            return forced - tf.minimum(forced, 0) * (choice + 1)
 
         return decide
 

@@ -95,6 +95,8 @@ class SteerableModel(keras.Model):
                 or `None` for the gamma of `predict` and `evaluate`.
         """
         num_gammas = len(self.preferences.names)
+        if gamma is None and num_gammas == 0:
+            return tf.zeros([batch_size, 0])
         if gamma is not None:
             rows = self.preferences.parse(gamma)
             _check_rows(rows, batch_size)

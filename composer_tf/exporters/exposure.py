@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf.exporters.routed_model import GammaInput
+from composer_tf.preferences.collection import finite_or
 
 
 class Exposure(NamedTuple):
@@ -56,9 +57,10 @@ class Exposure(NamedTuple):
         if not self.free:
             fixed = [self.fixed[gamma.name] for gamma in self.gammas]
             return tf.constant([fixed], tf.float32) if fixed else None
-        if gamma is None:
-            gamma = tf.constant(self.default)
-        table = tf.reshape(gamma, [-1, len(self.free)])
+        default = tf.constant(self.default)
+        table = default if gamma is None else gamma
+        table = tf.reshape(table, [-1, len(self.free)])
+        table = finite_or(table, tf.reshape(default, [-1]))
         columns = iter(tf.split(table, len(self.free), axis=1))
         rows = tf.shape(table)[0]
         return tf.concat(

@@ -3,12 +3,12 @@
 import os
 import pathlib
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python import convert
 
 from composer_tf import validation
 from composer_tf.exporters import litert_surgery as surgery
@@ -71,6 +71,11 @@ def export_litert(
             "`quantization='int8'` needs `calibration_data`: a few hundred "
             "examples of the model's inputs."
         )
+    if micro and quantization in ("float16", "dynamic"):
+        raise ValueError(
+            "`micro` allows `quantization` 'none' or 'int8', got "
+            f"{quantization!r}, which TensorFlow Lite Micro cannot load."
+        )
     if micro and batch_size:
         raise ValueError("`micro` allows no `batch_size`: one signature only.")
     exposure = expose(model.gammas, fix, default_gamma)
@@ -94,7 +99,7 @@ def export_litert(
         signatures["batch"] = signature(
             model,
             exposure,
-            "scatter",
+            "branch",
             batch_size=batch_size,
             with_override=forced,
         )
@@ -112,9 +117,13 @@ def export_litert(
             converter.representative_dataset = lambda: _calibration(
                 model, exposure, examples, signatures
             )
-            content = _quantize(converter)
-        else:
+            converter._experimental_calibrate_only = True
+        with warnings.catch_warnings():
+            # The converter calibrates by an interpreter that warns of its end.
+            warnings.filterwarnings("ignore", category=UserWarning)
             content = converter.convert()
+    if calibrate:
+        content = surgery.quantized(content)
     if quantization == "float16":
         content = surgery.with_float16_weights(content)
     if forced and not with_override:
@@ -168,16 +177,3 @@ def _calibration(
                     for name, spec in specs.items()
                 },
             )
-
-
-def _quantize(converter: Any) -> bytes:
-    """Makes all int8 but what steers: a choice must not hang on 8 bits.
-
-    The public converter quantizes everything or nothing.
-    """
-    converter._experimental_calibrate_only = True
-    calibrated = converter.convert()
-    quantized: Any = convert.mlir_quantize(
-        calibrated, denylisted_nodes=surgery.steering_nodes(calibrated)
-    )
-    return quantized

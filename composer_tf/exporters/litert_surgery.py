@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from tensorflow.lite.python import convert
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
@@ -70,18 +71,27 @@ def with_float16_weights(content: bytes) -> bytes:
     return _write(model)
 
 
-def steering_nodes(content: bytes) -> list[str]:
-    """Names of the operators that decide, or make outputs without weights."""
-    model = _read(content)
-    return [
-        graph.tensors[op.outputs[0]].name.decode()
-        for graph in model.subgraphs
-        for op in graph.operators
-        if _steers(model, graph, op)
-    ]
+def quantized(calibrated: bytes) -> bytes:
+    """Makes a calibrated model int8, all but what decides.
+
+    A choice must not hang on 8 bits, nor gamma's effect. The public converter
+    leaves nothing out; a node without ranges stays float, unless its operator
+    has a range of its own, as softmax: hence the names too.
+    """
+    model = _read(calibrated)
+    names = []
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            if _steers(model, graph, op):
+                for output in op.outputs:
+                    graph.tensors[output].quantization = None
+                names.append(graph.tensors[op.outputs[0]].name.decode())
+    content: Any = convert.mlir_quantize(_write(model), denylisted_nodes=names)
+    return content
 
 
 def _steers(model: Any, graph: Any, op: Any) -> bool:
+    """Whether an operator decides, or makes an output without weights."""
     inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
     if STEERING in graph.tensors[op.outputs[0]].name.decode():
         return True

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from composer_tf.exporters.exposure import Exposure
 from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.policy import STEERING
 
 # Input, int32 [batch, n]: modules to take, -1 to ask the controller.
 OVERRIDE = "override"
@@ -47,8 +48,16 @@ def signature(
         )
 
     def run(**tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A server checks no shapes: without this, [2, 32] could pass for
+        # [4, 16] where a model flattens.
+        for name, spec in specs.items():
+            tensors[name] = tf.ensure_shape(tensors[name], spec.shape)
         choices = tensors.pop(OVERRIDE, None)
-        gamma = exposure.complete(tensors.pop("gamma", None))
+        gamma = tensors.pop("gamma", None)
+        with tf.name_scope(STEERING):
+            if gamma is not None and gamma_spec is not None:
+                gamma = tf.ensure_shape(gamma, gamma_spec.shape)
+            gamma = exposure.complete(gamma)
         return model.forward(tensors, gamma, choices, routing)
 
     default = exposure.default

@@ -119,9 +119,7 @@ class PreferenceCollection:
         supports = [preference.gamma.support for preference in self.steerable]
         low = tf.constant([low for low, _ in supports], tf.float32)
         high = tf.constant([high for _, high in supports], tf.float32)
-        # Where NaN compares as false; LiteRT has no operator `is_finite`.
-        finite = tf.abs(gamma) <= gamma.dtype.max
-        gamma = tf.where(finite, gamma, self.default)
+        gamma = finite_or(gamma, self.default)
         return tf.clip_by_value(gamma, low, high)
 
     def scale(self, gamma: tf.Tensor) -> tf.Tensor:
@@ -183,3 +181,14 @@ class PreferenceCollection:
     def _check_finite(self, gamma: tf.Tensor) -> None:
         if tf.executing_eagerly() and not np.all(np.isfinite(gamma)):
             raise ValueError(f"`gamma` must be finite, got {gamma.numpy()}.")
+
+
+def finite_or(gamma: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
+    """`gamma` `[B, k]`, and `default` `[k]` where it is NaN or infinite.
+
+    LiteRT has no operator `is_finite`, and tf2onnx selects by multiplying,
+    which keeps NaN and infinity, unless it sees NaN in a constant or `x != x`.
+    """
+    nan = tf.constant([float("nan")])
+    marked = tf.where(tf.abs(gamma) < float("inf"), gamma, nan)
+    return tf.where(tf.not_equal(marked, marked), default, marked)

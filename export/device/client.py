@@ -1,0 +1,292 @@
+"""Runs an exported Composer on a device: LiteRT and numpy, no TensorFlow.
+
+    python client.py m.tflite --images=images.npy --gamma -4 0 2 6
+
+prints, for each gamma, how often each module was chosen, the mean cost as a
+fraction of full cost, and the median time of one example.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+Inputs = np.ndarray | Mapping[str, np.ndarray]
+Gamma = float | np.ndarray | Mapping[str, Any]
+
+
+class BadInputError(ValueError):
+    """What the user can mend; its text is one line that says how."""
+
+
+class Composer:
+    """An exported Composer, steered at each call.
+
+    Args:
+        path: The `.tflite` file; its description is at `path` + `.json`.
+
+    Attributes:
+        description: Of the file, as its JSON says.
+        seconds: Which each example of the last `predict` took.
+
+    Raises:
+        BadInputError: If a file is missing, or is not what it should be.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        if not pathlib.Path(path).is_file():
+            raise BadInputError(f"There is no file {path}.")
+        self.description = _read_description(f"{path}.json")
+        self.seconds: list[float] = []
+        try:
+            interpreter = Interpreter(str(path))
+            self._runners = {
+                key: interpreter.get_signature_runner(key)
+                for key in interpreter.get_signature_list()
+            }
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInputError(f"LiteRT cannot run {path}: {reason}") from None
+        wanted = [*self.inputs, *(["gamma"] if self.gammas else [])]
+        main = self._runners.get("serving_default")
+        if main is None or set(main.get_input_details()) != set(wanted):
+            raise BadInputError(
+                f"{path} has no signature 'serving_default' of the inputs "
+                f"{wanted} that {path}.json names."
+            )
+
+    @property
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """`shape`, without the batch axis, and `dtype` of each input."""
+        return self.description["inputs"]
+
+    @property
+    def gammas(self) -> list[dict[str, Any]]:
+        """`name`, `low`, `high` and `default` of each free preference."""
+        return self.description["gamma"]
+
+    def predict(
+        self, inputs: Inputs, gamma: Gamma | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs examples, one by one.
+
+        Args:
+            inputs: `[N, ...]`, or a mapping of such by name.
+            gamma: A number, or one per example `[N]`; with several preferences
+                a mapping of such by name, where what is left out takes its
+                default. `None`, the default, takes all defaults.
+
+        Returns:
+            By name: `probabilities` and `logits` of a classifier (else
+            `outputs`), `choices` int32 `[N, n]`, `module_probabilities`
+            `[N, n, m]` and `cost` `[N]`, a fraction of full cost.
+
+        Raises:
+            BadInputError: If an argument does not fit the model.
+        """
+        feed = self._parse_inputs(inputs)
+        rows = len(next(iter(feed.values())))
+        runner = self._runners["serving_default"]
+        if gamma is None and "default_gamma" in self._runners:
+            runner = self._runners["default_gamma"]
+        elif gamma is not None:
+            feed["gamma"] = self._parse_gamma(gamma, rows)
+        elif self.gammas:  # A file for TensorFlow Lite Micro: one signature.
+            feed["gamma"] = self._parse_gamma({}, rows)
+        self.seconds, outputs = [], []
+        for i in range(rows):
+            example = {name: v[i : i + 1] for name, v in feed.items()}
+            start = time.perf_counter()
+            outputs.append(runner(**example))
+            self.seconds.append(time.perf_counter() - start)
+        return {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
+
+    def _parse_inputs(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        if not isinstance(inputs, Mapping):
+            inputs = {next(iter(self.inputs)): inputs}
+        if set(inputs) != set(self.inputs):
+            raise BadInputError(
+                f"The inputs are {list(self.inputs)}, got {list(inputs)}."
+            )
+        feed = {}
+        for name, spec in self.inputs.items():
+            values, shape = np.asarray(inputs[name]), spec["shape"]
+            if list(values.shape[1:]) != shape or not len(values):
+                wanted = ", ".join(["N", *map(str, shape)])
+                raise BadInputError(
+                    f"{name!r} must have the shape [{wanted}], got "
+                    f"{list(values.shape)}."
+                )
+            if not np.can_cast(values.dtype, spec["dtype"], "same_kind"):
+                raise BadInputError(
+                    f"{name!r} must be {spec['dtype']}, got {values.dtype}."
+                )
+            feed[name] = values.astype(spec["dtype"])
+        if len({len(values) for values in feed.values()}) > 1:
+            raise BadInputError("The inputs must be equally many of each name.")
+        return feed
+
+    def _parse_gamma(self, gamma: Gamma, rows: int) -> np.ndarray:
+        """float32 `[rows]` of one free preference, `[rows, k]` of more."""
+        names = [g["name"] for g in self.gammas]
+        if not names:
+            raise BadInputError("The gamma of this file was fixed at export.")
+        if not isinstance(gamma, Mapping):
+            if len(names) > 1:
+                raise BadInputError(f"Give each gamma by its name, of {names}.")
+            gamma = {names[0]: gamma}
+        for name in gamma:
+            if name not in names:
+                raise BadInputError(f"No gamma {name!r}; there are {names}.")
+        columns = []
+        for name, default in ((g["name"], g["default"]) for g in self.gammas):
+            value = gamma.get(name, default)
+            try:
+                column = np.broadcast_to(np.asarray(value, np.float32), [rows])
+            except (TypeError, ValueError):
+                raise BadInputError(
+                    f"Gamma {name!r} must be a number, or one for each of the "
+                    f"{rows} examples, got {value!r}."
+                ) from None
+            columns.append(column)
+        return np.stack(columns, axis=1) if len(names) > 1 else columns[0]
+
+
+def _read_description(path: str) -> dict[str, Any]:
+    try:
+        description = json.loads(pathlib.Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise BadInputError(f"Cannot read {path}: {error.strerror}.") from None
+    except ValueError:
+        description = None
+    wanted = {"inputs", "gamma", "module_costs"}
+    if not isinstance(description, dict) or not wanted <= set(description):
+        raise BadInputError(
+            f"{path} is no description of an exported Composer."
+        )
+    return description
+
+
+def _read_images(path: str) -> Inputs:
+    """An array from `.npy`, or several by name from `.npz`."""
+    try:
+        loaded = np.load(path)
+        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+    except (EOFError, ValueError, zipfile.BadZipFile):
+        raise BadInputError(
+            f"{path} is no .npy or .npz file of numbers."
+        ) from None
+    except OSError as error:
+        raise BadInputError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _random_images(composer: Composer, count: int) -> Inputs:
+    """Bytes of an integer input, normal values of another."""
+    random = np.random.default_rng(0)
+    images = {}
+    for name, spec in composer.inputs.items():
+        shape, dtype = [count, *spec["shape"]], np.dtype(spec["dtype"])
+        if np.issubdtype(dtype, np.integer):
+            high = min(255, np.iinfo(dtype).max)
+            images[name] = random.integers(0, high, shape, dtype, endpoint=True)
+        else:
+            images[name] = random.normal(size=shape).astype(dtype)
+    return images
+
+
+def _read_gamma(text: str) -> Gamma:
+    """`2`, or `name=value` pairs with commas between."""
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = (pair.split("=") for pair in text.split(","))
+        return {name: float(value) for name, value in pairs}
+    except ValueError:
+        raise BadInputError(
+            f"--gamma takes numbers, or name=value,name=value, got {text!r}."
+        ) from None
+
+
+def _steps(composer: Composer) -> dict[str, Gamma | None]:
+    """Five gammas from end to end of the trained support, by their text."""
+    if not composer.gammas:
+        return {"fixed": None}
+    steps = {}
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        gamma = {
+            g["name"]: g["low"] + share * (g["high"] - g["low"])
+            for g in composer.gammas
+        }
+        steps[",".join(f"{name}={v:g}" for name, v in gamma.items())] = gamma
+    return steps
+
+
+def _count_choices(composer: Composer, choices: np.ndarray) -> str:
+    """How often each module was chosen, one list for each metalayer."""
+    sizes = [len(costs) for costs in composer.description["module_costs"]]
+    counts = [
+        np.bincount(column, minlength=size).tolist()
+        for column, size in zip(choices.T, sizes, strict=True)
+    ]
+    return " ".join(map(str, counts))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the program.
+
+    Args:
+        argv: Its arguments; the command line's by default.
+    """
+    parser = argparse.ArgumentParser(description="Runs an exported Composer.")
+    parser.add_argument("model", help="the .tflite file, its .json beside it")
+    parser.add_argument(
+        "--images", help=".npy of [N, ...], or .npz of inputs by name"
+    )
+    parser.add_argument(
+        "--random", type=int, default=100, help="how many, without --images"
+    )
+    parser.add_argument(
+        "--gamma", nargs="+", help="numbers, or name=value,name=value"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        _run(arguments)
+    except BadInputError as error:
+        sys.exit(f"error: {error}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.random < 1:
+        raise BadInputError(
+            f"--random must be at least 1, got {arguments.random}."
+        )
+    composer = Composer(arguments.model)
+    if arguments.images:
+        inputs = _read_images(arguments.images)
+    else:
+        inputs = _random_images(composer, arguments.random)
+    gammas = {text: _read_gamma(text) for text in arguments.gamma or ()}
+    table = [("gamma", "modules chosen", "cost", "ms")]
+    for text, gamma in (gammas or _steps(composer)).items():
+        outputs = composer.predict(inputs, gamma)
+        chosen = _count_choices(composer, outputs["choices"])
+        cost = f"{np.mean(outputs['cost']):.3f}"
+        latency = f"{1000 * statistics.median(composer.seconds):.3f}"
+        table.append((text, chosen, cost, latency))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = zip(row, widths, strict=True)
+        print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+
+
+if __name__ == "__main__":
+    main()

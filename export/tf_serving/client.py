@@ -1,0 +1,217 @@
+"""Sends images to TensorFlow Serving, each request at a gamma of its own.
+
+python export/tf_serving/client.py [--rest] [--server=HOST:PORT]
+    [--images=FILE.npy] [--gamma=NUMBER] [--gamma=NUMBER] ...
+
+Prints the cost, the choices and the most probable class of each row. gRPC
+needs `pip install 'composer_tf[serving]'`; REST needs NumPy only.
+"""
+
+import http.client
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+
+import numpy as np
+from absl import app, flags
+
+_REST = flags.DEFINE_bool("rest", False, "REST instead of gRPC.")
+_SERVER = flags.DEFINE_string(
+    "server", None, "Default: localhost:8500, with --rest localhost:8501."
+)
+_MODEL = flags.DEFINE_string("model", "composer", "Name in models.config.")
+_INPUT = flags.DEFINE_string("input", "image", "Name of the model's input.")
+_DTYPE = flags.DEFINE_string("dtype", "float32", "What the input takes.")
+_IMAGES = flags.DEFINE_string("images", None, "Of shape [rows, ...], a .npy.")
+_SHAPE = flags.DEFINE_list(
+    "shape", ["28", "56", "1"], "Of one random image, without --images."
+)
+_ROWS = flags.DEFINE_integer("rows", 4, "Random images, without --images.")
+_GAMMA = flags.DEFINE_multi_string(
+    "gamma",
+    [],
+    "For all rows of one request: a number, or with commas one number for each "
+    "preference. Repeat it for more requests. Default: the model's default.",
+)
+
+Arrays = dict[str, np.ndarray]
+
+
+class ServerError(Exception):
+    """There is no answer; the message says why in one line."""
+
+
+def predict_rest(
+    url: str,
+    inputs: Mapping[str, np.ndarray],
+    gamma: float | np.ndarray | None = None,
+    model: str = "composer",
+    timeout: float = 30.0,
+) -> Arrays:
+    """Asks by REST, in JSON's columnar format.
+
+    Args:
+        url: Of the server, such as `"http://localhost:8501"`.
+        inputs: Arrays `[B, ...]` by name, in the types that the model takes.
+        gamma: A number for all rows, or one value per row: `[B]`, with several
+            preferences `[B, k]`. `None` for the model's default.
+        model: Name that the server gives it.
+        timeout: Seconds.
+
+    Returns:
+        The model's outputs by name, each float32 or int32 `[B, ...]`.
+
+    Raises:
+        ServerError: If the server refuses the request, or does not answer.
+    """
+    signature, tensors = _with_gamma(inputs, gamma)
+    columns = {name: array.tolist() for name, array in tensors.items()}
+    body = json.dumps({"signature_name": signature, "inputs": columns})
+    request = urllib.request.Request(
+        f"{url}/v1/models/{model}:predict",
+        body.encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            outputs = json.load(response)["outputs"]
+    except urllib.error.HTTPError as error:
+        with error:
+            text = _one_line(error.read().decode(errors="replace"))
+        raise ServerError(f"HTTP {error.code}: {text}") from error
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ServerError(f"No answer from {url}: {reason}") from error
+    except (KeyError, ValueError, http.client.HTTPException) as error:
+        text = f"{url} does not answer as TensorFlow Serving does by REST."
+        raise ServerError(text) from error
+    arrays = {name: np.array(values) for name, values in outputs.items()}
+    return {
+        name: array.astype("float32" if array.dtype.kind == "f" else "int32")
+        for name, array in arrays.items()
+    }
+
+
+def predict_grpc(
+    address: str,
+    inputs: Mapping[str, np.ndarray],
+    gamma: float | np.ndarray | None = None,
+    model: str = "composer",
+    timeout: float = 30.0,
+) -> Arrays:
+    """Asks by gRPC. Arguments and result are those of `predict_rest`.
+
+    Args:
+        address: Of the server, such as `"localhost:8500"`.
+        inputs: As of `predict_rest`.
+        gamma: As of `predict_rest`.
+        model: As of `predict_rest`.
+        timeout: As of `predict_rest`.
+
+    Raises:
+        ServerError: If the server refuses the request, or does not answer.
+        ImportError: If `tensorflow-serving-api` is missing.
+    """
+    try:
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import (
+            predict_pb2,
+            prediction_service_pb2_grpc,
+        )
+    except ImportError as error:
+        raise ImportError(
+            "gRPC needs `pip install 'composer_tf[serving]'`; REST does not."
+        ) from error
+    signature, tensors = _with_gamma(inputs, gamma)
+    request = predict_pb2.PredictRequest()  # type: ignore[attr-defined]
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    for name, array in tensors.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+    with grpc.insecure_channel(address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        try:
+            response = stub.Predict(request, timeout=timeout)
+        except grpc.RpcError as error:
+            text = f"{error.code().name}: {_one_line(error.details() or '')}"
+            raise ServerError(text) from error
+    return {
+        name: tf.make_ndarray(proto) for name, proto in response.outputs.items()
+    }
+
+
+def _with_gamma(
+    inputs: Mapping[str, np.ndarray], gamma: float | np.ndarray | None
+) -> tuple[str, Arrays]:
+    """The signature to ask and its inputs, gamma with one value per row."""
+    tensors = {name: np.asarray(array) for name, array in inputs.items()}
+    if gamma is None:
+        return "default_gamma", tensors
+    rows = len(next(iter(tensors.values())))
+    values = np.asarray(gamma, np.float32)
+    tensors["gamma"] = np.repeat(values, rows) if values.ndim == 0 else values
+    return "serving_default", tensors
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _images() -> np.ndarray:
+    if _IMAGES.value is None:
+        shape = [_ROWS.value, *map(int, _SHAPE.value)]
+        images = np.random.default_rng(0).integers(0, 256, shape)
+    else:
+        images = np.load(_IMAGES.value)
+    return images.astype(_DTYPE.value)
+
+
+def _parse_gamma(text: str, rows: int) -> np.ndarray:
+    """Float32 `[rows]` of one preference, `[rows, k]` of several."""
+    values = np.array([float(value) for value in text.split(",")], np.float32)
+    table = np.tile(values, [rows, 1])
+    return table[:, 0] if len(values) == 1 else table
+
+
+def _print(outputs: Arrays) -> None:
+    for row, cost in enumerate(outputs["cost"]):
+        choices = outputs["choices"][row].tolist()
+        line = f"  row {row}: cost {cost:.3f}, choices {choices}"
+        if "probabilities" in outputs:
+            probabilities = outputs["probabilities"][row]
+            line += f", class {probabilities.argmax()}"
+            line += f" ({probabilities.max():.3f})"
+        print(line)
+
+
+def main(argv: list[str]) -> None:
+    """Sends the requests and prints the answers."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    try:
+        images = _images()
+        gammas = {g: _parse_gamma(g, len(images)) for g in _GAMMA.value}
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    port = 8501 if _REST.value else 8500
+    server = _SERVER.value or f"localhost:{port}"
+    for text, gamma in (gammas or {"default": None}).items():
+        inputs = {_INPUT.value: images}
+        try:
+            if _REST.value:
+                outputs = predict_rest(
+                    f"http://{server}", inputs, gamma, _MODEL.value
+                )
+            else:
+                outputs = predict_grpc(server, inputs, gamma, _MODEL.value)
+        except (ServerError, ImportError) as error:
+            sys.exit(f"error: {error}")
+        print(f"gamma {text}")
+        _print(outputs)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,160 @@
+"""ONNX files: the contract, in ONNX Runtime."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.exporters.small_composer import (
+    assert_same,
+    composer,
+    examples,
+    expected,
+)
+
+
+@pytest.fixture(scope="module", name="model")
+def _model():
+    return composer()
+
+
+@pytest.fixture(scope="module", name="path")
+def _path(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "m.onnx"
+    model.export(path, format="onnx")
+    return path
+
+
+@pytest.fixture(scope="module", name="session")
+def _session(path):
+    return open_session(path)
+
+
+def open_session(path):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options)
+
+
+def run(session, **feed):
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, feed), strict=True))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_every_row_has_its_own_gamma_in_a_batch_of_any_size(
+    model, session, rows
+):
+    images, gamma = examples(rows)
+    actual = run(session, image=images, gamma=gamma)
+    assert_same(actual, expected(model, images, gamma))
+    assert actual["choices"].dtype == np.int32
+
+
+def test_all_forced_paths(model, tmp_path):
+    model.export(tmp_path / "m.onnx", format="onnx", with_override=True)
+    session = open_session(tmp_path / "m.onnx")
+    paths = np.array([[i, j] for i in range(3) for j in range(2)], np.int32)
+    images, gamma = examples(len(paths))
+    actual = run(session, image=images, gamma=gamma, override=paths)
+    assert_same(actual, expected(model, images, gamma, paths))
+    for path in paths:  # All rows on one path; all other modules get none.
+        same = np.tile(path, [len(paths), 1])
+        actual = run(session, image=images, gamma=gamma, override=same)
+        assert_same(actual, expected(model, images, gamma, same))
+
+
+def test_gamma_need_not_be_fed(model, session):
+    images, _ = examples(4)
+    assert [i.name for i in session.get_inputs()] == ["image"]
+    wanted = expected(model, images, np.float32([[1.0, 0.0]]))
+    assert_same(run(session, image=images), wanted)
+
+
+def test_a_bad_gamma_costs_its_own_row_only(model, session):
+    images, gamma = examples(5)
+    bad = gamma.copy()
+    bad[1], gamma[1] = [np.nan, np.inf], [1.0, 0.0]
+    bad[3], gamma[3] = [1e9, -5.0], [6.0, 0.0]
+    assert_same(
+        run(session, image=images, gamma=bad), expected(model, images, gamma)
+    )
+
+
+def test_an_empty_batch_is_answered(session):
+    images, gamma = examples(0)
+    outputs = run(session, image=images, gamma=gamma)
+    assert outputs["logits"].shape == (0, 5)
+
+
+def test_one_gamma_is_for_all_rows(model, session):
+    images, _ = examples(4)
+    gamma = np.float32([[6.0, 0.5]])
+    assert_same(
+        run(session, image=images, gamma=gamma),
+        expected(model, images, np.repeat(gamma, 4, axis=0)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "gamma"), [((3, 8, 9, 1), (3, 2)), ((3, 8, 8, 1), (2, 2))]
+)
+def test_wrong_shapes_are_refused(session, image, gamma):
+    errors = (
+        onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument,
+        onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException,
+        onnxruntime.capi.onnxruntime_pybind11_state.Fail,
+    )
+    with pytest.raises(errors):
+        run(
+            session,
+            image=np.zeros(image, np.float32),
+            gamma=np.zeros(gamma, np.float32),
+        )
+
+
+def test_a_fixed_gamma_is_no_input(model, tmp_path):
+    fixed = {"entropy": 0.25}
+    model.export(tmp_path / "m.onnx", format="onnx", fix=fixed)
+    images, gamma = examples(6)
+    gamma[:, 1] = 0.25
+    actual = run(
+        open_session(tmp_path / "m.onnx"), image=images, gamma=gamma[:, 0]
+    )
+    assert_same(actual, expected(model, images, gamma))
+    facts = json.loads((tmp_path / "m.onnx.json").read_text())
+    assert facts["fixed"] == fixed
+    assert [gamma["name"] for gamma in facts["gamma"]] == ["glimpse"]
+
+
+def test_a_model_without_preferences_has_no_gamma(tmp_path):
+    model = composer(preferences=0)
+    model.export(tmp_path / "m.onnx", format="onnx")
+    images, _ = examples(3)
+    actual = run(open_session(tmp_path / "m.onnx"), image=images)
+    assert_same(actual, expected(model, images))
+
+
+_ALONE = """
+import sys
+sys.modules["tensorflow"] = None
+import numpy as np, onnxruntime
+feed = np.load(sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1])
+names = [output.name for output in session.get_outputs()]
+np.savez(sys.argv[3], **dict(zip(names, session.run(None, dict(feed)))))
+"""
+
+
+def test_it_runs_where_tensorflow_is_not(model, path, tmp_path):
+    images, gamma = examples(6)
+    np.savez(tmp_path / "in.npz", image=images, gamma=gamma)
+    arguments = [path, tmp_path / "in.npz", tmp_path / "out.npz"]
+    subprocess.run(
+        [sys.executable, "-c", _ALONE, *map(str, arguments)], check=True
+    )
+    with np.load(tmp_path / "out.npz") as outputs:
+        assert_same(dict(outputs), expected(model, images, gamma))
