@@ -1,6 +1,5 @@
 """The Composer: a Keras model that takes its budget as an input."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -8,7 +7,8 @@ import keras
 import tensorflow as tf
 
 from composer_tf import costs as costs_lib
-from composer_tf import estimators, exporters, losses, validation
+from composer_tf import estimators, validation
+from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.path import Decide, follow
@@ -20,7 +20,6 @@ from composer_tf.policy import (
     categorical,
     tile_rows,
 )
-from composer_tf.policy_gradient_model import PolicyGradientModel
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
 
@@ -28,7 +27,7 @@ Routing = Literal["auto", "partition", "dense", "branch", "scatter"]
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
-class Composer(PolicyGradientModel):
+class Composer(ExportableModel):
     """One model, any compute budget, per input (Odena et al., 2017).
 
     A controller picks one module per example at each metalayer; modules and
@@ -140,14 +139,9 @@ class Composer(PolicyGradientModel):
         """m_1, ..., m_n."""
         return [metalayer.num_modules for metalayer in self.choosing]
 
-    @property
-    def overhead(self) -> float:
-        """Stem, fixed steps and controller, as a fraction of full cost."""
-        return self.cost_table.overhead
-
     def build(self, input_shape: Any) -> None:
         shape = _any_batch(without_gamma(input_shape))
-        self._build_shape = shape
+        self.build_shape = shape
         if self.stem is None and isinstance(shape, Mapping):
             raise ValueError(
                 f"Several inputs {sorted(shape)} need a `stem` that joins them."
@@ -229,71 +223,6 @@ class Composer(PolicyGradientModel):
             self._use_routing("dense" if jit_compile is True else "partition")
         super().compile(optimizer, loss, metrics, **kwargs)
 
-    def export(
-        self,
-        filepath: str | os.PathLike,
-        format: str = "tf_saved_model",
-        **options: Any,
-    ) -> dict[str, Any]:
-        """Writes an artifact whose input gamma steers it, for deployment.
-
-        Modules that are not chosen do not run. The outputs are `logits` and
-        `probabilities` of a classifier, else `outputs`; `choices` int32
-        `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
-        metalayer has fewer than m modules; and `cost` float32 `[B]`, a
-        fraction of full cost.
-
-        Args:
-            filepath: File or folder to write.
-            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`.
-            **options: Of `export_saved_model`, `export_litert` or
-                `export_onnx` in `composer_tf.exporters`; and `input_dtypes`, a
-                mapping from an input's name to a type other than float32.
-
-        Returns:
-            The artifact's description, as it is written beside it.
-
-        Raises:
-            ValueError: If the model is not built, or an option does not fit.
-            ImportError: If a package is missing; it names the extra.
-        """
-        model = self.routed_model(options.pop("input_dtypes", None))
-        return exporters.export(model, filepath, format, **options)
-
-    def routed_model(
-        self, input_dtypes: Mapping[str, str] | None = None
-    ) -> exporters.RoutedModel:
-        """The model as exporters see it.
-
-        Args:
-            input_dtypes: As of `export`.
-        """
-        if not self.built:
-            raise ValueError(
-                "The model has no weights yet: call `fit`, or the model on an "
-                "example, before `export`."
-            )
-        shapes = self._build_shape
-        if not isinstance(shapes, Mapping):
-            shapes = {"image": shapes}
-        dtypes = dict.fromkeys(shapes, "float32") | dict(input_dtypes or {})
-        return exporters.RoutedModel(
-            name=self.name,
-            forward=self._deployed,
-            along=self._along,
-            inputs={
-                name: tf.TensorSpec(shape, dtypes[name], name)
-                for name, shape in shapes.items()
-            },
-            gammas=[
-                exporters.GammaInput(p.name, *p.gamma.support, p.default)
-                for p in self.preferences.steerable
-            ],
-            module_costs=self.cost_table.fractions,
-            overhead=self.overhead,
-            variables=[v.value for v in self.variables],
-        )
-
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
@@ -321,7 +250,7 @@ class Composer(PolicyGradientModel):
         return cls(**{**config, **deserialized})
 
     def get_build_config(self) -> dict[str, Any] | None:
-        return {"input_shape": self._build_shape} if self.built else None
+        return {"input_shape": self.build_shape} if self.built else None
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build(config["input_shape"])
@@ -339,48 +268,13 @@ class Composer(PolicyGradientModel):
         own = {n: store[n] for n in names if not n.startswith("random_state")}
         super().load_own_variables(own)
 
-    def _deployed(
-        self,
-        inputs: Mapping[str, tf.Tensor],
-        gamma: tf.Tensor | None,
-        choices: tf.Tensor | None,
-        routing: str,
-    ) -> dict[str, tf.Tensor]:
-        """`Forward` of the exporters."""
-        composition = self(
-            without_gamma(inputs),
-            gamma=gamma,
-            choices=choices,
-            decision="mode",
-            routing=routing,
-            training=False,
-            return_composition=True,
-        )
-        policy = composition.policy
-        widest = max(self.num_modules)
-        loss = getattr(self, "loss", None)
-        with tf.name_scope(STEERING):
-            probabilities = [
-                tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
-                for p in policy.probabilities
-            ]
-            return {
-                **losses.predictions(loss, composition.outputs),
-                "choices": policy.choices,
-                "module_probabilities": tf.stack(probabilities, axis=1),
-                "cost": policy.path_cost + self.overhead,
-            }
-
-    def _along(
-        self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]
-    ) -> dict[str, tf.Tensor]:
-        """Stem, fixed steps and one module of each metalayer."""
-        activations, modules = without_gamma(inputs), iter(path)
+    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
+        activations, modules = inputs, iter(path)
         for step in self._steps():
             if isinstance(step, Metalayer):
                 step = step.modules[next(modules)]
             activations = step(activations)
-        return losses.predictions(getattr(self, "loss", None), activations)
+        return activations
 
     def _steps(self) -> list[keras.layers.Layer]:
         """The stem, if there is one, and the metalayers and fixed steps."""

@@ -1,0 +1,143 @@
+"""Export of a model behind the usual Keras verb."""
+
+import abc
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from composer_tf import exporters, losses
+from composer_tf.costs import CostTable
+from composer_tf.policy import STEERING
+from composer_tf.policy_gradient_model import PolicyGradientModel
+from composer_tf.steerable_model import without_gamma
+
+
+class ExportableModel(PolicyGradientModel):
+    """A model that is deployed with gamma as an input.
+
+    Attributes:
+        build_shape: Shape of the input, or shapes by name, once built.
+        cost_table: Cost of each part, once built.
+    """
+
+    build_shape: Any
+    cost_table: CostTable
+
+    @property
+    def overhead(self) -> float:
+        """Stem, fixed steps and controller, as a fraction of full cost."""
+        return self.cost_table.overhead
+
+    @abc.abstractmethod
+    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
+        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
+
+        Args:
+            inputs: As of the model, without gamma.
+            path: A module of each metalayer.
+        """
+
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str = "tf_saved_model",
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Writes an artifact whose input gamma steers it, for deployment.
+
+        Modules that are not chosen do not run. The outputs are `logits` and
+        `probabilities` of a classifier, else `outputs`; `choices` int32
+        `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
+        metalayer has fewer than m modules; and `cost` float32 `[B]`, a
+        fraction of full cost.
+
+        Args:
+            filepath: File or folder to write.
+            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`.
+            **options: Of `export_saved_model`, `export_litert` or
+                `export_onnx` in `composer_tf.exporters`; and `input_dtypes`, a
+                mapping from an input's name to a type other than float32.
+
+        Returns:
+            The artifact's description, as it is written beside it.
+
+        Raises:
+            ValueError: If the model is not built, or an option does not fit.
+            ImportError: If a package is missing; it names the extra.
+        """
+        model = self.routed_model(options.pop("input_dtypes", None))
+        return exporters.export(model, filepath, format, **options)
+
+    def routed_model(
+        self, input_dtypes: Mapping[str, str] | None = None
+    ) -> exporters.RoutedModel:
+        """The model as exporters see it.
+
+        Args:
+            input_dtypes: As of `export`.
+        """
+        if not self.built:
+            raise ValueError(
+                "The model has no weights yet: call `fit`, or the model on an "
+                "example, before `export`."
+            )
+        shapes = self.build_shape
+        if not isinstance(shapes, Mapping):
+            shapes = {"image": shapes}
+        dtypes = dict.fromkeys(shapes, "float32") | dict(input_dtypes or {})
+        return exporters.RoutedModel(
+            name=self.name,
+            forward=self._forward,
+            along=self._along,
+            inputs={
+                name: tf.TensorSpec(shape, dtypes[name], name)
+                for name, shape in shapes.items()
+            },
+            gammas=[
+                exporters.GammaInput(p.name, *p.gamma.support, p.default)
+                for p in self.preferences.steerable
+            ],
+            module_costs=self.cost_table.fractions,
+            overhead=self.overhead,
+            variables=[v.value for v in self.variables],
+        )
+
+    def _forward(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        gamma: tf.Tensor | None,
+        choices: tf.Tensor | None,
+        routing: str,
+    ) -> dict[str, tf.Tensor]:
+        """`Forward` of the exporters."""
+        composition = self(
+            without_gamma(inputs),
+            gamma=gamma,
+            choices=choices,
+            decision="mode",
+            routing=routing,
+            training=False,
+            return_composition=True,
+        )
+        policy = composition.policy
+        widest = max(self.num_modules)
+        loss = getattr(self, "loss", None)
+        with tf.name_scope(STEERING):
+            probabilities = [
+                tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
+                for p in policy.probabilities
+            ]
+            return {
+                **losses.predictions(loss, composition.outputs),
+                "choices": policy.choices,
+                "module_probabilities": tf.stack(probabilities, axis=1),
+                "cost": policy.path_cost + self.overhead,
+            }
+
+    def _along(
+        self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]
+    ) -> dict[str, tf.Tensor]:
+        outputs = self.along(without_gamma(inputs), path)
+        return losses.predictions(getattr(self, "loss", None), outputs)
