@@ -69,29 +69,37 @@ class LiteRTArtifact(Artifact):
 
     def __init__(self, path: str | os.PathLike) -> None:
         litert = importlib.import_module("ai_edge_litert.interpreter")
-        self._interpreter = litert.Interpreter(str(path), num_threads=1)
-        self._signatures = self._interpreter.get_signature_list()
+        self._open = lambda: litert.Interpreter(str(path), num_threads=1)
 
     def caller(self, feed: Feed) -> Callable[[], Any]:
-        wanted = set(feed)
-        name = next(
-            name
-            for name, tensors in self._signatures.items()
-            if set(tensors["inputs"]) == wanted and name != "batch"
-        )
-        runner = self._interpreter.get_signature_runner(name)
-        return lambda: runner(**feed)
+        # A Python runner allocates anew at each call; others set the inputs of
+        # an interpreter, which is why each caller has its own, and invoke.
+        runner = self._runner(feed)
+        runner(**feed)
+        wrapper, index = runner._interpreter_wrapper, runner._subgraph_index
+        return lambda: wrapper.Invoke(index)
 
     def run(self, feed: Feed) -> Outputs:
         rows = len(next(iter(feed.values())))
+        runner = self._runner(feed)
         outputs = [
-            self.caller({k: v[i : i + 1] for k, v in feed.items()})()
+            runner(**{k: v[i : i + 1] for k, v in feed.items()})
             for i in range(rows)
         ]
         return {
             name: np.concatenate([row[name] for row in outputs])
             for name in outputs[0]
         }
+
+    def _runner(self, feed: Feed) -> Any:
+        """Of the signature with just these inputs."""
+        interpreter = self._open()
+        name = next(
+            name
+            for name, tensors in interpreter.get_signature_list().items()
+            if set(tensors["inputs"]) == set(feed) and name != "batch"
+        )
+        return interpreter.get_signature_runner(name)
 
 
 class OnnxArtifact(Artifact):

@@ -10,8 +10,8 @@ dense               all modules, take the chosen     XLA, tiny modules, tests
 partition           split the rows, each module on   training, batched serving
                     its own if it has any, merge
 branch              a tree of conditions, row by row one example: devices
-scatter             gather the rows, module if there batched LiteRT
-                    are any, scatter
+scatter             sort the rows, each module on    runtimes without
+                    its own if it has any, put back  dynamic_partition
 unguarded_scatter   the same, without conditions     ONNX, where an empty batch
                                                      costs nothing
 =================== ================================ ==========================
@@ -132,7 +132,7 @@ def scatter(
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """As `partition`, by operations that LiteRT has built in.
+    """As `partition`, by sorting, splitting and gathering.
 
     Arguments and result are those of `partition`.
     """
@@ -171,11 +171,17 @@ def _scatter(
     dtype: str,
     run: Callable[[Module, tf.Tensor, tf.TensorShape, str], tf.Tensor],
 ) -> tf.Tensor:
-    merged = tf.zeros([tf.shape(choices)[0], *output_shape], dtype)
-    for index, module in enumerate(modules):
-        rows = tf.where(choices == index)  # [R, 1]
-        outputs = run(module, tf.gather_nd(inputs, rows), output_shape, dtype)
-        merged = tf.tensor_scatter_nd_update(merged, rows, outputs)
+    """Sorts rows by choice, so that few operations grow with m."""
+    num_modules = len(modules)
+    order = tf.argsort(choices, stable=True)  # [B]
+    chosen = tf.cast(choices[:, tf.newaxis] == range(num_modules), tf.int32)
+    counts = tf.reduce_sum(chosen, axis=0)  # [m]
+    parts = tf.split(tf.gather(inputs, order), counts, num=num_modules)
+    outputs = [
+        run(module, part, output_shape, dtype)
+        for module, part in zip(modules, parts, strict=True)
+    ]
+    merged = tf.gather(tf.concat(outputs, axis=0), tf.argsort(order))
     return tf.ensure_shape(merged, [inputs.shape[0], *output_shape])
 
 

@@ -1,0 +1,268 @@
+"""What choosing costs in an artifact, and that unchosen modules do not run.
+
+python benchmarks/export_latency.py [--output=DIR]
+
+Artifacts of two Composers, Wide-MNIST's and a convolutional one whose modules
+differ 20-fold in cost, are timed on forced paths, in turns with files that hold
+just the modules of that path, and those with a controller. Batches mix rows of
+both paths; there the reference is each path's file on its own rows. Then the
+number of modules grows, all equal, one chosen.
+"""
+
+import json
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from absl import app, flags, logging
+from matplotlib.figure import Figure
+
+import composer_tf as ct
+from composer_tf import exporters, models
+from composer_tf.exporters.artifacts import Artifact, open_artifact
+from composer_tf.exporters.samples import random_inputs
+from composer_tf.exporters.verification import interleaved_seconds
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot.")
+_ROUNDS = flags.DEFINE_integer("rounds", 30, "Turns of each artifact.")
+_FORMAT = flags.DEFINE_multi_enum(
+    "format", list(exporters.FORMATS), list(exporters.FORMATS), "To measure."
+)
+
+_FORMATS = {"tflite": "m.tflite", "tf_saved_model": "m", "onnx": "m.onnx"}
+_SPLITS = {"all cheap": 0.0, "90/10": 0.1, "even": 0.5, "all dear": 1.0}
+_BATCH_SIZES = (32, 256)
+_NUM_MODULES = (2, 4, 8, 16, 32, 64)
+
+L = keras.layers
+Build = Callable[[Sequence[int] | None], ct.Composer]
+
+
+def wide_mnist(path: Sequence[int] | None) -> ct.Composer:
+    """The Composer of Figure 2, or one with a module of it alone."""
+    whole = models.WideMnist().build(seed=0)
+    whole.build((None, 28, 56, 1))
+    return whole if path is None else _only(whole, path)
+
+
+def convolutional(path: Sequence[int] | None) -> ct.Composer:
+    """Two metalayers of a module and one at least 20 times as dear, 32x32."""
+
+    def metalayer(filters: int) -> ct.Metalayer:
+        cheap = L.SeparableConv2D(filters, 3, padding="same")
+        wide = [
+            L.Conv2D(4 * filters, 3, padding="same", activation="relu"),
+            L.Conv2D(filters, 3, padding="same"),
+        ]
+        return ct.Metalayer([cheap, keras.Sequential(wide)])
+
+    whole = ct.Composer(
+        stem=L.Conv2D(32, 3, padding="same", activation="relu"),
+        metalayers=[
+            metalayer(32),
+            L.MaxPooling2D(),
+            metalayer(64),
+            L.GlobalAveragePooling2D(),
+            L.Dense(10),
+        ],
+        controller=ct.RNNController(16, grid=2),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
+        costs="macs",
+    )
+    whole.build((None, 32, 32, 3))
+    return whole if path is None else _only(whole, path)
+
+
+def equal(num_modules: int) -> ct.Composer:
+    """One metalayer of equal modules of two convolutions."""
+    modules = [
+        keras.Sequential(
+            [
+                L.Conv2D(32, 3, padding="same", activation="relu"),
+                L.Conv2D(32, 3, padding="same"),
+            ]
+        )
+        for _ in range(num_modules)
+    ]
+    model = ct.Composer(
+        metalayers=[
+            ct.Metalayer(modules),
+            L.GlobalAveragePooling2D(),
+            L.Dense(10),
+        ],
+        controller=ct.RNNController(16, grid=1),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
+    )
+    model.build((None, 16, 16, 32))
+    return model
+
+
+def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
+    """A Composer that asks its controller, and has one module to choose."""
+    config = whole.get_config()
+    left = iter(path)
+    for step in config["metalayers"]:
+        if step["class_name"] == "Metalayer":
+            modules = step["config"]["modules"]
+            step["config"]["modules"] = [modules[next(left)]]
+    config["controller"].pop("build_config")  # For all modules, that was.
+    model = ct.Composer.from_config(config)
+    model.build(whole.build_shape)
+    return model
+
+
+class Contestants:
+    """Artifacts of one Composer in one format."""
+
+    def __init__(self, build: Build, format: str, folder: pathlib.Path):
+        self.format = format
+        self._folder = folder
+        whole = build(None).routed_model()
+        self.model = whole
+        self.paths = {
+            "cheap": whole.cheapest_path,
+            "dear": whole.dearest_path,
+        }
+        self.routed = self._export(whole, "routed", with_override=True)
+        self.alone, self.controlled = {}, {}
+        for name, path in self.paths.items():
+            self.alone[name] = self._export(whole.alone(path), f"alone_{name}")
+            self.controlled[name] = self._export(
+                build(path).routed_model(), f"controlled_{name}"
+            )
+
+    def _export(self, model: Any, name: str, **options: Any) -> Artifact:
+        folder = self._folder / name
+        folder.mkdir(parents=True)
+        path = folder / _FORMATS[self.format]
+        exporters.export(model, path, self.format, **options)
+        return open_artifact(path, self.format)
+
+    def feed(self, rows: int, share: float | None) -> dict[str, np.ndarray]:
+        """Inputs, and the forced path of each row if a share is given."""
+        feed = random_inputs(self.model, rows, np.random.default_rng(0))
+        if share is None:
+            return feed
+        dear = np.arange(rows)[:, None] < round(rows * share)
+        chosen = np.where(dear, self.paths["dear"], self.paths["cheap"])
+        gamma = np.zeros([rows], np.float32)
+        return {**feed, "gamma": gamma, "override": chosen.astype(np.int32)}
+
+    def single(self) -> dict[str, float]:
+        """Batch of one: each forced path, over just its modules."""
+        plain = self.feed(1, None)
+        steered = {**plain, "gamma": np.zeros([1], np.float32)}
+        callers = {}
+        for name, share in (("cheap", 0.0), ("dear", 1.0)):
+            callers[f"{name} routed"] = self.routed.caller(self.feed(1, share))
+            callers[f"{name} alone"] = self.alone[name].caller(plain)
+            callers[f"{name} controlled"] = self.controlled[name].caller(
+                steered
+            )
+        seconds = interleaved_seconds(callers, _ROUNDS.value)
+        return {
+            f"{name} / {what}": seconds[f"{name} routed"]
+            / seconds[f"{name} {other}"]
+            for name in self.paths
+            for what, other in (
+                ("its modules", "alone"),
+                ("its modules and controller", "controlled"),
+            )
+        } | {
+            "dear alone / cheap alone": seconds["dear alone"]
+            / seconds["cheap alone"]
+        }
+
+    def batched(self, rows: int) -> dict[str, float]:
+        """Splits of a batch, over each path's modules on their own rows."""
+        ratios = {}
+        for split, share in _SPLITS.items():
+            dear = round(rows * share)
+            parts = {"cheap": rows - dear, "dear": dear}
+            callers = {"routed": self.routed.caller(self.feed(rows, share))}
+            for name, count in parts.items():
+                if count:
+                    feed = self.feed(count, None)
+                    callers[name] = self.alone[name].caller(feed)
+            seconds = interleaved_seconds(callers, _ROUNDS.value)
+            alone = sum(seconds[name] for name in parts if name in seconds)
+            ratios[split] = seconds["routed"] / alone
+        return ratios
+
+
+def scaling(format: str, folder: pathlib.Path) -> dict[int, float]:
+    """Time of m equal modules, one chosen, over that of two."""
+    callers = {}
+    rows = 1 if format == "tflite" else 32
+    for m in _NUM_MODULES:
+        model = equal(m).routed_model()
+        path = folder / f"m{m}" / _FORMATS[format]
+        path.parent.mkdir(parents=True)
+        exporters.export(model, path, format, with_override=True)
+        feed = random_inputs(model, rows, np.random.default_rng(0))
+        feed["gamma"] = np.zeros([rows], np.float32)
+        feed["override"] = np.full([rows, 1], m - 1, np.int32)
+        callers[str(m)] = open_artifact(path, format).caller(feed)
+    seconds = interleaved_seconds(callers, _ROUNDS.value)
+    return {m: seconds[str(m)] / seconds["2"] for m in _NUM_MODULES}
+
+
+def plot(curves: dict[str, dict[int, float]], path: pathlib.Path) -> None:
+    """Draws the growth of time with the number of modules."""
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for format, ratios in curves.items():
+        axes.plot(list(ratios), list(ratios.values()), "o-", label=format)
+    dense = [m / 2 for m in _NUM_MODULES]
+    axes.plot(_NUM_MODULES, dense, "k--", label="all modules run")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="modules, one chosen",
+        ylabel="time over that of 2 modules",
+        xticks=_NUM_MODULES,
+        xticklabels=_NUM_MODULES,
+    )
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, prints and writes."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    logging.set_verbosity(logging.ERROR)
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        for build in (wide_mnist, convolutional):
+            for format in _FORMAT.value:
+                place = folder / build.__name__ / format
+                contestants = Contestants(build, format, place)
+                measured: dict[str, Any] = {"batch 1": contestants.single()}
+                if format != "tflite":
+                    for rows in _BATCH_SIZES:
+                        measured[f"batch {rows}"] = contestants.batched(rows)
+                results[f"{build.__name__}, {format}"] = measured
+                for batch, ratios in measured.items():
+                    print(f"{build.__name__}, {format}, {batch}")
+                    for what, ratio in ratios.items():
+                        print(f"  {what:<34}{ratio:6.2f}", flush=True)
+        curves = {f: scaling(f, folder / "equal" / f) for f in _FORMAT.value}
+    for format, ratios in curves.items():
+        row = "".join(f"{m:>5}: {ratio:.2f}" for m, ratio in ratios.items())
+        print(f"equal modules, {format:<16}{row}")
+    results["equal modules"] = curves
+    if _OUTPUT.value:
+        output = pathlib.Path(_OUTPUT.value)
+        output.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(results, indent=2) + "\n"
+        (output / "export_latency.json").write_text(text)
+        plot(curves, output / "export_scaling.png")
+
+
+if __name__ == "__main__":
+    app.run(main)
