@@ -30,6 +30,8 @@ check: lint types floors test
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/training_speed.py --output=results/training_speed.json
 	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json
+	$(BIN)/python benchmarks/estimator_training.py --output=results/estimator_training.json
+	$(BIN)/python benchmarks/export_latency.py --output=results
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -16,10 +16,12 @@ class Exposure(NamedTuple):
     Attributes:
         gammas: All of the model's.
         fixed: Values of those that are no input, by name.
+        has_own_default: Whether a default is not the model's.
     """
 
     gammas: Sequence[GammaInput]
     fixed: Mapping[str, float]
+    has_own_default: bool
 
     @property
     def free(self) -> list[GammaInput]:
@@ -60,7 +62,8 @@ class Exposure(NamedTuple):
         default = tf.constant(self.default)
         table = default if gamma is None else gamma
         table = tf.reshape(table, [-1, len(self.free)])
-        table = finite_or(table, tf.reshape(default, [-1]))
+        if self.has_own_default:  # The model itself takes care of its own.
+            table = finite_or(table, tf.reshape(default, [-1]))
         columns = iter(tf.split(table, len(self.free), axis=1))
         rows = tf.shape(table)[0]
         return tf.concat(
@@ -113,4 +116,4 @@ def expose(
     replaced = [
         g._replace(default=default.get(g.name, g.default)) for g in gammas
     ]
-    return Exposure(replaced, fix)
+    return Exposure(replaced, fix, replaced != list(gammas))

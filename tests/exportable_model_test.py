@@ -1,0 +1,176 @@
+"""Models of many kinds, exported to every format and run in its runtime."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+from composer_tf.exporters.artifacts import open_artifact
+
+L = keras.layers
+FORMATS = {"tf_saved_model": "1", "tflite": "m.tflite", "onnx": "m.onnx"}
+GLIMPSE = ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))
+
+
+def two_inputs():
+    """A stem that joins two named inputs; one is a table of indices."""
+    image, word = keras.Input([6], name="image"), keras.Input([2], name="word")
+    embedded = L.Flatten()(L.Embedding(5, 3)(word))
+    stem = keras.Model(
+        {"image": image, "word": word},
+        L.Concatenate()([L.Dense(4)(image), embedded]),
+    )
+    return ct.Composer(
+        [ct.Metalayer([L.Dense(3), L.Dense(3, "relu")])],
+        stem=stem,
+        preferences=[GLIMPSE],
+    )
+
+
+def recurrent():
+    """Modules with a state over time."""
+    return ct.Composer(
+        [
+            ct.Metalayer(
+                [
+                    L.LSTM(4, unroll=True),
+                    L.GRU(4, unroll=True, reset_after=False),
+                ]
+            ),
+            L.Dense(3),
+        ],
+        preferences=[GLIMPSE],
+    )
+
+
+def mixed_precision():
+    """Modules that compute in bfloat16."""
+    policy = "mixed_bfloat16"
+    return ct.Composer(
+        [
+            ct.Metalayer(
+                [L.Dense(4, dtype=policy), L.Dense(4, "relu", dtype=policy)],
+            ),
+            L.Dense(3),
+        ],
+        preferences=[GLIMPSE],
+    )
+
+
+def one_module():
+    """A metalayer without a choice, before one with three."""
+    return ct.Composer(
+        [
+            ct.Metalayer([L.Dense(4)]),
+            ct.Metalayer([L.Dense(3), L.Dense(3), L.Dense(3)]),
+        ],
+        preferences=[GLIMPSE],
+        costs=[[0.0], [1.0, 2.0, 3.0]],
+    )
+
+
+def no_preference():
+    """Nothing to steer by."""
+    return ct.Composer([ct.Metalayer([L.Dense(3), L.Dense(3, "relu")])])
+
+
+CASES = {
+    "two_inputs": (two_inputs, {"image": (6,), "word": (2,)}),
+    "recurrent": (recurrent, {"image": (5, 2)}),
+    "mixed_precision": (mixed_precision, {"image": (6,)}),
+    "one_module": (one_module, {"image": (6,)}),
+    "no_preference": (no_preference, {"image": (6,)}),
+}
+
+
+def feed_of(shapes, rows):
+    random = np.random.default_rng(0)
+    return {
+        name: (
+            random.integers(0, 5, (rows, *shape))
+            if name == "word"
+            else random.normal(size=(rows, *shape))
+        ).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("case", CASES)
+def test_any_model_is_exported_to_any_format(case, format, tmp_path):
+    if case == "mixed_precision" and format != "tf_saved_model":
+        pytest.skip("LiteRT and ONNX Runtime on CPU have no bfloat16.")
+    build, shapes = CASES[case]
+    model = build()
+    feed = feed_of(shapes, 4)
+    inputs = feed if len(feed) > 1 else feed["image"]
+    model(inputs)
+    gamma = np.linspace(-1.0, 1.0, 4).astype(np.float32)
+    steered = bool(model.preferences.names)
+    wanted = model(
+        inputs,
+        gamma=gamma if steered else None,
+        routing="dense",
+        return_composition=True,
+    )
+    path = tmp_path / FORMATS[format]
+    model.export(path, format)
+    if steered:
+        feed["gamma"] = gamma
+    outputs = open_artifact(path, format).run(feed)
+    np.testing.assert_array_equal(outputs["choices"], wanted.policy.choices)
+    np.testing.assert_allclose(outputs["logits"], wanted.outputs, atol=1e-5)
+    assert outputs["logits"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("loss", "units", "names"),
+    [
+        ("mse", 1, {"outputs"}),
+        (
+            keras.losses.BinaryCrossentropy(from_logits=True),
+            2,
+            {"logits", "probabilities"},
+        ),
+        ("sparse_categorical_crossentropy", 3, {"probabilities"}),
+        (None, 3, {"logits", "probabilities"}),
+    ],
+)
+def test_outputs_are_named_by_the_loss(loss, units, names, tmp_path):
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(units), L.Dense(units)])],
+        preferences=[GLIMPSE],
+    )
+    model.compile("sgd", loss)
+    inputs = np.ones([2, 4], np.float32)
+    outputs = model(inputs).numpy()
+    model.export(tmp_path / "1")
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    answer = signatures["default_gamma"](image=tf.constant(inputs))
+    common = {"choices", "module_probabilities", "cost"}
+    assert set(answer) == names | common
+    if "logits" in names:
+        exp = np.exp(outputs)
+        wanted = (
+            exp / (1.0 + exp)
+            if units == 2
+            else exp / exp.sum(axis=-1, keepdims=True)
+        )
+        np.testing.assert_allclose(answer["probabilities"], wanted, rtol=1e-5)
+
+
+def test_inputs_may_be_bytes(tmp_path):
+    model = ct.Composer(
+        [L.Flatten(), ct.Metalayer([L.Dense(3), L.Dense(3)])],
+        stem=L.Rescaling(1 / 255),
+        preferences=[GLIMPSE],
+    )
+    images = np.arange(2 * 4).reshape(2, 2, 2).astype(np.uint8)
+    outputs = model(images)
+    for format, name in FORMATS.items():
+        path = tmp_path / name
+        model.export(path, format, input_dtypes={"image": "uint8"})
+        feed = {"image": images, "gamma": np.zeros(2, np.float32)}
+        answer = open_artifact(path, format).run(feed)
+        np.testing.assert_allclose(answer["logits"], outputs, atol=1e-5)
