@@ -56,7 +56,13 @@ def train(estimator: ct.Estimator, seed: int) -> dict[str, float]:
     model.fit(train_data, epochs=_EPOCHS.value, verbose=0)
     gammas = evaluation.gamma_grid(model, "glimpse", 17)
     rewards = [
-        model.evaluate(test, gamma=gamma, verbose=0, return_dict=True)["reward"]
+        model.evaluate(
+            test,
+            gamma=gamma,
+            decision="sample",
+            verbose=0,
+            return_dict=True,
+        )["reward"]
         for gamma in gammas
     ]
     curve = evaluation.evaluate_tradeoff(model, test, gammas)
@@ -64,7 +70,7 @@ def train(estimator: ct.Estimator, seed: int) -> dict[str, float]:
         "objective": statistics.mean(rewards),
         "cheapest_cost": min(point.cost for point in curve),
         "cheapest": min(curve, key=lambda point: point.cost).accuracy,
-        "at_0.6": evaluation.accuracy_at_cost(curve, 0.6) or 0.0,
+        "at_0.6": evaluation.accuracy_at_cost(curve, 0.6) or float("nan"),
         "best": max(point.accuracy for point in curve),
     }
 
@@ -79,7 +85,7 @@ def main(argv: list[str]) -> None:
         results[name] = {
             key: {
                 "mean": statistics.mean(run[key] for run in runs),
-                "std": statistics.pstdev(run[key] for run in runs),
+                "std": statistics.stdev(run[key] for run in runs),
             }
             for key in runs[0]
         }

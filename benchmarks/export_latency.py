@@ -81,8 +81,8 @@ def equal(num_modules: int) -> ct.Composer:
     modules = [
         keras.Sequential(
             [
-                L.Conv2D(32, 3, padding="same", activation="relu"),
-                L.Conv2D(32, 3, padding="same"),
+                L.Conv2D(64, 3, padding="same", activation="relu"),
+                L.Conv2D(64, 3, padding="same"),
             ]
         )
         for _ in range(num_modules)
@@ -96,7 +96,7 @@ def equal(num_modules: int) -> ct.Composer:
         controller=ct.RNNController(16, grid=1),
         preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
     )
-    model.build((None, 16, 16, 32))
+    model.build((None, 16, 16, 64))
     return model
 
 

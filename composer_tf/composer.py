@@ -1,7 +1,7 @@
 """The Composer: a Keras model that takes its budget as an input."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import keras
 import tensorflow as tf
@@ -12,7 +12,6 @@ from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.path import Decide, follow
-from composer_tf.layers.routing import STRATEGIES
 from composer_tf.policy import (
     STEERING,
     Composition,
@@ -108,7 +107,7 @@ class Composer(ExportableModel):
             decision=decision,
             **{**kwargs, "autocast": False},
         )
-        validation.check_choice("routing", routing, ("auto", *STRATEGIES))
+        validation.check_choice("routing", routing, get_args(Routing))
         steps = list(metalayers)
         validation.check_layers(
             "metalayers", steps if stem is None else [stem, *steps]
@@ -142,6 +141,9 @@ class Composer(ExportableModel):
     def build(self, input_shape: Any) -> None:
         shape = _any_batch(without_gamma(input_shape))
         self.build_shape = shape
+        if isinstance(input_shape, Mapping):  # Export needs a name it has.
+            inputs = {k: v for k, v in input_shape.items() if k != "gamma"}
+            self.build_shape = _any_batch(inputs)
         if self.stem is None and isinstance(shape, Mapping):
             raise ValueError(
                 f"Several inputs {sorted(shape)} need a `stem` that joins them."

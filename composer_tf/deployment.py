@@ -1,13 +1,16 @@
 """A saved model in, a verified artifact and its report out."""
 
+import importlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python.convert_phase import ConverterError
 
 from composer_tf import datasets, exporters
 from composer_tf.composer import Composer
@@ -26,6 +29,7 @@ _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256
 _MIN_AGREEMENT = 0.99
 _MAX_ACCURACY_LOSS = 0.005
+_MAX_RELATIVE_ERROR = 0.25  # However quantized.
 # Of outputs up to 1, by quantization; larger ones in proportion.
 _TOLERANCES = {"none": 1e-5, "float16": 1e-3}
 
@@ -48,12 +52,15 @@ def deploy(
     data: str = "",
     verify: bool = True,
     overwrite: bool = False,
+    modules: Sequence[str] = (),
+    input_dtypes: Mapping[str, str] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Exports a `.keras` file, and verifies what was written.
 
     Beside the artifact stand `OUTPUT.report.json` and, of a file,
-    `OUTPUT.json`. All appear, or none.
+    `OUTPUT.json`. Of a process that is killed at the very end, the artifact may
+    stand without them.
 
     Args:
         model_path: A saved Composer.
@@ -65,6 +72,9 @@ def deploy(
             on random inputs.
         verify: Whether to compare the artifact with the model, and to time it.
         overwrite: Whether an existing artifact may be replaced.
+        modules: Python modules to import first, which register classes that
+            the model has of its own.
+        input_dtypes: Types of inputs other than float32, by name.
         **options: Of the format's exporter.
 
     Returns:
@@ -80,9 +90,11 @@ def deploy(
     target = pathlib.Path(output)
     if target.exists() and not overwrite:
         raise DeploymentError(f"{target} exists; --overwrite replaces it.")
-    composer = _load(model_path)
-    model = composer.routed_model()
+    for module in modules:
+        importlib.import_module(module)
+    model = _load(model_path).routed_model(input_dtypes)
     options = {key: value for key, value in options.items() if value}
+    examples = _read(data, model, "test", _NUM_EXAMPLES) if verify else None
     if options.get("quantization") == "int8":
         train = _read(data, model, "train", _NUM_CALIBRATION_EXAMPLES)
         options["calibration_data"] = list(_one_by_one(train.inputs))
@@ -92,10 +104,14 @@ def deploy(
     ) as scratch:
         folder = pathlib.Path(scratch)
         artifact = folder / target.name
-        exporters.export(model, artifact, format, **options)
+        try:
+            exporters.export(model, artifact, format, **options)
+        except (ConverterError, tf.errors.OpError) as error:
+            raise DeploymentError(
+                f"The model cannot be converted to {format!r}: {error}"
+            ) from error
         report = {"format": format, "bytes": size_in_bytes(artifact)}
-        if verify:
-            examples = _read(data, model, "test", _NUM_EXAMPLES)
+        if examples is not None:
             report |= _verify(model, artifact, format, options, examples)
         write_json(report, folder / f"{target.name}.report.json")
         _move(folder, target)
@@ -117,7 +133,12 @@ def _verify(
     )
     artifact, forced = open_artifact(path, format), open_artifact(twin, format)
     parity = verification.compare(
-        model, exposure, artifact, forced, data.inputs
+        model,
+        exposure,
+        artifact,
+        forced,
+        data.inputs,
+        has_default=not options.get("micro"),
     )
     report: dict[str, Any] = {
         "max_abs_error": parity.max_abs_error,
@@ -160,6 +181,10 @@ def _judge(
             failures.append(
                 f"{name} differ by {error:.2g}, more than {allowed:.2g}"
             )
+    for name in ("logits", "outputs"):
+        error = parity.relative_error(name)
+        if not error <= _MAX_RELATIVE_ERROR:
+            failures.append(f"{name} differ by {error:.0%} of the largest")
     least = 1.0 if quantization == "none" else _MIN_AGREEMENT
     if not parity.choice_agreement >= least:
         failures.append(
@@ -203,7 +228,8 @@ def _load(path: str | os.PathLike) -> Composer:
         model = keras.saving.load_model(path, compile=True)
     except Exception as error:  # Of Keras, zip, h5 or JSON.
         raise DeploymentError(
-            f"{path} is no Keras model, or is damaged: {error}"
+            f"{path} is no Keras model, or is damaged, or has classes of its "
+            f"own, which --import=PYTHON_MODULE registers: {error}"
         ) from error
     if not isinstance(model, Composer):
         raise DeploymentError(
@@ -237,7 +263,9 @@ def _read(
         return Data(random_inputs(model, count, random), None)
     inputs = {}
     for name, spec in model.inputs.items():
-        if name not in arrays or arrays[name].shape[1:] != spec.shape[1:]:
+        if name not in arrays or not spec.shape[1:].is_compatible_with(
+            arrays[name].shape[1:]
+        ):
             got = {key: value.shape[1:] for key, value in arrays.items()}
             raise DeploymentError(
                 f"`data` must hold {name!r} with rows of shape "
@@ -245,7 +273,14 @@ def _read(
             )
         inputs[name] = arrays[name][:count].astype(spec.dtype.as_numpy_dtype)
     labels = arrays.get("labels")
-    return Data(inputs, None if labels is None else labels[:count])
+    if labels is not None:
+        labels = labels.reshape(-1)[:count]
+        if len(labels) != len(next(iter(inputs.values()))):
+            raise DeploymentError(
+                "`data` must hold one label for each example, got "
+                f"{arrays['labels'].shape} of them."
+            )
+    return Data(inputs, labels)
 
 
 def _one_by_one(inputs: Mapping[str, np.ndarray]) -> Iterator[dict]:
@@ -254,9 +289,12 @@ def _one_by_one(inputs: Mapping[str, np.ndarray]) -> Iterator[dict]:
 
 
 def _move(folder: pathlib.Path, target: pathlib.Path) -> None:
-    """Puts the finished files in their places, the artifact last."""
-    for name in (f"{target.name}.report.json", f"{target.name}.json"):
-        if (folder / name).exists():
-            os.replace(folder / name, target.with_name(name))
+    """Puts the finished files in their places; no old one stays beside them."""
+    beside = (f"{target.name}.json", f"{target.name}.report.json")
+    for name in beside:
+        target.with_name(name).unlink(missing_ok=True)
     with atomic_path(target) as partial:
         os.rename(folder / target.name, partial)
+    for name in beside:
+        if (folder / name).exists():
+            os.replace(folder / name, target.with_name(name))

@@ -43,6 +43,7 @@ class ExportableModel(PolicyGradientModel):
         self,
         filepath: str | os.PathLike,
         format: str = "tf_saved_model",
+        verbose: bool | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """Writes an artifact whose input gamma steers it, for deployment.
@@ -54,8 +55,10 @@ class ExportableModel(PolicyGradientModel):
         fraction of full cost.
 
         Args:
-            filepath: File or folder to write.
-            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`.
+            filepath: File or folder to write, in place of one that is there.
+            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`. Mixed
+                precision is for the first only.
+            verbose: Whether to print the path.
             **options: Of `export_saved_model`, `export_litert` or
                 `export_onnx` in `composer_tf.exporters`; and `input_dtypes`, a
                 mapping from an input's name to a type other than float32.
@@ -68,7 +71,10 @@ class ExportableModel(PolicyGradientModel):
             ImportError: If a package is missing; it names the extra.
         """
         model = self.routed_model(options.pop("input_dtypes", None))
-        return exporters.export(model, filepath, format, **options)
+        description = exporters.export(model, filepath, format, **options)
+        if verbose:
+            print(filepath)
+        return description
 
     def routed_model(
         self, input_dtypes: Mapping[str, str] | None = None
@@ -87,6 +93,11 @@ class ExportableModel(PolicyGradientModel):
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}
         dtypes = dict.fromkeys(shapes, "float32") | dict(input_dtypes or {})
+        if dtypes.keys() != shapes.keys():
+            raise ValueError(
+                f"`input_dtypes` must name inputs, {tuple(shapes)}, got "
+                f"{tuple(input_dtypes or {})}."
+            )
         return exporters.RoutedModel(
             name=self.name,
             forward=self._forward,

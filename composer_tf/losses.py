@@ -6,6 +6,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# Keras's own, by what makes probabilities of logits. Of others we know nothing.
+_CLASSIFIERS: dict[Callable, tuple] = {
+    tf.nn.softmax: (
+        keras.losses.CategoricalCrossentropy,
+        keras.losses.CategoricalFocalCrossentropy,
+        keras.losses.SparseCategoricalCrossentropy,
+        keras.losses.categorical_crossentropy,
+        keras.losses.categorical_focal_crossentropy,
+        keras.losses.sparse_categorical_crossentropy,
+    ),
+    tf.sigmoid: (
+        keras.losses.BinaryCrossentropy,
+        keras.losses.BinaryFocalCrossentropy,
+        keras.losses.binary_crossentropy,
+        keras.losses.binary_focal_crossentropy,
+    ),
+}
 PerExampleLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
@@ -74,12 +91,12 @@ def predictions(
         ['outputs']
     """
     outputs = tf.cast(outputs, tf.float32)
+    if loss is None:
+        return {"logits": outputs, "probabilities": tf.nn.softmax(outputs)}
     resolved: Any = keras.losses.get(loss)
-    name = getattr(resolved, "__name__", type(resolved).__name__)
-    name = name.replace("_", "").lower()
-    if loss is not None and "crossentropy" not in name:
-        return {"outputs": outputs}
-    if loss is not None and not getattr(resolved, "from_logits", False):
-        return {"probabilities": outputs}
-    activation = tf.sigmoid if "binary" in name else tf.nn.softmax
-    return {"logits": outputs, "probabilities": activation(outputs)}
+    for activation, known in _CLASSIFIERS.items():
+        if resolved in known or type(resolved) in known:
+            if not getattr(resolved, "from_logits", False):
+                return {"probabilities": outputs}
+            return {"logits": outputs, "probabilities": activation(outputs)}
+    return {"outputs": outputs}

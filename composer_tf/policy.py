@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 # Name scope of all operations that decide: gamma, controller, choices.
-STEERING = "steering"
+STEERING = "composer_tf_steering"
 
 
 class Policy(NamedTuple):

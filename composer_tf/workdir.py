@@ -26,6 +26,7 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     # The suffix stays last: Keras goes by it.
     partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+    _remove(partial)  # Of a killed process that had the same number.
     try:
         yield partial
         if partial.is_dir():
@@ -35,9 +36,7 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
                 os.fsync(file.fileno())
             os.replace(partial, path)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
+        _remove(partial)
 
 
 def _replace_folder(new: pathlib.Path, path: pathlib.Path) -> None:
@@ -45,9 +44,21 @@ def _replace_folder(new: pathlib.Path, path: pathlib.Path) -> None:
         os.rename(new, path)
         return
     old = path.with_name(f"replaced-{os.getpid()}-{path.name}")
+    _remove(old)
     os.rename(path, old)
-    os.rename(new, path)
-    shutil.rmtree(old) if old.is_dir() else old.unlink()
+    try:
+        os.rename(new, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    _remove(old)
+
+
+def _remove(path: pathlib.Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_partial(path: pathlib.Path) -> bool:

@@ -32,6 +32,13 @@ _DEFAULT_GAMMA = flags.DEFINE_multi_string(
     "default_gamma", [], "NAME=VALUE of a gamma's default. Repeatable."
 )
 
+_IMPORT = flags.DEFINE_multi_string(
+    "import", [], "Python module with classes of the model. Repeatable."
+)
+_INPUT_DTYPE = flags.DEFINE_multi_string(
+    "input_dtype", [], "NAME=TYPE of an input that is not float32. Repeatable."
+)
+
 
 def run(argv: Sequence[str], format: str, **options: Any) -> None:
     """Exports, verifies, and prints the report.
@@ -54,6 +61,10 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
             data=_DATA.value,
             verify=_VERIFY.value,
             overwrite=_OVERWRITE.value,
+            modules=_IMPORT.value,
+            input_dtypes=dict(
+                pair.split("=", 1) for pair in _INPUT_DTYPE.value
+            ),
             fix=_numbers("fix", _FIX.value),
             default_gamma=_numbers("default_gamma", _DEFAULT_GAMMA.value),
             **options,

@@ -112,6 +112,26 @@ def test_a_failed_verification_keeps_the_old_one(folder, tmp_path, monkeypatch):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
 
 
+def test_labels_of_any_integer_shape_and_none_for_regression(folder, tmp_path):
+    with np.load(folder / "data.npz") as file:
+        arrays = dict(file)
+    arrays["labels"] = arrays["labels"][:, None]
+    np.savez(tmp_path / "data.npz", **arrays)
+    options = {"data": str(tmp_path / "data.npz"), "overwrite": True}
+    report = deploy(folder / "m.keras", tmp_path / "m.onnx", "onnx", **options)
+    assert report["accuracy_model"] == report["accuracy_artifact"] > 0.5
+    model = composer()
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "regression.keras")
+    with pytest.raises(ValueError, match="leave them out"):
+        deploy(
+            tmp_path / "regression.keras",
+            tmp_path / "m.onnx",
+            "onnx",
+            **options,
+        )
+
+
 def test_bad_files_are_named(folder, tmp_path):
     target = tmp_path / "m.onnx"
     with pytest.raises(DeploymentError, match=r"no file .*nowhere.keras"):

@@ -124,6 +124,11 @@ def test_any_model_is_exported_to_any_format(case, format, tmp_path):
     assert outputs["logits"].dtype == np.float32
 
 
+def cross_entropy_of_ones_own(labels, outputs):
+    """Whether its outputs are logits, nobody but its author knows."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, outputs)
+
+
 @pytest.mark.parametrize(
     ("loss", "units", "names"),
     [
@@ -134,6 +139,7 @@ def test_any_model_is_exported_to_any_format(case, format, tmp_path):
             {"logits", "probabilities"},
         ),
         ("sparse_categorical_crossentropy", 3, {"probabilities"}),
+        (cross_entropy_of_ones_own, 3, {"outputs"}),
         (None, 3, {"logits", "probabilities"}),
     ],
 )
@@ -158,6 +164,56 @@ def test_outputs_are_named_by_the_loss(loss, units, names, tmp_path):
             else exp / exp.sum(axis=-1, keepdims=True)
         )
         np.testing.assert_allclose(answer["probabilities"], wanted, rtol=1e-5)
+
+
+def test_weights_survive_float16_where_buffers_are_shared(tmp_path):
+    model = recurrent()
+    feed = feed_of({"image": (5, 2)}, 4)
+    wanted = model(feed["image"], return_composition=True)
+    model.export(tmp_path / "m.tflite", "litert", quantization="float16")
+    outputs = open_artifact(tmp_path / "m.tflite", "tflite").run(feed)
+    np.testing.assert_array_equal(outputs["choices"], wanted.policy.choices)
+    np.testing.assert_allclose(outputs["logits"], wanted.outputs, atol=1e-2)
+
+
+def test_inputs_keep_their_names_and_types_are_checked(tmp_path):
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(3), L.Dense(3)])],
+        stem=keras.Sequential([L.Embedding(50, 4), L.Flatten()]),
+        preferences=[GLIMPSE],
+    )
+    tokens = np.array([[1, 49], [2, 3]], np.int32)
+    outputs = model({"tokens": tokens, "gamma": np.zeros(2, np.float32)})
+    with pytest.raises(ValueError, match=r"`input_dtypes`.*'tokens'.*'words'"):
+        model.export(tmp_path / "1", input_dtypes={"words": "int32"})
+    model.export(
+        tmp_path / "1", input_dtypes={"tokens": "int32"}, warmup_requests=2
+    )
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    answer = signatures["default_gamma"](tokens=tf.constant(tokens))
+    np.testing.assert_allclose(answer["logits"], outputs, atol=1e-5)
+
+
+def test_sizes_that_are_not_known_cannot_be_skipped(tmp_path):
+    convs = [L.Conv2D(3, 3, padding="same") for _ in range(2)]
+    model = ct.Composer(
+        [ct.Metalayer(convs), L.GlobalAveragePooling2D()],
+        preferences=[GLIMPSE],
+    )
+    model.build((None, None, None, 1))
+    with pytest.raises(ValueError, match="build the model for one size"):
+        model.export(tmp_path / "1")
+
+
+def test_a_model_trained_densely_for_its_losses_is_exported(tmp_path):
+    regularized = L.Dense(3, activity_regularizer="l2")
+    model = ct.Composer(
+        [ct.Metalayer([regularized, L.Dense(3)])], routing="dense"
+    )
+    model.compile("sgd")
+    model.fit(np.ones([4, 2]), np.zeros(4, int), verbose=0)
+    model.export(tmp_path / "1")
+    assert (tmp_path / "1" / "saved_model.pb").exists()
 
 
 def test_inputs_may_be_bytes(tmp_path):

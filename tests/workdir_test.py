@@ -1,3 +1,6 @@
+import os
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -202,3 +205,51 @@ def test_a_failed_save_leaves_the_checkpoints_as_they_are(
     with pytest.raises(OSError, match="disk"):
         checkpoint.on_epoch_end(2)
     assert contents(tmp_path) == before
+
+
+def test_a_folder_replaces_a_folder_or_nothing(tmp_path):
+    target = tmp_path / "folder"
+    for content in ("old", "new"):
+        with atomic_path(target) as partial:
+            partial.mkdir()
+            (partial / content).touch()
+        assert [path.name for path in target.iterdir()] == [content]
+
+    def interrupted():
+        with atomic_path(target) as partial:
+            partial.mkdir()
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_not_mixed_in(tmp_path):
+    target = tmp_path / "folder"
+    with atomic_path(target) as partial:
+        left = partial
+        partial.mkdir()
+    left.mkdir()
+    (left / "of another").touch()
+    with atomic_path(target) as partial:
+        partial.mkdir()
+    assert list(target.iterdir()) == []
+
+
+def test_the_old_folder_is_back_if_the_new_cannot_come(tmp_path, monkeypatch):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "old").touch()
+    rename = os.rename
+
+    def failing(source, destination):
+        if pathlib.Path(source).name.startswith("partial-"):
+            raise OSError("no")
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(OSError, match="no"), atomic_path(target) as partial:
+        partial.mkdir()
+    assert [path.name for path in target.iterdir()] == ["old"]

@@ -5,6 +5,7 @@ chosen do not run. Exporters know a forward function and nothing of training.
 """
 
 import os
+import pathlib
 from typing import Any
 
 from composer_tf import validation
@@ -30,5 +31,7 @@ def export(
     **options: Any,
 ) -> dict[str, Any]:
     """Writes an artifact; see the function of each format for its options."""
+    format = {"litert": "tflite"}.get(format, format)  # Keras calls it so.
     validation.check_choice("format", format, tuple(FORMATS))
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     return FORMATS[format](model, path, **options)

@@ -33,9 +33,19 @@ class Exposure(NamedTuple):
         """The default of the input `gamma`, for one row."""
         return self._row([gamma.default for gamma in self.free])
 
-    def along(self, share: float) -> np.ndarray:
-        """One row of `gamma`, a share in [0, 1] of the way through supports."""
-        return self._row([g.low + share * (g.high - g.low) for g in self.free])
+    def along(self, share: float | np.ndarray) -> np.ndarray:
+        """One row of `gamma`, a share in [0, 1] of the way through supports.
+
+        Args:
+            share: For all, or one for each that is an input.
+        """
+        shares = np.broadcast_to(share, [len(self.free)])
+        return self._row(
+            [
+                g.low + s * (g.high - g.low)
+                for g, s in zip(self.free, shares, strict=True)
+            ]
+        )
 
     @staticmethod
     def _row(values: Sequence[float]) -> np.ndarray:
@@ -90,7 +100,8 @@ def expose(
         default: Other defaults than the model's, by name.
 
     Raises:
-        ValueError: If a name is unknown, or a value outside the support.
+        ValueError: If a name is unknown or given to both, or a value is
+            outside the support.
 
     Example:
         >>> exposure = expose([GammaInput("glimpse", -4.0, 6.0, 0.0)],
@@ -100,6 +111,11 @@ def expose(
     """
     fix, default = dict(fix or {}), dict(default or {})
     known = {gamma.name: gamma for gamma in gammas}
+    for name in fix.keys() & default.keys():
+        raise ValueError(
+            f"{name!r} is in `fix` and in `default_gamma`; it is no input if "
+            "it is fixed, and needs no default."
+        )
     for argument, values in (("fix", fix), ("default_gamma", default)):
         for name, value in values.items():
             if name not in known:

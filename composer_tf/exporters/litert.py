@@ -114,6 +114,8 @@ def export_litert(
         if calibrate:
             assert calibration_data is not None
             examples = list(calibration_data)
+            if not examples:
+                raise ValueError("`calibration_data` must not be empty.")
             converter.representative_dataset = lambda: _calibration(
                 model, exposure, examples, signatures
             )
@@ -158,16 +160,17 @@ def _calibration(
     sizes = np.array([len(costs) for costs in model.module_costs])
     for key, function in signatures.items():
         specs = {spec.name: spec for spec in function.input_signature}
-        for i, example in enumerate(examples):
+        for i in range(max(len(examples), *sizes, 1)):
+            example = examples[i % len(examples)]
             if i < max(sizes, default=0):
                 path = np.minimum(i, sizes - 1)
             else:
                 path = random.integers(-1, sizes)
             feed = {**example, OVERRIDE: path[np.newaxis].astype(np.int32)}
             if "gamma" in specs:
-                feed["gamma"] = exposure.along(
-                    i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
-                )
+                shares = random.random(len(exposure.free))
+                shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
+                feed["gamma"] = exposure.along(shares)
             yield (
                 key,
                 {

@@ -66,7 +66,8 @@ def with_float16_weights(content: bytes) -> bytes:
             op.opcodeIndex = dequantize
             op.inputs, op.outputs = [len(graph.tensors) - 1], [i]
             graph.operators.insert(0, op)
-    for buffer in halved:
+    used = {t.buffer for graph in model.subgraphs for t in graph.tensors}
+    for buffer in halved.keys() - used:  # Others may share their bytes.
         model.buffers[buffer].data = None
     return _write(model)
 

@@ -9,7 +9,13 @@ from composer_tf.exporters.routed_model import RoutedModel
 def random_inputs(
     model: RoutedModel, rows: int, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Values that the inputs may hold, `[rows, ...]`: bytes, or normal."""
+    """Values that the inputs may hold, `[rows, ...]`.
+
+    Bytes for uint8, 0 or 1 for other integers, else normal.
+
+    Raises:
+        ValueError: If a size is not known.
+    """
     return {
         name: _random(spec, rows, random) for name, spec in model.inputs.items()
     }
@@ -20,6 +26,12 @@ def _random(
 ) -> np.ndarray:
     shape = [rows, *spec.shape[1:]]
     dtype = spec.dtype.as_numpy_dtype
+    if None in shape:
+        raise ValueError(
+            f"Input {spec.name!r} of shape {tuple(shape[1:])} has a size that "
+            "is not known; give examples as data."
+        )
     if spec.dtype.is_integer:
-        return random.integers(0, 255, shape, endpoint=True).astype(dtype)
+        high = 255 if spec.dtype == tf.uint8 else 1
+        return random.integers(0, high, shape, endpoint=True).astype(dtype)
     return random.normal(size=shape).astype(dtype)

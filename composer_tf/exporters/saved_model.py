@@ -51,14 +51,14 @@ def export_saved_model(
     """
     exposure = expose(model.gammas, fix, default_gamma)
     signatures = {
-        "serving_default": signature(model, exposure, "partition"),
+        "serving_default": signature(model, exposure, "serving"),
         "default_gamma": signature(
-            model, exposure, "partition", with_gamma=False
+            model, exposure, "serving", with_gamma=False
         ),
     }
     if with_override:
         signatures["forced"] = signature(
-            model, exposure, "partition", with_override=True
+            model, exposure, "serving", with_override=True
         )
     description = describe(model, exposure, "tf_saved_model")
     with atomic_path(pathlib.Path(path)) as partial:

@@ -37,7 +37,8 @@ class Parity(NamedTuple):
     @property
     def max_abs_error(self) -> float:
         """Of all outputs but logits, whose scale is the model's own."""
-        return max(e for name, e in self.errors.items() if name != "logits")
+        errors = [e for name, e in self.errors.items() if name != "logits"]
+        return float(np.max(errors))  # Which keeps NaN, as max() may not.
 
     def relative_error(self, name: str) -> float:
         """Error of an output, as a part of its largest value; 0 if absent."""
@@ -50,6 +51,7 @@ def compare(
     artifact: Artifact,
     forced: Artifact,
     inputs: Feed,
+    has_default: bool = True,
 ) -> Parity:
     """Runs an artifact and its model over all gammas and forced paths.
 
@@ -59,6 +61,7 @@ def compare(
         artifact: What shall be verified.
         forced: The same, exported `with_override`.
         inputs: `[B, ...]` by name.
+        has_default: Whether the artifact can be run without gamma.
     """
     reference = signature(model, exposure, "partition", with_override=True)
     rows = len(next(iter(inputs.values())))
@@ -68,13 +71,17 @@ def compare(
     for gamma in _gammas(exposure, rows):
         expected = _run(reference, {**inputs, **gamma, OVERRIDE: asked})
         tally.add(expected, artifact.run({**inputs, **gamma}))
+    if exposure.free and has_default:
+        default = np.repeat(exposure.default, rows, axis=0)
+        feed = {**inputs, "gamma": default, OVERRIDE: asked}
+        tally.add(_run(reference, feed), artifact.run(inputs))
     gamma = next(_gammas(exposure, len(next(iter(some.values())))))
     for path in _paths(model):
         choices = np.tile(
             np.array(path, np.int32), [len(asked[:_NUM_FORCED]), 1]
         )
         feed = {**some, **gamma, OVERRIDE: choices}
-        tally.add(_run(reference, feed), forced.run(feed))
+        tally.add(_run(reference, feed), forced.run(feed), forced=True)
     return tally.parity()
 
 
@@ -85,7 +92,18 @@ def accuracies(
     inputs: Feed,
     labels: np.ndarray,
 ) -> tuple[float, float]:
-    """Mean accuracy over all gammas, of the model and of its artifact."""
+    """Mean accuracy over all gammas, of the model and of its artifact.
+
+    Args:
+        model: What was exported, a classifier with probabilities `[B, C]`.
+        exposure: Of its gammas.
+        artifact: To compare with it.
+        inputs: `[B, ...]` by name.
+        labels: Integers `[B]`.
+
+    Raises:
+        ValueError: If the model has no such probabilities.
+    """
     reference = signature(model, exposure, "partition", with_override=True)
     asked = np.full([len(labels), model.num_metalayers], -1, np.int32)
     hits: tuple[list, list] = ([], [])
@@ -95,7 +113,14 @@ def accuracies(
             artifact.run({**inputs, **gamma}),
         )
         for found, outputs in zip(hits, runs, strict=True):
-            classes = outputs["probabilities"].argmax(axis=-1)
+            probabilities = outputs.get("probabilities", np.zeros([0]))
+            if probabilities.ndim != 2 or probabilities.shape[1] < 2:
+                shapes = {name: v.shape for name, v in outputs.items()}
+                raise ValueError(
+                    "`labels` need a classifier with probabilities [batch, "
+                    f"classes], got outputs {shapes}; leave them out."
+                )
+            classes = probabilities.argmax(axis=-1)
             found.append(np.mean(classes == labels))
     return float(np.mean(hits[0])), float(np.mean(hits[1]))
 
@@ -137,8 +162,12 @@ def _gammas(exposure: Exposure, rows: int) -> Iterator[dict[str, np.ndarray]]:
     shares = np.linspace(0.0, 1.0, _NUM_GAMMAS)
     for share in shares:
         yield {"gamma": np.repeat(exposure.along(share), rows, axis=0)}
-    mixed = [exposure.along(shares[i % _NUM_GAMMAS]) for i in range(rows)]
-    yield {"gamma": np.concatenate(mixed)}
+    random = np.random.default_rng(0)
+    mixed = [
+        exposure.along(random.random(len(exposure.free))) for _ in range(rows)
+    ]
+    if mixed:
+        yield {"gamma": np.concatenate(mixed)}
 
 
 def _paths(model: RoutedModel) -> Sequence[Sequence[int]]:
@@ -173,16 +202,24 @@ class _Tally:
         self._largest: dict[str, float] = {}
         self._agreements: list[np.ndarray] = []
 
-    def add(self, expected: Outputs, actual: Outputs) -> None:
+    def add(
+        self, expected: Outputs, actual: Outputs, forced: bool = False
+    ) -> None:
         same = np.all(expected["choices"] == actual["choices"], axis=1)
-        self._agreements.append(same[same | ~_tied(expected)])
+        if not forced:
+            self._agreements.append(same[same | ~_tied(expected)])
+        elif not same.all():
+            self._agreements.append(np.zeros(len(same)))  # They were told.
         for name, value in expected.items():
             if name == "choices":
                 continue
             error = np.abs(value[same] - actual[name][same]).max(initial=0.0)
             largest = np.abs(value).max(initial=0.0)
-            self._errors[name] = max(error, self._errors.get(name, 0.0))
-            self._largest[name] = max(largest, self._largest.get(name, 0.0))
+            # Not max(), which drops NaN.
+            self._errors[name] = np.maximum(error, self._errors.get(name, 0.0))
+            self._largest[name] = np.maximum(
+                largest, self._largest.get(name, 0.0)
+            )
 
     def parity(self) -> Parity:
         return Parity(

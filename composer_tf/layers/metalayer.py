@@ -86,6 +86,7 @@ class Metalayer(keras.layers.Layer):
         inputs: tf.Tensor,
         choices: tf.Tensor,
         routing: str = "partition",
+        training: bool | None = None,
     ) -> tf.Tensor:
         validation.check_choice(
             "routing", routing, tuple(routing_lib.STRATEGIES)
@@ -93,10 +94,25 @@ class Metalayer(keras.layers.Layer):
         if len(self.modules) == 1:
             return tf.cast(self.modules[0](inputs), self.compute_dtype)
         if not self._row_shape.is_fully_defined():
-            routing = "dense"  # An empty part would have no known shape.
-        return routing_lib.STRATEGIES[routing](
+            # An empty part would have no known shape.
+            if routing not in ("dense", "partition"):
+                raise ValueError(
+                    f"Routing {routing!r} needs modules whose output shape is "
+                    f"known, but that of metalayer {self.name!r} is "
+                    f"{self._row_shape}: build the model for one size."
+                )
+            routing = "dense"
+        if routing != "dense" and hasattr(inputs, "_keras_mask"):
+            raise ValueError(
+                f"Metalayer {self.name!r} got a mask, which no routing but "
+                "'dense' hands to the modules."
+            )
+        outputs = routing_lib.STRATEGIES[routing](
             self.modules, inputs, choices, self._row_shape, self.compute_dtype
         )
+        if training and routing != "dense":
+            routing_lib.check_no_leaked_losses(self.modules, inputs)
+        return outputs
 
     def compute_output_shape(self, input_shape: Shape, *_: Any) -> Shape:
         return layer_output_shape(self.modules[0], input_shape)

@@ -7,8 +7,10 @@ per row, and returns `a_i = f_{i, c_i}(a_{i-1})` of equation (4).
 strategy            how                              for
 =================== ================================ ==========================
 dense               all modules, take the chosen     XLA, tiny modules, tests
-partition           split the rows, each module on   training, batched serving
+partition           split the rows, each module on   training
                     its own if it has any, merge
+serving             branch if all rows agree, else   servers
+                    partition
 branch              a tree of conditions, row by row one example: devices
 scatter             sort the rows, each module on    runtimes without
                     its own if it has any, put back  dynamic_partition
@@ -125,6 +127,32 @@ def branch(
     return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])
 
 
+def serving(
+    modules: Sequence[Module],
+    inputs: tf.Tensor,
+    choices: tf.Tensor,
+    output_shape: tf.TensorShape,
+    dtype: str,
+) -> tf.Tensor:
+    """As `partition`, but a batch that agrees on one module is not copied.
+
+    At one gamma for all rows many batches do. It has each module twice in the
+    graph, which is why training does without.
+
+    Arguments and result are those of `partition`.
+    """
+    agree = tf.reduce_all(choices == choices[:1])
+
+    def together() -> tf.Tensor:
+        outputs = _search(modules, 0, inputs, choices[0], output_shape, dtype)
+        return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])
+
+    def apart() -> tf.Tensor:
+        return partition(modules, inputs, choices, output_shape, dtype)
+
+    return tf.cond(agree & (tf.shape(choices)[0] > 0), together, apart)
+
+
 def scatter(
     modules: Sequence[Module],
     inputs: tf.Tensor,
@@ -188,28 +216,26 @@ def _scatter(
 def _search(
     modules: Sequence[Module],
     first: int,
-    row: tf.Tensor,
+    rows: tf.Tensor,
     choice: tf.Tensor,
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """Runs module `choice - first`, by halving the modules."""
+    """Runs module `choice - first` on all rows, by halving the modules."""
     if len(modules) == 1:
-        outputs = tf.cast(modules[0](row), dtype)
-        return tf.ensure_shape(outputs, [1, *output_shape])
+        outputs = tf.cast(modules[0](rows), dtype)
+        return tf.ensure_shape(outputs, [rows.shape[0], *output_shape])
     half = len(modules) // 2
 
     def lower() -> tf.Tensor:
-        return _search(modules[:half], first, row, choice, output_shape, dtype)
+        return _search(modules[:half], first, rows, choice, output_shape, dtype)
 
     def upper() -> tf.Tensor:
         return _search(
-            modules[half:], first + half, row, choice, output_shape, dtype
+            modules[half:], first + half, rows, choice, output_shape, dtype
         )
 
-    outputs = tf.cond(choice < first + half, lower, upper)
-    _check_no_leaked_losses(modules, row)
-    return outputs
+    return tf.cond(choice < first + half, lower, upper)
 
 
 def _run_unless_empty(
@@ -222,13 +248,14 @@ def _run_unless_empty(
     def skip() -> tf.Tensor:
         return tf.zeros([0, *output_shape], dtype)
 
-    outputs = tf.cond(tf.shape(rows)[0] > 0, run, skip)
-    _check_no_leaked_losses([module], rows)
-    return outputs
+    return tf.cond(tf.shape(rows)[0] > 0, run, skip)
 
 
-def _check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
-    """A loss added inside a guard cannot be read outside of it."""
+def check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
+    """Raises `ValueError` for a loss that was added inside a condition.
+
+    It cannot be read outside of it, so it could not be trained on.
+    """
     if tf.executing_eagerly():
         return
     for module in modules:
@@ -245,6 +272,7 @@ def _check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
 STRATEGIES: dict[str, Strategy] = {
     "dense": dense,
     "partition": partition,
+    "serving": serving,
     "branch": branch,
     "scatter": scatter,
     "unguarded_scatter": unguarded_scatter,

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from composer_tf.layers import routing
+from composer_tf.layers import Metalayer, routing
 
 L = keras.layers
 
 BATCH = 5
-LAZY = ["partition", "branch", "scatter"]
+LAZY = ["partition", "serving", "branch", "scatter"]
 SPLITS = {
     "two modules get no row": [1, 1, 1, 1, 1],
     "one module gets one row": [0, 0, 2, 0, 0],
@@ -278,16 +278,17 @@ def test_outputs_of_modules_of_different_precision_are_cast(strategy):
 
 def test_activity_regularizer_under_partition_names_the_way_out():
     module = L.Dense(3, activity_regularizer="l2", name="regularized")
-    modules = [module, L.Dense(3)]
+    metalayer = Metalayer([module, L.Dense(3)])
+    metalayer.build((None, 2))
 
     @tf.function
-    def routed(inputs, choices):
-        return routing.partition(
-            modules, inputs, choices, tf.TensorShape([3]), "float32"
-        )
+    def routed(inputs, choices, training):
+        return metalayer(inputs, choices, training=training)
 
+    arguments = tf.ones([4, 2]), tf.constant([0, 1, 0, 1])
     with pytest.raises(ValueError, match=r"regularized.*routing='dense'"):
-        routed(tf.ones([4, 2]), tf.constant([0, 1, 0, 1]))
+        routed(*arguments, training=True)
+    assert routed(*arguments, training=False).shape == [4, 3]
 
 
 def test_weight_regularizer_is_collected_under_partition():
