@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -136,6 +137,23 @@ def test_a_model_without_preferences_has_no_gamma(tmp_path):
     images, _ = examples(3)
     actual = run(open_session(tmp_path / "m.onnx"), image=images)
     assert_same(actual, expected(model, images))
+
+
+def test_modules_get_only_the_rows_that_chose_them(path):
+    graph = onnx.load(path).graph
+    maker = {name: node for node in graph.node for name in node.output}
+
+    def comes_from_a_split(name):
+        node = maker.get(name)
+        if node is None:
+            return False
+        return node.op_type == "Split" or any(
+            comes_from_a_split(source) for source in node.input[:1]
+        )
+
+    convolutions = [n for n in graph.node if n.op_type == "Conv"]
+    assert len(convolutions) == 6
+    assert all(comes_from_a_split(conv.input[0]) for conv in convolutions)
 
 
 _ALONE = """
