@@ -82,11 +82,14 @@ def quantized(calibrated: bytes) -> bytes:
     model = _read(calibrated)
     names = []
     for graph in model.subgraphs:
-        for op in graph.operators:
-            if _steers(model, graph, op):
-                for output in op.outputs:
-                    graph.tensors[output].quantization = None
-                names.append(graph.tensors[op.outputs[0]].name.decode())
+        steering = [op for op in graph.operators if _steers(model, graph, op)]
+        others = [op for op in graph.operators if op not in steering]
+        names += [_name(graph, op) for op in steering]
+        # Gamma too, which is an input and nobody's output.
+        tensors = set(graph.inputs).difference(*(op.inputs for op in others))
+        tensors.update(*(op.outputs for op in steering))
+        for i in tensors:
+            graph.tensors[i].quantization = None
     content: Any = convert.mlir_quantize(_write(model), denylisted_nodes=names)
     return content
 
@@ -94,10 +97,14 @@ def quantized(calibrated: bytes) -> bytes:
 def _steers(model: Any, graph: Any, op: Any) -> bool:
     """Whether an operator decides, or makes an output without weights."""
     inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
-    if STEERING in graph.tensors[op.outputs[0]].name.decode():
+    if STEERING in _name(graph, op):
         return True
     has_weights = any(_is_weight(model, tensor) for tensor in inputs)
     return op.outputs[0] in graph.outputs and not has_weights
+
+
+def _name(graph: Any, op: Any) -> str:
+    return graph.tensors[op.outputs[0]].name.decode()
 
 
 def _is_weight(model: Any, tensor: Any) -> bool:

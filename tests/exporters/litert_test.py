@@ -215,7 +215,8 @@ def test_wrong_shapes_are_refused(folder, image, gamma):
 
 def test_the_micro_interpreter_runs_it(model, folder):
     images, gamma = examples(12)
-    for kind in ("micro", "micro_int8"):
+    # Kernels may round int8 differently by a step.
+    for kind, atol in (("micro", 1e-5), ("micro_int8", 0.05)):
         litert = load(folder, kind)
         wanted = run(litert, image=images, gamma=gamma)
         details = litert.get_input_details()
@@ -234,7 +235,7 @@ def test_the_micro_interpreter_runs_it(model, folder):
             for name in ("choices", "cost", "module_probabilities"):
                 value = wanted[name][i : i + 1]
                 assert any(
-                    o.shape == value.shape and np.allclose(o, value, atol=1e-5)
+                    o.shape == value.shape and np.allclose(o, value, atol=atol)
                     for o in outputs
                 ), name
 
