@@ -225,7 +225,10 @@ def plot(curves: dict[str, dict[int, float]], path: pathlib.Path) -> None:
         ylabel="time over that of 2 modules",
         xticks=_NUM_MODULES,
         xticklabels=_NUM_MODULES,
+        yticks=dense,
+        yticklabels=[f"{m:g}" for m in dense],
     )
+    axes.minorticks_off()
     axes.legend()
     figure.savefig(path, dpi=150)
 
