@@ -44,7 +44,8 @@ class Composer(ExportableModel):
         estimator: How the gradient (11) is estimated: `"reinforce"` (default),
             `"leave_one_out"`, `"exact"`, or an `Estimator`.
         costs: Unit of beta in (6): `"parameters"` (default), `"macs"`, or
-            numbers, one per module of each metalayer.
+            numbers, one per module of each metalayer; stem and controller then
+            count as 0.
         decision: At test time the controller's `"mode"` (default) or a
             `"sample"`.
         routing: Name of a strategy of `composer_tf.layers.routing`:
