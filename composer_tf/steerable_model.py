@@ -114,6 +114,8 @@ class SteerableModel(keras.Model):
     ) -> Iterator[Any]:
         """Sets gamma and decision for a while; yields the inputs to use."""
         previous = self.decision
+        if isinstance(x, Mapping):
+            _check_lengths(x)
         try:
             if gamma is not None:
                 rows = self.preferences.parse(gamma)
@@ -161,6 +163,18 @@ def without_gamma(inputs: Any) -> Any:
             "{'image': x, 'gamma': g}."
         )
     return rest if len(rest) > 1 else next(iter(rest.values()))
+
+
+def _check_lengths(inputs: Mapping[str, Any]) -> None:
+    """Keras stumbles over a mapping of unequal lengths."""
+    shapes = {
+        k: tuple(v.shape) for k, v in inputs.items() if hasattr(v, "shape")
+    }
+    if len({shape[:1] for shape in shapes.values()}) > 1:
+        raise ValueError(
+            "The inputs, and `gamma` among them, must have one row for each "
+            f"example, got shapes {shapes}."
+        )
 
 
 def _drop_gamma(x: Any) -> Any:

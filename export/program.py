@@ -79,7 +79,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
     print(_OUTPUT.value)
     for name, value in report.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"  {name:<24}{shown}")
+        print(f"  {name:<30}{shown}")
 
 
 def start(main: Any) -> None:

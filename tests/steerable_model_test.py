@@ -92,6 +92,10 @@ def test_gamma_of_the_wrong_length_is_refused(model):
         model.predict(X, gamma=np.nan, verbose=0)
     with pytest.raises(ValueError, match="'speed'"):
         model.predict(X, gamma={"speed": 1.0}, verbose=0)
+    with pytest.raises(
+        ValueError, match=r"one row for each.*\(10, 4\).*\(3,\)"
+    ):
+        model.predict({"image": X, "gamma": np.zeros(3)}, verbose=0)
 
 
 def test_a_sample_on_request(model):
