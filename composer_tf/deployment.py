@@ -138,6 +138,7 @@ def _verify(
         artifact,
         forced,
         data.inputs,
+        data.labels,
         has_default=not options.get("micro"),
     )
     report: dict[str, Any] = {
@@ -145,12 +146,10 @@ def _verify(
         "max_relative_error_of_logits": parity.relative_error("logits"),
         "choice_agreement": parity.choice_agreement,
     }
-    if data.labels is not None:
-        report["accuracy_model"], report["accuracy_artifact"] = (
-            verification.accuracies(
-                model, exposure, artifact, data.inputs, data.labels
-            )
-        )
+    if parity.accuracies is not None:
+        model_accuracy, artifact_accuracy = map(float, parity.accuracies)
+        report["accuracy_model"] = model_accuracy
+        report["accuracy_artifact"] = artifact_accuracy
     _judge(report, parity, str(options.get("quantization", "none")))
     for name, chosen in (
         ("cheapest", model.cheapest_path),

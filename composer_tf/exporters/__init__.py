@@ -30,7 +30,20 @@ def export(
     format: str = "tf_saved_model",
     **options: Any,
 ) -> dict[str, Any]:
-    """Writes an artifact; see the function of each format for its options."""
+    """Writes an artifact; see the function of each format for its options.
+
+    Args:
+        model: To export.
+        path: File or folder to write.
+        format: Of `FORMATS`; `"litert"`, as Keras has it, is `"tflite"`.
+        **options: Of the format's function.
+
+    Returns:
+        The artifact's description.
+
+    Raises:
+        ValueError: If the format is unknown.
+    """
     format = {"litert": "tflite"}.get(format, format)  # Keras calls it so.
     validation.check_choice("format", format, tuple(FORMATS))
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -51,9 +51,9 @@ def export_litert(
         batch_size: Examples of the signature `batch`; `None` for no such.
         micro: Makes a file for TensorFlow Lite Micro: one signature, and only
             operators that it has.
-        calibration_data: Examples `[1, ...]` by input name, for `"int8"`. Each
-            is run at gammas over the whole support and on every path of one
-            module everywhere, so that no module stays without a range.
+        calibration_data: Examples `[1, ...]` by input name, for `"int8"`. They
+            run at gammas over the whole support, and on forced paths through
+            every module, so that none stays without a range.
         fix: Gammas that shall be no input, with their values, by name.
         default_gamma: Defaults in place of the model's, by name.
         with_override: Keeps an input `override`, int32 `[batch, n]`: modules to

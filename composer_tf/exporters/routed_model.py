@@ -12,7 +12,8 @@ class Forward(Protocol):
 
     Args:
         inputs: Tensors `[B, ...]` by name.
-        gamma: float32 `[1, k]` or `[B, k]`, as the user gave it.
+        gamma: float32 `[1, k]` or `[B, k]`, as the user gave it; `None` if the
+            model has none.
         choices: int32 `[B, n]` of modules to take, -1 to ask the controller;
             or `None`.
         routing: Name of a strategy of `composer_tf.layers.routing`.
@@ -75,7 +76,7 @@ class RoutedModel:
 
     @property
     def num_metalayers(self) -> int:
-        """N, how many choices a path has."""
+        """How many choices a path has: n of the paper."""
         return len(self.module_costs)
 
     def alone(self, path: Sequence[int]) -> "RoutedModel":

@@ -28,11 +28,14 @@ class Parity(NamedTuple):
             the same path.
         largest: Largest absolute value of each output of the model.
         choice_agreement: Share of rows of the same choices, ties left out.
+        accuracies: Of the model and of the artifact, means over all gammas;
+            `None` without labels.
     """
 
     errors: dict[str, float]
     largest: dict[str, float]
     choice_agreement: float
+    accuracies: tuple[float, float] | None
 
     @property
     def max_abs_error(self) -> float:
@@ -51,6 +54,7 @@ def compare(
     artifact: Artifact,
     forced: Artifact,
     inputs: Feed,
+    labels: np.ndarray | None = None,
     has_default: bool = True,
 ) -> Parity:
     """Runs an artifact and its model over all gammas and forced paths.
@@ -61,16 +65,24 @@ def compare(
         artifact: What shall be verified.
         forced: The same, exported `with_override`.
         inputs: `[B, ...]` by name.
+        labels: Integers `[B]`, for a classifier's accuracy.
         has_default: Whether the artifact can be run without gamma.
+
+    Raises:
+        ValueError: If there are labels, but no probabilities `[B, C]`.
     """
     reference = signature(model, exposure, "partition", with_override=True)
     rows = len(next(iter(inputs.values())))
     some = {name: value[:_NUM_FORCED] for name, value in inputs.items()}
     asked = np.full([rows, model.num_metalayers], -1, np.int32)
     tally = _Tally()
+    hits = []
     for gamma in _gammas(exposure, rows):
         expected = _run(reference, {**inputs, **gamma, OVERRIDE: asked})
-        tally.add(expected, artifact.run({**inputs, **gamma}))
+        actual = artifact.run({**inputs, **gamma})
+        tally.add(expected, actual)
+        if labels is not None:
+            hits.append([_accuracy(o, labels) for o in (expected, actual)])
     if exposure.free and has_default:
         default = np.repeat(exposure.default, rows, axis=0)
         feed = {**inputs, "gamma": default, OVERRIDE: asked}
@@ -82,47 +94,8 @@ def compare(
         )
         feed = {**some, **gamma, OVERRIDE: choices}
         tally.add(_run(reference, feed), forced.run(feed), forced=True)
-    return tally.parity()
-
-
-def accuracies(
-    model: RoutedModel,
-    exposure: Exposure,
-    artifact: Artifact,
-    inputs: Feed,
-    labels: np.ndarray,
-) -> tuple[float, float]:
-    """Mean accuracy over all gammas, of the model and of its artifact.
-
-    Args:
-        model: What was exported, a classifier with probabilities `[B, C]`.
-        exposure: Of its gammas.
-        artifact: To compare with it.
-        inputs: `[B, ...]` by name.
-        labels: Integers `[B]`.
-
-    Raises:
-        ValueError: If the model has no such probabilities.
-    """
-    reference = signature(model, exposure, "partition", with_override=True)
-    asked = np.full([len(labels), model.num_metalayers], -1, np.int32)
-    hits: tuple[list, list] = ([], [])
-    for gamma in _gammas(exposure, len(labels)):
-        runs = (
-            _run(reference, {**inputs, **gamma, OVERRIDE: asked}),
-            artifact.run({**inputs, **gamma}),
-        )
-        for found, outputs in zip(hits, runs, strict=True):
-            probabilities = outputs.get("probabilities", np.zeros([0]))
-            if probabilities.ndim != 2 or probabilities.shape[1] < 2:
-                shapes = {name: v.shape for name, v in outputs.items()}
-                raise ValueError(
-                    "`labels` need a classifier with probabilities [batch, "
-                    f"classes], got outputs {shapes}; leave them out."
-                )
-            classes = probabilities.argmax(axis=-1)
-            found.append(np.mean(classes == labels))
-    return float(np.mean(hits[0])), float(np.mean(hits[1]))
+    means = np.mean(hits, axis=0) if hits else None
+    return tally.parity(None if means is None else (means[0], means[1]))
 
 
 def interleaved_seconds(
@@ -186,6 +159,17 @@ def _run(function: Callable[..., dict], feed: Feed) -> Outputs:
     return {k: v.numpy() for k, v in function(**tensors).items()}
 
 
+def _accuracy(outputs: Outputs, labels: np.ndarray) -> float:
+    probabilities = outputs.get("probabilities", np.zeros([0]))
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2:
+        shapes = {name: value.shape for name, value in outputs.items()}
+        raise ValueError(
+            "`labels` need a classifier with probabilities [batch, classes], "
+            f"got outputs {shapes}; leave them out."
+        )
+    return float(np.mean(probabilities.argmax(axis=-1) == labels))
+
+
 def _tied(outputs: Outputs) -> np.ndarray:
     """Rows in which two modules are as likely, as far as float32 can tell."""
     ordered = np.sort(outputs["module_probabilities"], axis=-1)
@@ -221,9 +205,10 @@ class _Tally:
                 largest, self._largest.get(name, 0.0)
             )
 
-    def parity(self) -> Parity:
+    def parity(self, accuracies: tuple[float, float] | None) -> Parity:
         return Parity(
             {name: float(error) for name, error in self._errors.items()},
             {name: float(value) for name, value in self._largest.items()},
             float(np.concatenate(self._agreements).mean()),
+            accuracies,
         )

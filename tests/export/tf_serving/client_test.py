@@ -1,0 +1,214 @@
+"""The client, against servers that answer as TensorFlow Serving does."""
+
+import subprocess
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.export.tf_serving.servers import (
+    DEFAULT,
+    GAMMAS,
+    HIGH,
+    IMAGES,
+    KIT,
+    LOW,
+    Batcher,
+    at_once,
+    check,
+    check_each,
+    client,
+    grpc_server,
+    rest_server,
+    serving,
+)
+
+
+def test_gamma_changes_the_cost_of_every_image(model):
+    costs = [
+        model(IMAGES, gamma=gamma, return_composition=True).policy.path_cost
+        for gamma in GAMMAS
+    ]
+    assert np.ptp(costs, axis=0).all()
+
+
+@pytest.mark.parametrize("gamma", [LOW, 2.5, HIGH, GAMMAS, None])
+def test_answers_are_those_of_the_keras_model(ask, model, gamma):
+    outputs = ask(IMAGES, gamma)
+    check(outputs, model, IMAGES, DEFAULT if gamma is None else gamma)
+    assert outputs["choices"].dtype == np.int32
+    assert outputs["cost"].dtype == np.float32
+    np.testing.assert_allclose(
+        outputs["probabilities"], tf.nn.softmax(outputs["logits"]), rtol=1e-5
+    )
+    assert outputs["module_probabilities"].shape == (12, 2, 2)
+
+
+def test_concurrent_clients_each_get_their_own_gamma(ask, model):
+    requests = [
+        (IMAGES[i % 5 : i % 5 + 1 + i % 3], gamma)
+        for i, gamma in enumerate(np.tile(GAMMAS, 2))
+    ]
+    answers = at_once(ask, requests)
+    check_each(answers, model, requests)
+
+
+def test_a_batch_of_mixed_gammas_gives_each_request_its_own(
+    protocol, runtime, model
+):
+    requests = [
+        (IMAGES[:1], LOW),
+        (IMAGES[1:3], HIGH),
+        (IMAGES[3:6], GAMMAS[3:6]),
+        (IMAGES[6:8], 2.5),
+    ]
+    batcher = Batcher(runtime, len(requests))
+    with serving(protocol, batcher) as ask:
+        answers = at_once(ask, requests)
+    assert [sorted(rows) for rows in batcher.batches] == [[1, 2, 2, 3]]
+    check_each(answers, model, requests)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_gamma_costs_its_own_row_the_default_only(ask, model, bad):
+    gamma = GAMMAS.copy()
+    gamma[4] = bad
+    outputs = ask(IMAGES, gamma)
+    gamma[4] = DEFAULT
+    check(outputs, model, IMAGES, gamma)
+
+
+def test_a_bad_gamma_does_not_reach_others_in_its_batch(
+    protocol, runtime, model
+):
+    requests = [(IMAGES[:2], np.nan), (IMAGES[2:4], LOW), (IMAGES[4:7], HIGH)]
+    with serving(protocol, Batcher(runtime, len(requests))) as ask:
+        answers = at_once(ask, requests)
+    check_each(answers, model, [(IMAGES[:2], DEFAULT), *requests[1:]])
+
+
+def test_gamma_outside_the_support_is_clipped(ask, model):
+    check(ask(IMAGES, LOW - 100.0), model, IMAGES, LOW)
+    check(ask(IMAGES, 1e30), model, IMAGES, HIGH)
+
+
+REFUSED = {"grpc": "^INVALID_ARGUMENT: ", "rest": "^HTTP 400: "}
+
+
+@pytest.mark.parametrize(
+    ("images", "gamma"),
+    [
+        (np.zeros([2, 5, 5, 1], np.float32), 1.0),
+        (np.zeros([2, 8, 8, 3], np.float32), 1.0),
+        (np.zeros([2, 64], np.float32), 1.0),
+        (IMAGES[:2], np.zeros([3], np.float32)),
+        (IMAGES[:2], np.zeros([0], np.float32)),
+        (IMAGES[:1], np.zeros([2], np.float32)),
+    ],
+    ids=["size", "channels", "rank", "long gamma", "empty gamma", "two gammas"],
+)
+def test_a_bad_request_is_refused_and_others_are_answered(
+    ask, protocol, model, images, gamma
+):
+    good = [(IMAGES[i : i + 2], GAMMAS[i]) for i in range(6)]
+    requests = [*good[:3], (images, gamma), *good[3:]]
+    answers = at_once(ask, requests)
+    error = answers.pop(3)
+    assert isinstance(error, client.ServerError)
+    with pytest.raises(client.ServerError, match=REFUSED[protocol]):
+        raise error
+    assert "\n" not in str(error)
+    check_each(answers, model, good)
+
+
+def test_a_gamma_of_wrong_length_never_joins_a_batch(protocol, runtime, model):
+    good = [(IMAGES[:2], LOW), (IMAGES[2:4], HIGH)]
+    bad = (IMAGES[:2], np.zeros([1], np.float32))
+    with serving(protocol, Batcher(runtime, len(good))) as ask:
+        *answers, error = at_once(ask, [*good, bad])
+    assert isinstance(error, client.ServerError)
+    check_each(answers, model, good)
+
+
+def test_the_default_of_gamma_needs_grpc_and_no_batching(runtime, model):
+    images = {"image": IMAGES[:3]}
+    without_gamma = mock.patch.object(
+        client, "_with_gamma", lambda inputs, _: ("serving_default", inputs)
+    )
+    with without_gamma:
+        with grpc_server(runtime) as address:
+            outputs = client.predict_grpc(address, images)
+            check(outputs, model, IMAGES[:3], DEFAULT)
+        with (
+            grpc_server(Batcher(runtime, 1)) as address,
+            pytest.raises(client.ServerError, match="0th-dimension"),
+        ):
+            client.predict_grpc(address, images)
+        with (
+            rest_server(runtime) as url,
+            pytest.raises(client.ServerError, match="Missing named input"),
+        ):
+            client.predict_rest(url, images)
+
+
+def test_a_server_that_is_not_there_is_one_clear_line():
+    with rest_server(None) as url:
+        address = url.removeprefix("http://")
+    inputs = {"image": IMAGES}
+    with pytest.raises(client.ServerError, match=rf"^No answer from {url}: "):
+        client.predict_rest(url, inputs)
+    with pytest.raises(client.ServerError, match=r"^UNAVAILABLE: "):
+        client.predict_grpc(address, inputs)
+
+
+def test_rest_at_the_port_of_grpc_is_one_clear_line(runtime):
+    with (
+        grpc_server(runtime) as address,
+        pytest.raises(client.ServerError, match="does not answer as"),
+    ):
+        client.predict_rest(f"http://{address}", {"image": IMAGES})
+
+
+def run_client(url, *args):
+    return subprocess.run(
+        [
+            sys.executable,
+            KIT / "client.py",
+            "--rest",
+            f"--server={url.removeprefix('http://')}",
+            *args,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_program_prints_each_row_at_each_gamma(tmp_path, runtime, model):
+    np.save(tmp_path / "images.npy", IMAGES[:2])
+    with rest_server(runtime) as url:
+        done = run_client(
+            url, f"--images={tmp_path}/images.npy", "--gamma=-2", "--gamma=6"
+        )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("gamma")] == [
+        "gamma -2",
+        "gamma 6",
+    ]
+    composition = model(IMAGES[:2], gamma=6.0, return_composition=True)
+    choices = composition.policy.choices.numpy().tolist()
+    for line, row_choices, logits in zip(
+        lines[-2:], choices, composition.outputs.numpy(), strict=True
+    ):
+        assert f"choices {row_choices}, class {logits.argmax()} " in line
+
+
+def test_the_program_says_in_one_line_what_is_wrong(runtime):
+    with rest_server(runtime) as url:
+        done = run_client(url, "--shape=5,5,1", "--rows=2", "--gamma=1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: HTTP 400: ")
+    assert done.stderr.count("\n") == 1
