@@ -30,6 +30,7 @@ from composer_tf.preferences import GlimpsePreference as GlimpsePreference
 from composer_tf.preferences import LogUniform as LogUniform
 from composer_tf.preferences import Preference as Preference
 from composer_tf.preferences import Uniform as Uniform
+from composer_tf.sandwich import Sandwich as Sandwich
 from composer_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from composer_tf import training
+from composer_tf import experiment
 from composer_tf.config import ConfigError
 from composer_tf.datasets import DataUnavailableError
 from composer_tf.validation import NonFiniteLossError
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
     try:
-        training.run(_CONFIG.value, _WORKDIR.value or "")
+        experiment.run(_CONFIG.value, _WORKDIR.value or "")
     except _EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

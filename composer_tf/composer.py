@@ -20,6 +20,7 @@ from composer_tf.policy import (
     tile_rows,
 )
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
+from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
 
 Routing = Literal["auto", "partition", "dense", "branch", "scatter"]
@@ -43,6 +44,8 @@ class Composer(ExportableModel):
             named inputs; or `None`.
         estimator: How the gradient (11) is estimated: `"reinforce"` (default),
             `"leave_one_out"`, `"exact"`, or an `Estimator`.
+        sandwich: A `Sandwich`, to train the dearest and the cheapest path on
+            every example beside the sampled one, or `None` (default).
         costs: Unit of beta in (6): `"parameters"` (default), `"macs"`, or
             numbers, one per module of each metalayer; stem and controller then
             count as 0.
@@ -96,6 +99,7 @@ class Composer(ExportableModel):
         preferences: Sequence[Preference] = (),
         stem: keras.layers.Layer | None = None,
         estimator: str | estimators.Estimator = "reinforce",
+        sandwich: Sandwich | None = None,
         costs: costs_lib.CostUnit | costs_lib.UserCosts = "parameters",
         decision: Decision = "mode",
         routing: Routing = "auto",
@@ -128,6 +132,7 @@ class Composer(ExportableModel):
         self.controller = RNNController() if controller is None else controller
         self.stem = stem
         self.estimator = estimators.get(estimator)
+        self.sandwich = sandwich
         self.costs = costs
         self.routing = routing
         self._use_routing("partition" if routing == "auto" else routing)
@@ -235,6 +240,7 @@ class Composer(ExportableModel):
             "preferences": [serialize(p) for p in self.preferences],
             "stem": serialize(self.stem),
             "estimator": serialize(self.estimator),
+            "sandwich": serialize(self.sandwich),
             "costs": self.costs,
             "decision": self.decision,
             "routing": self.routing,
@@ -243,7 +249,14 @@ class Composer(ExportableModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects=None) -> Self:
-        parts = ("metalayers", "controller", "preferences", "stem", "estimator")
+        parts = (
+            "metalayers",
+            "controller",
+            "preferences",
+            "stem",
+            "estimator",
+            "sandwich",
+        )
         deserialized = {
             key: keras.saving.deserialize_keras_object(
                 config[key], custom_objects=custom_objects
@@ -271,13 +284,25 @@ class Composer(ExportableModel):
         own = {n: store[n] for n in names if not n.startswith("random_state")}
         super().load_own_variables(own)
 
-    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
-        activations, modules = inputs, iter(path)
-        for step in self._steps():
-            if isinstance(step, Metalayer):
-                step = step.modules[next(modules)]
-            activations = step(activations)
+    def along(
+        self, inputs: Any, path: Sequence[int], training: bool = False
+    ) -> tf.Tensor:
+        activations = inputs
+        for layer in self.layers_along(path):
+            activations = layer(activations, training=training)
         return activations
+
+    def layers_along(self, path: Sequence[int]) -> list[keras.layers.Layer]:
+        """The stem, the fixed steps and one module of each metalayer.
+
+        Args:
+            path: c_1, ..., c_n.
+        """
+        modules = iter(path)
+        return [
+            step.modules[next(modules)] if isinstance(step, Metalayer) else step
+            for step in self._steps()
+        ]
 
     def _steps(self) -> list[keras.layers.Layer]:
         """The stem, if there is one, and the metalayers and fixed steps."""

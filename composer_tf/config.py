@@ -1,5 +1,6 @@
 """Typed configuration of a run."""
 
+import copy
 import dataclasses
 import json
 from typing import Any, Protocol
@@ -25,12 +26,14 @@ class DataConfig:
         name: Of `composer_tf.datasets.NAMES`.
         batch_size: Examples per training step.
         passes: Passes over the train split in one epoch.
+        augment: Whether to shift, and in CIFAR-10 mirror, training images.
         data_dir: Of TFDS; empty for its default.
     """
 
     name: str
     batch_size: int = 128
     passes: int = 1
+    augment: bool = False
     data_dir: str = ""
 
 
@@ -52,16 +55,27 @@ class EvaluationConfig:
     """What is measured on the test split when training is done.
 
     Attributes:
-        preference: Name of the preference that the curve follows.
+        preference: Name of the preference that the curve follows. A model
+            that has no such steerable one is measured at its default only.
         num_gammas: Points of the curve, evenly over the support.
         num_mixtures: Points of the random mixture.
         batch_size: Examples per evaluation step.
+        max_paths: Up to how many paths the model may have for each to be run
+            on every example, as the oracle needs it.
+        alone: Paths whose networks are trained alone, each for as many steps,
+            to compare the model with: `"cheapest"`, `"dearest"`, or modules
+            such as `"0-2-1"`. The cheapest and the dearest make a cascade.
+        label_groups: Groups of labels, such as man-made and natural things,
+            whose mutual information with the choices is measured too.
     """
 
     preference: str = "glimpse"
     num_gammas: int = 33
     num_mixtures: int = 21
     batch_size: int = 1000
+    max_paths: int = 64
+    alone: tuple[str, ...] = ()
+    label_groups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclasses.dataclass
@@ -78,6 +92,10 @@ class Config:
         jit_compile: Whether to compile with XLA.
         steps_per_execution: Training steps in one call of the compiled
             function; 0 makes it a whole epoch.
+        num_seeds: Runs, from `seed` up; more than one are summarised.
+        variants: Name to the fields that differ, such as
+            `{"plain": {"model.sandwich": 0.0}}`; each is run with every seed.
+            Empty for the config as it is.
     """
 
     data: DataConfig
@@ -92,6 +110,34 @@ class Config:
     seed: int = 0
     jit_compile: bool = False
     steps_per_execution: int = 1
+    num_seeds: int = 1
+    variants: dict[str, dict[str, Any]] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def runs(self) -> dict[str, "Config"]:
+        """The single runs that this config stands for, by their folder.
+
+        Example:
+            >>> config = Config(DataConfig("mnist"), None, num_seeds=2,
+            ...                 variants={"long": {"epochs": 50}})
+            >>> {name: run.epochs for name, run in config.runs().items()}
+            {'long/seed_0': 50, 'long/seed_1': 50}
+
+        Raises:
+            ConfigError: If a variant names a field that does not exist.
+        """
+        if self.num_seeds == 1 and not self.variants:
+            return {"": self}
+        runs = {}
+        for name, changes in (self.variants or {"": {}}).items():
+            for seed in range(self.seed, self.seed + self.num_seeds):
+                run = copy.deepcopy(self)
+                run.seed, run.num_seeds, run.variants = seed, 1, {}
+                for field, value in changes.items():
+                    _set_field(run, field, value)
+                runs[f"{name}/seed_{seed}".lstrip("/")] = run
+        return runs
 
     def to_json(self) -> dict[str, Any]:
         """All fields, and the name of the model's class."""
@@ -107,6 +153,7 @@ class Config:
         at_least = {
             "epochs": (self.epochs, 1),
             "seed": (self.seed, 0),
+            "num_seeds": (self.num_seeds, 1),
             "steps_per_execution": (self.steps_per_execution, 0),
             "data.batch_size": (self.data.batch_size, 1),
             "data.passes": (self.data.passes, 1),
@@ -125,6 +172,17 @@ class Config:
                 "`optimizer.learning_rate` must be finite and above 0, got "
                 f"{rate}."
             )
+
+
+def _set_field(config: Any, field: str, value: Any) -> None:
+    """Sets `model.units` and the like."""
+    *parents, name = field.split(".")
+    owner = config
+    for parent in parents:
+        owner = getattr(owner, parent, None)
+    if not hasattr(owner, name):
+        raise ConfigError(f"`variants` names {field!r}, which does not exist.")
+    setattr(owner, name, value)
 
 
 def differences(

@@ -66,6 +66,16 @@ class CostTable(NamedTuple):
         return (self.fixed + self.controller) / self.full
 
     @property
+    def dearest(self) -> tuple[int, ...]:
+        """The most expensive path; of equal modules it takes the first."""
+        return tuple(costs.index(max(costs)) for costs in self.modules)
+
+    @property
+    def cheapest(self) -> tuple[int, ...]:
+        """The least expensive path; of equal modules it takes the first."""
+        return tuple(costs.index(min(costs)) for costs in self.modules)
+
+    @property
     def fractions(self) -> tuple[tuple[float, ...], ...]:
         """Beta of equation (6): each module as a fraction of `full`."""
         return tuple(

@@ -1,6 +1,5 @@
 """Export of a model behind the usual Keras verb."""
 
-import abc
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import tensorflow as tf
 
 from composer_tf import exporters, losses
-from composer_tf.costs import CostTable
 from composer_tf.policy import STEERING
 from composer_tf.policy_gradient_model import PolicyGradientModel
 from composer_tf.steerable_model import without_gamma
@@ -19,25 +17,9 @@ class ExportableModel(PolicyGradientModel):
 
     Attributes:
         build_shape: Shape of the input, or shapes by name, once built.
-        cost_table: Cost of each part, once built.
     """
 
     build_shape: Any
-    cost_table: CostTable
-
-    @property
-    def overhead(self) -> float:
-        """Stem, fixed steps and controller, as a fraction of full cost."""
-        return self.cost_table.overhead
-
-    @abc.abstractmethod
-    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
-        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
-
-        Args:
-            inputs: As of the model, without gamma.
-            path: A module of each metalayer.
-        """
 
     def export(
         self,

@@ -72,6 +72,23 @@ def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
     return losses
 
 
+def check_logits(loss: str | keras.losses.Loss | Callable) -> None:
+    """Raises `ValueError` unless a loss is a softmax classifier's on logits.
+
+    Args:
+        loss: As given to `compile`.
+    """
+    resolved: Any = keras.losses.get(loss)
+    known = _CLASSIFIERS[tf.nn.softmax]
+    is_softmax = resolved in known or type(resolved) in known
+    if not (is_softmax and getattr(resolved, "from_logits", False)):
+        raise ValueError(
+            "Distillation needs a softmax classifier trained on logits, such "
+            "as by SparseCategoricalCrossentropy(from_logits=True), got "
+            f"loss {loss!r}."
+        )
+
+
 def predictions(
     loss: str | keras.losses.Loss | Callable | None, outputs: tf.Tensor
 ) -> dict[str, tf.Tensor]:

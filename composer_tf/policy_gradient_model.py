@@ -9,8 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf import losses, validation
+from composer_tf.costs import CostTable
 from composer_tf.estimators import Estimator
 from composer_tf.policy import Composition, Policy, tile_rows
+from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import SteerableModel, without_gamma
 
 
@@ -22,10 +24,14 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     Attributes:
         estimator: How the gradient is estimated.
+        sandwich: What is trained beside the sampled paths, or `None`.
+        cost_table: Cost of each part, once built.
         output_row_shape: Shape of one row of the output, once built.
     """
 
     estimator: Estimator
+    sandwich: Sandwich | None
+    cost_table: CostTable
     output_row_shape: tuple[int | None, ...]
 
     @property
@@ -33,10 +39,22 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
     def num_modules(self) -> list[int]:
         """m_1, ..., m_n."""
 
-    @property
     @abc.abstractmethod
+    def along(
+        self, inputs: Any, path: Sequence[int], training: bool = False
+    ) -> tf.Tensor:
+        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
+
+        Args:
+            inputs: As of the model, without gamma.
+            path: A module of each metalayer.
+            training: As of a Keras layer.
+        """
+
+    @property
     def overhead(self) -> float:
-        """Cost that every path pays, as a fraction of full cost."""
+        """Stem, fixed steps and controller, as a fraction of full cost."""
+        return self.cost_table.overhead
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -124,6 +142,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 context=composition.context,
                 sample_weight=_weights(sample_weight, data_losses[0]),
             )  # [B]
+            surrogate += self._sandwich_loss(x, y, composition, sample_weight)
             total = tf.reduce_mean(surrogate) + self._penalty()
             total = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
@@ -165,6 +184,30 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         data_losses = self._per_example_loss(targets, composition.outputs)
         data_losses = tf.reshape(data_losses, [num_paths, -1])
         return data_losses, composition.policy.split_paths(num_paths)
+
+    def _sandwich_loss(
+        self,
+        x: Any,
+        y: Any,
+        composition: Composition,
+        sample_weight: tf.Tensor | None,
+    ) -> tf.Tensor | float:
+        """Of the dearest and the cheapest path, float32 `[B]`, or 0."""
+        if self.sandwich is None:
+            return 0.0
+        if self.sandwich.distillation:
+            losses.check_logits(self.loss)
+        inputs, targets = without_gamma(x), tf.convert_to_tensor(y)
+        ends = [
+            self.along(inputs, path, training=True)
+            for path in (self.cost_table.dearest, self.cost_table.cheapest)
+        ]
+        added = self.sandwich.loss(
+            [self._per_example_loss(targets, outputs) for outputs in ends],
+            ends,
+            composition.outputs,
+        )
+        return _weights(sample_weight, added) * added
 
     def _penalty(self) -> tf.Tensor:
         """Regularisation and what layers added with `add_loss`."""

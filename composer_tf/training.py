@@ -4,16 +4,16 @@ import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from composer_tf import datasets, evaluation
+from composer_tf import datasets, measurements, validation
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError, differences
+from composer_tf.path_network import PathNetwork
 from composer_tf.workdir import (
     EpochCheckpoint,
     WorkdirError,
@@ -28,10 +28,9 @@ _OUTPUTS = (
     "tradeoff.csv",
     "tradeoff.png",
     "routing.png",
+    "examples.png",
     "metrics.json",
 )
-_COSTS_TO_REPORT = (0.15, 0.25, 0.5, 0.57, 0.6, 0.75, 1.0)
-_NUM_HEATMAPS = 5
 _NUM_TABLE_ROWS = 9
 
 
@@ -46,8 +45,8 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     """Trains, evaluates and draws; resumes what an earlier call began.
 
     The folder receives `config.json`, `checkpoints/`, `logs/` (TensorBoard),
-    `model.keras`, `tradeoff.csv`, `tradeoff.png`, `routing.png` and, last,
-    `metrics.json`. Each file appears whole.
+    `alone/` (the networks to compare with), `model.keras`, `tradeoff.csv`,
+    the pictures and, last, `metrics.json`. Each file appears whole.
 
     Args:
         config: What to do.
@@ -73,8 +72,10 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
         return metrics
     prepared = _prepare(config)
     _claim(folder, config)
-    _train(prepared, config, folder)
-    metrics = _evaluate(prepared.model, config, folder)
+    _fit(prepared.model, prepared, config, folder)
+    _save(prepared.model, folder)
+    networks = _train_alone(prepared, config, folder)
+    metrics = _evaluate(prepared.model, networks, config, folder)
     write_json(metrics, folder / "metrics.json")
     _report(folder, metrics)
     return metrics
@@ -124,16 +125,19 @@ def _prepare(config: Config) -> _Prepared:
             splits=("train", "validation"),
             shuffle=shuffle,
             passes=config.data.passes,
+            augment=config.data.augment,
             data_dir=config.data.data_dir or None,
         )
     # After the data: preparing it draws from Python's random numbers.
     keras.utils.set_random_seed(config.seed)
     with _values_of_the_config():
         model = config.model.build(seed=config.seed)
-        evaluation.gamma_grid(model, config.evaluation.preference, 2)
+        _check_preference(model, config)
+        images, _ = next(iter(train))
+        model.build(images.shape)
+        for name in config.evaluation.alone:
+            _parse_path(name, model)
     _compile(model, config, steps_per_epoch=len(train))
-    images, _ = next(iter(train))
-    model.build(images.shape)
     return _Prepared(model, train, validation, shuffle)
 
 
@@ -146,9 +150,38 @@ def _values_of_the_config() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
-def _train(prepared: _Prepared, config: Config, folder: pathlib.Path) -> None:
-    """Trains from the last checkpoint on, and saves the model."""
-    model = prepared.model
+def _check_preference(model: Composer, config: Config) -> None:
+    names = model.preferences.names
+    if names and config.evaluation.preference not in names:
+        raise ConfigError(
+            "`evaluation.preference` must be a steerable one of the model, "
+            f"{names}, got {config.evaluation.preference!r}."
+        )
+
+
+def _parse_path(name: str, model: Composer) -> tuple[int, ...]:
+    """Of `"cheapest"`, `"dearest"` or `"0-2-1"`."""
+    if name in ("cheapest", "dearest"):
+        return getattr(model.cost_table, name)
+    try:
+        path = tuple(int(module) for module in name.split("-"))
+        validation.check_paths(tf.constant([path]), model.num_modules)
+    except ValueError as error:
+        raise ConfigError(
+            "`evaluation.alone` must hold 'cheapest', 'dearest' or a module of "
+            f"each metalayer, such as '0-1', of {model.num_modules} modules, "
+            f"got {name!r}."
+        ) from error
+    return path
+
+
+def _fit(
+    model: keras.Model,
+    prepared: _Prepared,
+    config: Config,
+    folder: pathlib.Path,
+) -> None:
+    """Trains from the last checkpoint on."""
     checkpoint = EpochCheckpoint(folder / "checkpoints")
     epoch = checkpoint.restore(model)
     if epoch:
@@ -165,15 +198,44 @@ def _train(prepared: _Prepared, config: Config, folder: pathlib.Path) -> None:
                 str(folder / "logs"), write_graph=False
             ),
         ],
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=1 if sys.stdout.isatty() else 2,  # type: ignore[arg-type]
     )
+
+
+def _save(model: Composer, folder: pathlib.Path) -> None:
     # XLA runs every module on every row; a loaded model shall skip them.
     model.compile(model.optimizer, metrics=["accuracy"], jit_compile=False)
     with atomic_path(folder / "model.keras") as path:
         model.save(path)
 
 
-def _compile(model: Composer, config: Config, steps_per_epoch: int) -> None:
+def _train_alone(
+    prepared: _Prepared, config: Config, folder: pathlib.Path
+) -> list[tuple[tuple[int, ...], Any]]:
+    """The networks of single paths, each trained as the Composer was."""
+    networks = []
+    for name in config.evaluation.alone:
+        path = _parse_path(name, prepared.model)
+        own = folder / "alone" / "-".join(map(str, path))
+        saved = own / "model.keras"
+        if saved.exists():
+            networks.append((path, keras.models.load_model(saved)))
+            continue
+        print(f"Training path {own.name} alone.")
+        keras.utils.set_random_seed(config.seed)
+        composer = config.model.build(seed=config.seed)
+        composer.build(prepared.model.build_shape)
+        network = PathNetwork(composer.layers_along(path))
+        network.build(prepared.model.build_shape)
+        _compile(network, config, steps_per_epoch=len(prepared.train))
+        _fit(network, prepared, config, own)
+        with atomic_path(saved) as partial:
+            network.save(partial)
+        networks.append((path, network))
+    return networks
+
+
+def _compile(model: Any, config: Config, steps_per_epoch: int) -> None:
     learning_rate: Any = config.optimizer.learning_rate
     if config.optimizer.decay:
         learning_rate = keras.optimizers.schedules.CosineDecay(
@@ -181,6 +243,7 @@ def _compile(model: Composer, config: Config, steps_per_epoch: int) -> None:
         )
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
         steps_per_execution=config.steps_per_execution or steps_per_epoch,
@@ -188,83 +251,53 @@ def _compile(model: Composer, config: Config, steps_per_epoch: int) -> None:
 
 
 def _evaluate(
-    model: Composer, config: Config, folder: pathlib.Path
+    model: Composer,
+    networks: Sequence[tuple[tuple[int, ...], Any]],
+    config: Config,
+    folder: pathlib.Path,
 ) -> dict[str, Any]:
     """Measures on the test split and draws the pictures."""
-    settings = config.evaluation
     data_dir = config.data.data_dir or None
     (test,) = datasets.load(
         config.data.name,
-        batch_size=settings.batch_size,
+        batch_size=config.evaluation.batch_size,
         splits=("test",),
         data_dir=data_dir,
     )
-    gammas = evaluation.gamma_grid(
-        model, settings.preference, settings.num_gammas
-    )
-    composer = evaluation.evaluate_tradeoff(
-        model, test, gammas, settings.preference
-    )
-    mixture = evaluation.evaluate_random_mixture(
+    alone = [
+        measurements.Alone(
+            path,
+            measurements.cost_of_network(model, path),
+            tf.nn.softmax(network.predict(test, verbose=0)).numpy(),
+        )
+        for path, network in networks
+    ]
+    return measurements.measure(
         model,
         test,
-        np.linspace(0.0, 1.0, settings.num_mixtures).tolist(),
+        alone,
+        config.evaluation,
+        datasets.label_names(config.data.name, data_dir),
+        folder,
         config.seed,
     )
-    with atomic_path(folder / "tradeoff.csv") as path:
-        evaluation.write_csv([*composer, *mixture], path)
-    with atomic_path(folder / "tradeoff.png") as path:
-        evaluation.plot_tradeoff([*composer, *mixture], path)
-    names = datasets.label_names(config.data.name, data_dir)
-    _draw_routing(model, test, settings.preference, names, folder)
-    return {
-        "costs": model.cost_table._asdict(),
-        "composer": [point._asdict() for point in composer],
-        "random_mixture": [point._asdict() for point in mixture],
-        "accuracy_at_cost": {
-            f"{cost:g}": {
-                "composer": evaluation.accuracy_at_cost(composer, cost),
-                "random_mixture": evaluation.accuracy_at_cost(mixture, cost),
-            }
-            for cost in _COSTS_TO_REPORT
-        },
-    }
-
-
-def _draw_routing(
-    model: Composer,
-    test: tf.data.Dataset,
-    preference: str,
-    label_names: list[str],
-    folder: pathlib.Path,
-) -> None:
-    gammas = evaluation.gamma_grid(model, preference, _NUM_HEATMAPS)
-    probabilities = evaluation.module_probabilities(
-        model, test, gammas, len(label_names), preference
-    )
-    module_names = [module.name for module in model.choosing[0].modules]
-    with atomic_path(folder / "routing.png") as path:
-        evaluation.plot_routing(
-            probabilities, gammas, module_names, label_names, path
-        )
 
 
 def _report(folder: pathlib.Path, metrics: dict[str, Any]) -> None:
     """Prints a small table, and where the pictures are."""
     points = metrics["composer"]
     last = len(points) - 1
-    rows = sorted(
-        {
-            round(i * last / (_NUM_TABLE_ROWS - 1))
-            for i in range(_NUM_TABLE_ROWS)
-        }
-    )
+    rows = {
+        round(i * last / (_NUM_TABLE_ROWS - 1)) for i in range(_NUM_TABLE_ROWS)
+    }
     print(f"\n{'gamma':>8}{'cost':>8}{'accuracy':>10}")
-    for row in rows:
-        point = points[row]
+    for point in (points[row] for row in sorted(rows)):
         print(
             f"{point['gamma']:8.2f}{point['cost']:8.3f}{point['accuracy']:10.4f}"
         )
+    for point in metrics.get("alone", []):
+        print(f"{'alone':>8}{point['cost']:8.3f}{point['accuracy']:10.4f}")
     print()
-    for name in ("tradeoff.png", "routing.png", "tradeoff.csv", "model.keras"):
-        print(folder / name)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".png", ".csv", ".keras"):
+            print(path)

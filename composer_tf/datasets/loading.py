@@ -1,5 +1,6 @@
 """Loads a data set by name, or says within seconds why it cannot."""
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from composer_tf.datasets import pipelines
+from composer_tf.datasets.augmentation import shift_and_flip
 from composer_tf.datasets.epoch_shuffle import EpochShuffle
 from composer_tf.datasets.wide_mnist import (
     wide_mnist_dataset_builder as wide_mnist,
@@ -29,6 +31,13 @@ _DOWNLOADS = {
     "cifar10": "cifar10",
 }
 NAMES = tuple(_DOWNLOADS)
+_shift = functools.partial(shift_and_flip, max_shift=2, flip=False)
+_AUGMENTATIONS = {
+    "wide_mnist/digits": _shift,
+    "wide_mnist/mnist": _shift,
+    "mnist": _shift,
+    "cifar10": shift_and_flip,
+}
 _TIMEOUT_SECONDS = 5.0
 _DOWNLOAD_ERRORS = (
     requests.exceptions.RequestException,
@@ -46,6 +55,7 @@ def load(
     splits: Sequence[str] = ("train", "test"),
     shuffle: EpochShuffle | None = None,
     passes: int = 1,
+    augment: bool = False,
     data_dir: str | os.PathLike | None = None,
 ) -> tuple[tf.data.Dataset, ...]:
     """Loads a data set as `tf.data` pipelines, preparing it the first time.
@@ -59,6 +69,8 @@ def load(
         shuffle: Orders the train split. Defaults to `EpochShuffle(0)`. Hand
             the same object to the callbacks of `fit` for a run that resumes.
         passes: Passes over the train split in one epoch. Defaults to 1.
+        augment: Whether to shift, and in CIFAR-10 mirror, the train split's
+            images at random. Defaults to false.
         data_dir: Of TFDS. Defaults to `$TFDS_DATA_DIR` or TFDS's own default.
 
     Returns:
@@ -74,7 +86,14 @@ def load(
         images, labels = load_arrays(name, split, data_dir)
         if split == "train":
             order = EpochShuffle() if shuffle is None else shuffle
-            data = pipelines.batches(images, labels, batch_size, order, passes)
+            data = pipelines.batches(
+                images,
+                labels,
+                batch_size,
+                order,
+                passes,
+                _AUGMENTATIONS[name] if augment else None,
+            )
         else:
             data = pipelines.batches(
                 images, labels, min(batch_size, len(images))

@@ -1,9 +1,13 @@
 """`tf.data` pipelines over arrays in memory, one operation per batch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from composer_tf.datasets.epoch_shuffle import EpochShuffle
+
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def batches(
@@ -12,6 +16,7 @@ def batches(
     batch_size: int,
     shuffle: EpochShuffle | None = None,
     passes: int = 1,
+    augment: Augment | None = None,
 ) -> tf.data.Dataset:
     """Batches gathered from arrays; the images stay integers until the model.
 
@@ -23,12 +28,15 @@ def batches(
             pass. `None` keeps order and remainder.
         passes: Passes over the data in one epoch; more make a useful epoch of
             a small data set.
+        augment: Maps a batch of images and an int64 `[2]` seed, another one for
+            every batch of every epoch, to a batch of views. Needs `shuffle`.
 
     Returns:
         A finite data set of (images, labels) with a known cardinality.
 
     Raises:
-        ValueError: If `batch_size` is not in `[1, N]` or `passes` below 1.
+        ValueError: If `batch_size` is not in `[1, N]`, `passes` below 1, or
+            `augment` is given without `shuffle`.
     """
     size = len(images)
     if not 1 <= batch_size <= size:
@@ -39,6 +47,8 @@ def batches(
     if passes < 1:
         raise ValueError(f"`passes` must be at least 1, got {passes}.")
     if shuffle is None:
+        if augment is not None:
+            raise ValueError("`augment` needs `shuffle`, got None.")
         data = tf.data.Dataset.from_tensor_slices((images, labels))
         return data.batch(batch_size).prefetch(tf.data.AUTOTUNE)
     per_pass = size // batch_size
@@ -49,7 +59,12 @@ def batches(
         start = (step - turn * per_pass) * batch_size
         positions = start + tf.range(batch_size, dtype=tf.int64)
         rows = shuffle.permute(positions, size, epoch * passes + turn)
-        return tf.gather(all_images, rows), tf.gather(all_labels, rows)
+        batch = tf.gather(all_images, rows)
+        if augment is not None:
+            number = epoch * passes * per_pass + step
+            seed = tf.stack([tf.cast(shuffle.seed, tf.int64), number])
+            batch = augment(batch, seed)
+        return batch, tf.gather(all_labels, rows)
 
     def one_epoch(_: tf.Tensor) -> tf.data.Dataset:
         epoch = shuffle.next_key()

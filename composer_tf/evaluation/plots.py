@@ -10,8 +10,21 @@ from matplotlib.figure import Figure
 
 from composer_tf.evaluation.tradeoff import Point
 
-_LABELS = {"composer": "Composer", "random_mixture": "Random mixture"}
-_STYLES = {"composer": "o-", "random_mixture": "s--"}
+_LABELS = {
+    "composer": "Composer",
+    "random_mixture": "Random mixture",
+    "input_independent": "Best input-independent mixture",
+    "alone": "Trained alone",
+    "cascade": "Confidence cascade",
+    "oracle": "Oracle",
+}
+_STYLES = {
+    "composer": "o-",
+    "random_mixture": "s--",
+    "alone": "k*",
+    "cascade": "-.",
+    "oracle": ":",
+}
 
 
 def plot_tradeoff(points: Sequence[Point], path: str | os.PathLike) -> None:
@@ -75,6 +88,66 @@ def plot_routing(
         axes.set_xticks(range(len(module_names)), module_names, fontsize=8)
     all_axes[0].set_yticks(range(len(label_names)), label_names, fontsize=7)
     figure.colorbar(image, ax=all_axes.tolist(), label="probability")
+    _save(figure, path)
+
+
+def plot_entropy(
+    gammas: Sequence[float],
+    entropies: Sequence[float],
+    name: str,
+    path: str | os.PathLike,
+) -> None:
+    """Draws the policy's entropy against a preference (Figure 6).
+
+    Args:
+        gammas: The preference.
+        entropies: Mean entropy of the policy at each, in nats.
+        name: Of the preference.
+        path: Of the PNG.
+    """
+    figure = _figure(5.0, 3.2)
+    axes = figure.subplots()
+    axes.plot(gammas, entropies, "o-", markersize=4)
+    axes.set_xlabel(f"{name} preference (gamma)")
+    axes.set_ylabel("Entropy of the policy (nats)")
+    axes.set_ylim(bottom=0.0)
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def plot_examples(
+    images: np.ndarray,
+    choices: np.ndarray,
+    module_names: Sequence[str],
+    path: str | os.PathLike,
+    width: int = 48,
+) -> None:
+    """Draws images in rows by the module they were sent to (Figure 3).
+
+    Args:
+        images: uint8 `[N, H, W, C]`.
+        choices: int `[N]`.
+        module_names: m names, a row of images each, the first at the top.
+        path: Of the PNG.
+        width: Images in a row, at most.
+    """
+    height, image_width, channels = images.shape[1:]
+    rows = np.full(
+        [len(module_names) * height, width * image_width, channels], 255
+    )
+    for module in range(len(module_names)):
+        chosen = images[choices == module][:width]
+        for i, image in enumerate(chosen):
+            left = i * image_width
+            top = module * height
+            rows[top : top + height, left : left + image_width] = image
+    figure = _figure(12.0, 12.0 * rows.shape[0] / rows.shape[1] + 0.4)
+    axes = figure.subplots()
+    axes.imshow(rows.squeeze(), cmap="gray", vmin=0, vmax=255)
+    axes.set_yticks(
+        [(i + 0.5) * height for i in range(len(module_names))], module_names
+    )
+    axes.set_xticks([])
     _save(figure, path)
 
 

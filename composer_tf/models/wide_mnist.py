@@ -6,6 +6,7 @@ import keras
 
 from composer_tf.composer import Composer
 from composer_tf.layers import Glimpse, Metalayer, RNNController
+from composer_tf.models.parts import sandwich
 from composer_tf.preferences import (
     BatchEntropyPreference,
     GlimpsePreference,
@@ -30,6 +31,10 @@ class WideMnist:
         gamma_high: Highest glimpse preference in training.
         batch_entropy: The constant batch entropy preference.
         estimator: Name of the gradient estimator.
+        sandwich: Weight of the dearest and the cheapest path's own losses; 0
+            for plain policy gradients.
+        distillation: Weight of what the paths learn from each other; needs
+            `sandwich`.
     """
 
     small_units: int = 64
@@ -40,6 +45,8 @@ class WideMnist:
     gamma_high: float = 6.0
     batch_entropy: float = 0.1
     estimator: str = "reinforce"
+    sandwich: float = 0.0
+    distillation: float = 0.0
 
     def build(self, seed: int | None = None) -> Composer:
         """Makes the Composer, not compiled.
@@ -78,6 +85,7 @@ class WideMnist:
                 BatchEntropyPreference(self.batch_entropy),
             ],
             estimator=self.estimator,
+            sandwich=sandwich(self.sandwich, self.distillation),
             seed=seed,
             name="wide_mnist",
         )

@@ -1,0 +1,42 @@
+"""Random views of training images, a batch at a time."""
+
+import tensorflow as tf
+
+
+def shift_and_flip(
+    images: tf.Tensor, seed: tf.Tensor, max_shift: int = 4, flip: bool = True
+) -> tf.Tensor:
+    """Shifts each image by its own whole pixels, and mirrors every other one.
+
+    What moves in from outside is 0.
+
+    Args:
+        images: `[B, H, W, C]`.
+        seed: int32 or int64 `[2]`; the same seed gives the same views.
+        max_shift: Pixels, int >= 0, in each direction. Defaults to 4.
+        flip: Whether to mirror left and right. Defaults to true; digits are
+            not to be.
+
+    Returns:
+        Same shape and dtype.
+
+    Example:
+        >>> images = tf.ones([2, 5, 5, 1], tf.uint8)
+        >>> shift_and_flip(images, tf.constant([0, 1]), max_shift=1).shape
+        TensorShape([2, 5, 5, 1])
+    """
+    batch_size, height, width = tf.unstack(tf.shape(images)[:3])
+    margin = [max_shift, max_shift]
+    padded = tf.pad(images, [[0, 0], margin, margin, [0, 0]])
+    shift_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+    starts = tf.random.stateless_uniform(
+        [batch_size, 2, 1], shift_seed, 0, 2 * max_shift + 1, tf.int32
+    )
+    rows = starts[:, 0] + tf.range(height)  # [B, H]
+    columns = starts[:, 1] + tf.range(width)  # [B, W]
+    if flip:
+        is_flipped = tf.random.stateless_uniform([batch_size, 1], flip_seed)
+        columns = tf.where(is_flipped < 0.5, columns[:, ::-1], columns)
+    views = tf.gather(padded, rows, axis=1, batch_dims=1)
+    views = tf.gather(views, columns, axis=2, batch_dims=1)
+    return tf.ensure_shape(views, images.shape)

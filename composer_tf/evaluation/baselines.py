@@ -1,0 +1,243 @@
+"""What a Composer has to beat, and what it cannot.
+
+=================== =====================================================
+random mixture      chance picks the module (the paper's baseline)
+input-independent   the best mixture of whole paths that ignores the input
+cascade             a cheap network, and a dear one where it is unsure
+oracle              the cheapest path that is right, if any, is known
+=================== =====================================================
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.composer import Composer
+from composer_tf.evaluation.decisions import Recorder
+from composer_tf.evaluation.points import Point
+from composer_tf.evaluation.tradeoff import point
+
+MAX_PATHS = 256
+_NUM_POINTS = 101
+
+
+class PathOutcomes(NamedTuple):
+    """How each of the P paths does on each of N examples.
+
+    Attributes:
+        paths: int32 `[P, n]`.
+        costs: float64 `[P]`, as fractions of full cost, with the overhead.
+        correct: bool `[P, N]`.
+    """
+
+    paths: np.ndarray
+    costs: np.ndarray
+    correct: np.ndarray
+
+
+def evaluate_random_mixture(
+    model: Composer,
+    data: tf.data.Dataset,
+    shares: Sequence[float] | None = None,
+    seed: int = 0,
+) -> list[Point]:
+    """The paper's baseline: choosing at random between the same modules.
+
+    At every metalayer an example takes the dearest module with probability
+    `share`, and otherwise the cheapest.
+
+    Args:
+        model: A trained classifier.
+        data: Batches of (inputs, integer labels).
+        shares: Probabilities in [0, 1]. Defaults to 11, evenly from 0 to 1.
+        seed: Of the choices.
+
+    Returns:
+        One point per share, with the share as its gamma. Costs are those of
+        the Composer that the modules are in, its controller's included.
+
+    Raises:
+        ValueError: If a share is not in [0, 1].
+    """
+    grid = np.linspace(0.0, 1.0, 11).tolist() if shares is None else shares
+    for share in grid:
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"`shares` must be in [0, 1], got {share}.")
+    recorder = Recorder(model, data)
+    cheapest = np.array(model.cost_table.cheapest, np.int32)
+    dearest = np.array(model.cost_table.dearest, np.int32)
+
+    def measure(share: float) -> Point:
+        generator = np.random.default_rng(seed)
+        decisions = recorder.forced(
+            lambda size: np.where(
+                generator.random([size, len(dearest)]) < share,
+                dearest,
+                cheapest,
+            )
+        )
+        return point("random_mixture", share, decisions)
+
+    return [measure(share) for share in grid]
+
+
+def evaluate_paths(model: Composer, data: tf.data.Dataset) -> PathOutcomes:
+    """Runs every path on every example.
+
+    Args:
+        model: A trained classifier of at most 256 paths.
+        data: Batches of (inputs, integer labels).
+
+    Raises:
+        ValueError: If there are more paths than that.
+    """
+    recorder = Recorder(model, data)
+    paths = all_paths(model)
+    outcomes = [
+        recorder.forced(lambda size, path=path: np.tile(path, [size, 1]))
+        for path in paths
+    ]
+    return PathOutcomes(
+        paths,
+        np.array([np.mean(o.cost, dtype=np.float64) for o in outcomes]),
+        np.stack([o.correct for o in outcomes]),
+    )
+
+
+def all_paths(model: Composer) -> np.ndarray:
+    """Every path c_1, ..., c_n of a model, int32 `[P, n]`, P at most 256.
+
+    Raises:
+        ValueError: If there are more paths.
+    """
+    ranges = [range(m) for m in model.num_modules]
+    num_paths = math.prod(model.num_modules)
+    if num_paths > MAX_PATHS:
+        raise ValueError(
+            f"At most {MAX_PATHS} paths can be compared, but modules "
+            f"{model.num_modules} make {num_paths}."
+        )
+    return np.array(list(itertools.product(*ranges)), np.int32)
+
+
+def input_independent(outcomes: PathOutcomes) -> list[Point]:
+    """The best that mixing whole paths can do without looking at the input.
+
+    Args:
+        outcomes: Of `evaluate_paths`.
+
+    Returns:
+        The corners of the upper concave hull of the paths' own points, from
+        the cheapest path to the most accurate one.
+
+    Example:
+        >>> outcomes = PathOutcomes(
+        ...     np.array([[0], [1], [2]]), np.array([0.2, 0.5, 1.0]),
+        ...     np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], bool))
+        >>> [(p.cost, p.accuracy) for p in input_independent(outcomes)]
+        [(0.2, 0.25), (1.0, 0.75)]
+    """
+    accuracies = outcomes.correct.mean(axis=1)
+    cheapest = np.lexsort([-accuracies, outcomes.costs])[0]
+    best = np.lexsort([outcomes.costs, -accuracies])[0]
+    corners = [cheapest]
+    while corners[-1] != best:
+        here = corners[-1]
+        right = np.flatnonzero(outcomes.costs > outcomes.costs[here])
+        slopes = (accuracies[right] - accuracies[here]) / (
+            outcomes.costs[right] - outcomes.costs[here]
+        )
+        # Of equal slopes the farthest, so that a corner is one.
+        corners.append(right[np.lexsort([-outcomes.costs[right], -slopes])[0]])
+    return [
+        Point("input_independent", cost, cost, float(accuracies[i]))
+        for i in corners
+        for cost in [float(outcomes.costs[i])]
+    ]
+
+
+def oracle(outcomes: PathOutcomes) -> list[Point]:
+    """The best per-example choice of paths, by one who knows the labels.
+
+    An example starts on the cheapest path; where that is wrong, the cheapest
+    right one can be bought for it, and the cheapest purchases are made first.
+
+    Args:
+        outcomes: Of `evaluate_paths`.
+
+    Returns:
+        101 points or fewer, from the cheapest path to all that can be right.
+
+    Example:
+        >>> outcomes = PathOutcomes(
+        ...     np.array([[0], [1]]), np.array([0.2, 1.0]),
+        ...     np.array([[True, False], [False, True]]))
+        >>> [(p.cost, p.accuracy) for p in oracle(outcomes)]
+        [(0.2, 0.5), (0.6, 1.0)]
+    """
+    cheapest = np.argmin(outcomes.costs)
+    price = np.where(outcomes.correct, outcomes.costs[:, np.newaxis], np.inf)
+    extra = np.min(price, axis=0) - outcomes.costs[cheapest]  # [N]
+    extra = np.where(outcomes.correct[cheapest], 0.0, extra)
+    bought = np.sort(extra[(extra > 0) & np.isfinite(extra)])
+    spent = np.concatenate([[0.0], np.cumsum(bought)]) / len(extra)
+    right = np.mean(extra == 0) + np.arange(len(spent)) / len(extra)
+    rows = np.unique(np.linspace(0, len(spent) - 1, _NUM_POINTS).astype(int))
+    costs = outcomes.costs[cheapest] + spent
+    return [
+        Point("oracle", float(costs[i]), float(costs[i]), float(right[i]))
+        for i in rows
+    ]
+
+
+def cascade(
+    cheap_probabilities: np.ndarray,
+    dear_probabilities: np.ndarray,
+    labels: np.ndarray,
+    cheap_cost: float,
+    dear_cost: float,
+) -> list[Point]:
+    """A cheap network first, and a dear one where its confidence is low.
+
+    Args:
+        cheap_probabilities: float `[N, classes]`, of the cheap network.
+        dear_probabilities: float `[N, classes]`, of the dear one.
+        labels: int `[N]`.
+        cheap_cost: Of the cheap network, on every example.
+        dear_cost: Of the dear one, beside it.
+
+    Returns:
+        101 points or fewer, over the whole range of thresholds: from the cheap
+        network alone to both for every example.
+
+    Example:
+        >>> cheap = np.array([[0.9, 0.1], [0.6, 0.4]])
+        >>> dear = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> line = cascade(cheap, dear, np.array([0, 1]), 0.25, 1.0)
+        >>> [(p.cost, p.accuracy) for p in line]
+        [(0.25, 0.5), (0.75, 1.0), (1.25, 1.0)]
+    """
+    confidence = np.max(cheap_probabilities, axis=-1)  # [N]
+    order = np.argsort(confidence, kind="stable")  # The least sure first.
+    labels = np.reshape(labels, -1)[order]
+    cheap = np.argmax(cheap_probabilities, axis=-1)[order] == labels
+    dear = np.argmax(dear_probabilities, axis=-1)[order] == labels
+    size = len(labels)
+    gains = np.cumsum(np.concatenate([[0], dear.astype(int) - cheap]))
+    confidence = np.append(confidence[order], 1.0)
+    passed_on = np.unique(
+        np.linspace(0, size, min(size + 1, _NUM_POINTS)).astype(int)
+    )
+    return [
+        Point(
+            "cascade",
+            float(confidence[count]),
+            cheap_cost + dear_cost * count / size,
+            float((cheap.sum() + gains[count]) / size),
+        )
+        for count in passed_on
+    ]

@@ -1,0 +1,115 @@
+"""What a Composer decided on a data set: all other measures come from it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.composer import Composer
+
+
+class Decisions(NamedTuple):
+    """Of N examples, in the order of the data.
+
+    Attributes:
+        labels: int64 `[N]`.
+        correct: bool `[N]`, whether the likeliest class is the label.
+        cost: float32 `[N]`, as a fraction of full cost, with the overhead.
+        entropy: float32 `[N]`, of the policy, in nats.
+        choices: int32 `[N, n]`.
+        probabilities: n arrays, the i-th float32 `[N, m_i]`.
+    """
+
+    labels: np.ndarray
+    correct: np.ndarray
+    cost: np.ndarray
+    entropy: np.ndarray
+    choices: np.ndarray
+    probabilities: tuple[np.ndarray, ...]
+
+
+class Recorder:
+    """Runs a model over a data set, compiled once for any gamma and path.
+
+    Args:
+        model: A classifier whose outputs are `[batch, classes]`.
+        data: Batches of (inputs, integer labels).
+    """
+
+    def __init__(self, model: Composer, data: tf.data.Dataset) -> None:
+        self._model = model
+        self._data = data
+        if not model.built:
+            model(next(iter(data))[0])
+        self._run = tf.function(
+            self._batch, autograph=False, reduce_retracing=True
+        )
+
+    def at(self, gamma: Mapping[str, float] | None = None) -> Decisions:
+        """The decisions at a gamma; preferences left out keep their default."""
+        gammas = {
+            name: tf.constant(value, tf.float32)
+            for name, value in (gamma or {}).items()
+        }
+        return self._record(gammas or None, lambda size: None)
+
+    def forced(self, choose: Callable[[int], np.ndarray]) -> Decisions:
+        """What came of forced paths.
+
+        Args:
+            choose: Maps a batch size B to the paths, int32 `[B, n]`.
+        """
+        return self._record(None, lambda size: tf.constant(choose(size)))
+
+    def _record(self, gamma: Any, choose: Callable[[int], Any]) -> Decisions:
+        parts: list[tuple[np.ndarray, ...]] = []
+        probabilities: list[list[np.ndarray]] = []
+        for inputs, labels in self._data:
+            *batch, probs = self._run(
+                inputs, labels, gamma, choose(len(labels))
+            )
+            parts.append(tuple(tensor.numpy() for tensor in batch))
+            probabilities.append([p.numpy() for p in probs])
+        columns = [np.concatenate(c) for c in zip(*parts, strict=True)]
+        by_step = zip(*probabilities, strict=True)
+        return Decisions(
+            *columns, probabilities=tuple(np.concatenate(p) for p in by_step)
+        )
+
+    def _batch(self, inputs, labels, gamma, choices):
+        composition = self._model(
+            inputs,
+            gamma=gamma,
+            choices=choices,
+            decision="mode",
+            training=False,
+            return_composition=True,
+        )
+        classes = composition.outputs.shape[-1]
+        if composition.outputs.shape.rank != 2 or classes < 2:
+            raise ValueError(
+                "An accuracy needs outputs [batch, classes] of two classes or "
+                f"more, got {composition.outputs.shape}."
+            )
+        labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
+        policy = composition.policy
+        return (
+            labels,
+            tf.argmax(composition.outputs, axis=-1) == labels,
+            policy.path_cost + self._model.overhead,
+            policy.entropy,
+            policy.choices,
+            policy.probabilities,
+        )
+
+
+def steerable_name(model: Composer, preference: str | None) -> str:
+    """The preference, or the model's first; `ValueError` if it has none."""
+    name = preference or next(iter(model.preferences.names), None)
+    if name not in model.preferences.names:
+        raise ValueError(
+            f"`preference` must be a steerable one of the model, "
+            f"{model.preferences.names}, got {name!r}."
+        )
+    return name

@@ -1,0 +1,104 @@
+"""Points of accuracy against cost, and what a line of them is worth."""
+
+import csv
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Point(NamedTuple):
+    """One row of a trade-off table.
+
+    Attributes:
+        method: Such as `"composer"`, `"random_mixture"` or `"cascade"`.
+        gamma: What was set: the preference; of a random mixture the share of
+            examples that take the dearest module, of a cascade the threshold,
+            of the others the share of full cost that may be spent.
+        cost: Mean cost per example, a fraction of the full path's, with
+            everything that the method has to run.
+        accuracy: Share of examples whose likeliest class is right.
+    """
+
+    method: str
+    gamma: float
+    cost: float
+    accuracy: float
+
+
+def accuracy_at_cost(points: Sequence[Point], cost: float) -> float | None:
+    """Best accuracy of points that cost at most `cost`; `None` if none does.
+
+    Example:
+        >>> points = [Point("composer", 6.0, 0.2, 0.5),
+        ...           Point("composer", 0.0, 0.6, 0.9)]
+        >>> accuracy_at_cost(points, 0.5)
+        0.5
+    """
+    affordable = [p.accuracy for p in points if p.cost <= cost]
+    return max(affordable, default=None)
+
+
+def interpolated_accuracy(
+    points: Sequence[Point], costs: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """Accuracy along the line through the points, at any cost.
+
+    What lies between two points is had by giving some examples the one setting
+    and the rest the other. What a lower cost buys, a higher one does too.
+
+    Args:
+        points: Of one method, in any order.
+        costs: Where.
+
+    Returns:
+        float64, one per cost; NaN below the cheapest point.
+
+    Example:
+        >>> points = [Point("composer", 6.0, 0.2, 0.5),
+        ...           Point("composer", 0.0, 0.6, 0.9)]
+        >>> interpolated_accuracy(points, [0.1, 0.4, 0.8]).round(2).tolist()
+        [nan, 0.7, 0.9]
+    """
+    line = sorted((p.cost, p.accuracy) for p in points)
+    at, accuracies = np.array(line, np.float64).T
+    best = np.maximum.accumulate(accuracies)
+    return np.atleast_1d(np.interp(costs, at, best, left=np.nan))
+
+
+def normalized_area(
+    points: Sequence[Point], worst: Sequence[Point], best: Sequence[Point]
+) -> float:
+    """Area between a line and the worst, over that of the best.
+
+    0 is as good as `worst` and 1 as good as `best`, from the cheapest of
+    `points` to their dearest, or to `best` reaching its end if that is dearer.
+
+    Args:
+        points: Of the method.
+        worst: Of the random mixture.
+        best: Of the oracle.
+
+    Example:
+        >>> mixture = [Point("m", 0, 0.0, 0.0), Point("m", 1, 1.0, 1.0)]
+        >>> oracle = [Point("o", 0, 0.0, 1.0)]
+        >>> half = [Point("c", 0, 0.0, 0.5), Point("c", 1, 1.0, 1.0)]
+        >>> round(normalized_area(half, mixture, oracle), 3)
+        0.5
+    """
+    ends = [p.cost for line in (points, worst, best) for p in line]
+    start = max(min(p.cost for p in line) for line in (points, worst, best))
+    costs = np.linspace(start, max(ends), 2001)
+    line, low, high = (
+        interpolated_accuracy(p, costs) for p in (points, worst, best)
+    )
+    return float(np.sum(line - low) / np.sum(high - low))
+
+
+def write_csv(points: Sequence[Point], path: str | os.PathLike) -> None:
+    """Writes points as `method,gamma,cost,accuracy`."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Point._fields)
+        writer.writerows(points)

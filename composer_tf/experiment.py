@@ -1,0 +1,138 @@
+"""An experiment: the runs of a config, over seeds and variants, summed up."""
+
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from composer_tf import evaluation, training
+from composer_tf.config import Config
+from composer_tf.evaluation import Point
+from composer_tf.workdir import atomic_path, write_json
+
+
+def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
+    """Does every run of a config, and sums them up.
+
+    A config of one seed and no variants is one run in the workdir itself. Else
+    each run has a folder there, `VARIANT/seed_N`, and the workdir receives
+    `summary.json` and `summary.png`. Runs that are finished are not done again.
+
+    Args:
+        config: What to do.
+        workdir: The folder, created if it does not exist.
+
+    Returns:
+        The content of `summary.json`, or of `metrics.json` of the one run.
+
+    Raises:
+        ConfigError: If a value of the config cannot work.
+        WorkdirError: If a folder belongs to another config, or is damaged.
+        DataUnavailableError: If the data is not here and not to be had.
+    """
+    config.validate()
+    runs = config.runs()
+    folder = pathlib.Path(workdir)
+    if list(runs) == [""]:
+        return training.run(config, folder)
+    variants: dict[str, dict[int, dict[str, Any]]] = {}
+    for i, (name, single) in enumerate(runs.items(), start=1):
+        print(f"\nRun {i} of {len(runs)}: {name}")
+        variant = name.rpartition("/")[0]
+        metrics = training.run(single, folder / name)
+        variants.setdefault(variant, {})[single.seed] = metrics
+    summary = {
+        variant or "default": summarize(
+            {seed: metrics["summary"] for seed, metrics in by_seed.items()}
+        )
+        for variant, by_seed in variants.items()
+    }
+    write_json(summary, folder / "summary.json")
+    with atomic_path(folder / "summary.png") as path:
+        evaluation.plot_tradeoff(_mean_lines(variants), path)
+    _report(summary)
+    return summary
+
+
+def summarize(
+    summaries: Mapping[int, Mapping[str, float | None]],
+) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of each number.
+
+    Args:
+        summaries: Seed to the numbers of its run.
+
+    Returns:
+        Name to `mean`, `std` (of the sample; 0 for one seed) and `by_seed`.
+        A number that a seed does not have, `None`, makes mean and std `None`.
+
+    Example:
+        >>> summarize({0: {"cost": 0.5}, 1: {"cost": 0.5}})["cost"]
+        {'mean': 0.5, 'std': 0.0, 'by_seed': {'0': 0.5, '1': 0.5}}
+    """
+    names = dict.fromkeys(name for s in summaries.values() for name in s)
+    result: dict[str, Any] = {}
+    for name in names:
+        by_seed = {str(seed): s.get(name) for seed, s in summaries.items()}
+        values = [value for value in by_seed.values() if value is not None]
+        complete = len(values) == len(by_seed)
+        spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        result[name] = {
+            "mean": math.fsum(values) / len(values) if complete else None,
+            "std": float(spread) if complete else None,
+            "by_seed": by_seed,
+        }
+    return result
+
+
+def _mean_lines(
+    variants: Mapping[str, Mapping[int, Mapping[str, Any]]],
+) -> list[Point]:
+    """The mean over seeds of each point of each line.
+
+    The baselines are those of the first variant.
+    """
+    points = []
+    for i, (variant, by_seed) in enumerate(variants.items()):
+        runs = list(by_seed.values())
+        lines = [
+            method
+            for method, content in runs[0].items()
+            if isinstance(content, list)
+            and content
+            and isinstance(content[0], Mapping)
+            and "accuracy" in content[0]
+        ]
+        for method in lines if i == 0 else ["composer"]:
+            label = f"composer, {variant}" if variant else method
+            if method != "composer":
+                label = method
+            points += _mean_line(label, [run[method] for run in runs])
+    return points
+
+
+def _mean_line(
+    method: str, lines: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[Point]:
+    """Point by point; lines of different lengths keep the first points."""
+    return [
+        Point(
+            method,
+            *(
+                float(np.mean([point[field] for point in points]))
+                for field in ("gamma", "cost", "accuracy")
+            ),
+        )
+        for points in zip(*lines, strict=False)
+    ]
+
+
+def _report(summary: Mapping[str, Mapping[str, Any]]) -> None:
+    for variant, numbers in summary.items():
+        print(f"\n{variant}: mean and standard deviation over seeds")
+        for name, number in numbers.items():
+            if number["mean"] is not None:
+                print(f"{name:<45}{number['mean']:9.4f}{number['std']:9.4f}")

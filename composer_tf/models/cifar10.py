@@ -1,0 +1,146 @@
+"""A convolutional Composer for CIFAR-10, as one would ship it."""
+
+import dataclasses
+
+import keras
+
+from composer_tf.composer import Composer
+from composer_tf.costs import CostUnit
+from composer_tf.layers import Metalayer, RNNController
+from composer_tf.models.parts import Range, preferences, sandwich
+
+NUM_CLASSES = 10
+_IMAGE_SHAPE = (32, 32, 3)
+
+
+@dataclasses.dataclass
+class Cifar10:
+    """Stages of one metalayer each; every stage halves the resolution.
+
+    The modules of a metalayer, from cheap to dear: skip (nothing), depthwise
+    (a separable convolution), plain (one convolution) and residual (two). All
+    but skip add what they compute to what they get. Groups, and not batches,
+    normalise: which examples a module sees depends on gamma.
+
+    Attributes:
+        channels: Of each stage; the first works on 16x16 pixels.
+        controller_units: Size of the controller's hidden state.
+        grid: Cells per axis that the controller sees activations in.
+        glimpse: Range of the glimpse preference in training.
+        batch_entropy: Range of the batch entropy preference, or `None`.
+        max_logit: Bound of the controller's logits.
+        costs: Unit of the glimpse preference: `"macs"` or `"parameters"`.
+        estimator: Name of the gradient estimator.
+        sandwich: Weight of the dearest and the cheapest path's own losses; 0
+            for plain policy gradients.
+        distillation: Weight of what the paths learn from each other; needs
+            `sandwich`.
+    """
+
+    channels: tuple[int, ...] = (24, 48, 96)
+    controller_units: int = 32
+    grid: int = 2
+    glimpse: Range = (-1.0, 3.0)
+    batch_entropy: Range | None = None
+    max_logit: float | None = 2.0
+    costs: CostUnit = "macs"
+    estimator: str = "reinforce"
+    sandwich: float = 0.0
+    distillation: float = 0.0
+
+    def build(self, seed: int | None = None) -> Composer:
+        """Makes the Composer, not compiled.
+
+        Args:
+            seed: Of its sampling; `keras.utils.set_random_seed` governs the
+                initial weights.
+        """
+        layers = keras.layers
+        steps: list[keras.layers.Layer] = []
+        size = _IMAGE_SHAPE[0] // 2
+        for i, channels in enumerate(self.channels):
+            if i:
+                size //= 2
+                steps.append(_convolution(channels, 2, f"reduce_{i}"))
+            steps.append(_metalayer((size, size, channels), f"stage_{i}"))
+        head = [
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(NUM_CLASSES),
+        ]
+        stem = [
+            layers.Rescaling(1.0 / 127.5, offset=-1.0),
+            _convolution(self.channels[0], 2, "convolution"),
+        ]
+        return Composer(
+            stem=keras.Sequential(stem, name="stem"),
+            metalayers=[*steps, keras.Sequential(head, name="head")],
+            controller=RNNController(
+                units=self.controller_units,
+                grid=self.grid,
+                max_logit=self.max_logit,
+                name="controller",
+            ),
+            preferences=preferences(self.glimpse, self.batch_entropy),
+            costs=self.costs,
+            estimator=self.estimator,
+            sandwich=sandwich(
+                self.sandwich, self.distillation, teacher="dearest"
+            ),
+            seed=seed,
+            name="cifar10",
+        )
+
+
+def _metalayer(shape: tuple[int, ...], name: str) -> Metalayer:
+    layers = keras.layers
+    channels = shape[-1]
+    depthwise = [
+        layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+        layers.Conv2D(channels, 1, use_bias=False),
+        _norm(),
+    ]
+    plain = [_convolution_3x3(channels), _norm()]
+    residual = [
+        _convolution_3x3(channels),
+        _norm(),
+        layers.ReLU(),
+        _convolution_3x3(channels),
+        _norm(),
+    ]
+    return Metalayer(
+        [
+            layers.Activation("linear", name="skip"),
+            _added_to_its_input(depthwise, shape, "depthwise"),
+            _added_to_its_input(plain, shape, "plain"),
+            _added_to_its_input(residual, shape, "residual"),
+        ],
+        name=name,
+    )
+
+
+def _added_to_its_input(
+    branch: list[keras.layers.Layer], shape: tuple[int, ...], name: str
+) -> keras.Model:
+    inputs = keras.Input(shape)
+    outputs = inputs
+    for layer in branch:
+        outputs = layer(outputs)
+    outputs = keras.layers.ReLU()(keras.layers.Add()([inputs, outputs]))
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _convolution(channels: int, strides: int, name: str) -> keras.Sequential:
+    return keras.Sequential(
+        [_convolution_3x3(channels, strides), _norm(), keras.layers.ReLU()],
+        name=name,
+    )
+
+
+def _convolution_3x3(channels: int, strides: int = 1) -> keras.layers.Layer:
+    return keras.layers.Conv2D(
+        channels, 3, strides, padding="same", use_bias=False
+    )
+
+
+def _norm() -> keras.layers.Layer:
+    return keras.layers.GroupNormalization(groups=8)

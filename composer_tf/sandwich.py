@@ -1,0 +1,129 @@
+"""The sandwich rule: both ends of the curve are trained on every example."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import keras
+import tensorflow as tf
+
+from composer_tf import validation
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class Sandwich:
+    """Trains the dearest and the cheapest path beside the sampled one.
+
+    REINFORCE trains a module on the examples that the policy sends to it. With
+    the sandwich rule the two ends of the curve see every example, so that the
+    controller compares paths that are as good as they get. It adds the cost of
+    these two paths to a training step, and nothing to inference. The policy's
+    reward stays what it is.
+
+    Distillation has the paths learn from each other: the teacher is the mean of
+    what the two ends predict, or the dearest path alone, and all paths that ran
+    are its students.
+
+    Args:
+        dearest: Weight of the dearest path's loss, float >= 0. Defaults to 1.
+        cheapest: Weight of the cheapest path's loss, float >= 0. Defaults to 1.
+        distillation: Weight of the distillation loss, float >= 0. It needs a
+            classifier trained on logits. Defaults to 0.
+        teacher: `"mean"` (default) or `"dearest"`; the mean is for a cheapest
+            path that is worth listening to.
+        temperature: That divides the logits of teacher and students, float > 0.
+            Defaults to 2.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    References:
+        Yu and Huang (2019), Universally slimmable networks and improved
+        training techniques. Hinton, Vinyals and Dean (2015), Distilling the
+        knowledge in a neural network. Zhang et al. (2018), Deep mutual
+        learning.
+
+    Example:
+        >>> Sandwich(distillation=0.5).get_config()["distillation"]
+        0.5
+    """
+
+    def __init__(
+        self,
+        dearest: float = 1.0,
+        cheapest: float = 1.0,
+        distillation: float = 0.0,
+        teacher: Literal["mean", "dearest"] = "mean",
+        temperature: float = 2.0,
+    ) -> None:
+        for name, weight in (
+            ("dearest", dearest),
+            ("cheapest", cheapest),
+            ("distillation", distillation),
+        ):
+            if not 0.0 <= weight < float("inf"):
+                raise ValueError(
+                    f"`{name}` must be finite and at least 0, got {weight}."
+                )
+        validation.check_choice("teacher", teacher, ("mean", "dearest"))
+        if not 0.0 < temperature < float("inf"):
+            raise ValueError(
+                f"`temperature` must be finite and above 0, got {temperature}."
+            )
+        self.dearest = float(dearest)
+        self.cheapest = float(cheapest)
+        self.distillation = float(distillation)
+        self.teacher = teacher
+        self.temperature = float(temperature)
+
+    def loss(
+        self,
+        data_losses: Sequence[tf.Tensor],
+        outputs: Sequence[tf.Tensor],
+        sampled: tf.Tensor,
+    ) -> tf.Tensor:
+        """What is added to the surrogate loss of each example.
+
+        Args:
+            data_losses: Of the dearest and the cheapest path, float32 `[B]`.
+            outputs: Of these two, `[B, ...]`; logits if there is distillation.
+            sampled: Outputs of the sampled paths, `[K * B, ...]`.
+
+        Returns:
+            float32 `[B]`.
+        """
+        dearest_loss, cheapest_loss = data_losses
+        total = self.dearest * dearest_loss + self.cheapest * cheapest_loss
+        if not self.distillation:
+            return total
+        ends = [self._soften(logits) for logits in outputs]
+        taught_by = ends if self.teacher == "mean" else ends[:1]
+        targets = tf.add_n([tf.exp(end) for end in taught_by]) / len(taught_by)
+        targets = tf.stop_gradient(targets)  # [B, classes]
+        students = ends if self.teacher == "mean" else ends[1:]
+        cross_entropies = [
+            -tf.reduce_sum(targets * student, axis=-1) for student in students
+        ]
+        paths = tf.reshape(
+            self._soften(sampled), [-1, *tf.unstack(tf.shape(targets))]
+        )
+        of_paths = -tf.reduce_sum(targets * paths, axis=-1)  # [K, B]
+        cross_entropies.append(tf.reduce_mean(of_paths, axis=0))
+        scale = self.distillation * self.temperature**2
+        return total + scale * tf.add_n(cross_entropies)
+
+    def _soften(self, logits: tf.Tensor) -> tf.Tensor:
+        """Log probabilities at the temperature."""
+        return tf.nn.log_softmax(tf.cast(logits, tf.float32) / self.temperature)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "dearest": self.dearest,
+            "cheapest": self.cheapest,
+            "distillation": self.distillation,
+            "teacher": self.teacher,
+            "temperature": self.temperature,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        return cls(**config)

@@ -1,0 +1,30 @@
+"""Figure 5: the batch entropy preference against the ordinary entropy penalty.
+
+python -m composer_tf --config=configs/entropy_ablation.py --workdir=DIR
+
+One metalayer of four equal modules, a constant preference, 100,000 steps, five
+seeds of each variant: about an hour on two cores.
+"""
+
+from composer_tf.config import Config, DataConfig, EvaluationConfig
+from composer_tf.models import Mnist
+
+
+def get_config() -> Config:
+    """Returns the config of the runs."""
+    return Config(
+        data=DataConfig(name="mnist", batch_size=128, passes=10),
+        model=Mnist(hidden_units=(8, 8, 8, 8), grid=14),
+        evaluation=EvaluationConfig(preference=""),
+        epochs=24,
+        jit_compile=True,
+        steps_per_execution=0,
+        num_seeds=5,
+        variants={
+            "batch": {
+                "model.batch_entropy": (1.0, 1.0),
+                "evaluation.alone": ("cheapest",),
+            },
+            "unbatched": {"model.entropy": (1.0, 1.0)},
+        },
+    )

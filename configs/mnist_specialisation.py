@@ -1,0 +1,28 @@
+"""Figure 3: modules of 1 : 2 : 3 parameters share the digits among them.
+
+python -m composer_tf --config=configs/mnist_specialisation.py --workdir=DIR
+
+About two minutes. `examples.png` has test digits in rows by the module of the
+first metalayer.
+"""
+
+from composer_tf.config import Config, DataConfig, EvaluationConfig
+from composer_tf.models import Mnist
+
+
+def get_config() -> Config:
+    """Returns the config of the run."""
+    return Config(
+        data=DataConfig(name="mnist", batch_size=128),
+        model=Mnist(
+            hidden_units=(8, 16, 24),
+            num_metalayers=2,
+            grid=14,
+            glimpse=(-1.0, 2.0),
+            batch_entropy=(0.5, 0.5),
+        ),
+        evaluation=EvaluationConfig(alone=("cheapest", "dearest")),
+        epochs=40,
+        jit_compile=True,
+        steps_per_execution=0,
+    )
