@@ -19,7 +19,8 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
 
     A config of one seed and no variants is one run in the workdir itself. Else
     each run has a folder there, `VARIANT/seed_N`, and the workdir receives
-    `summary.json` and `summary.png`. Runs that are finished are not done again.
+    `config.json`, `summary.json` and `summary.png`. Runs that are finished are
+    not done again.
 
     Args:
         config: What to do.
@@ -38,6 +39,8 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     folder = pathlib.Path(workdir)
     if list(runs) == [""]:
         return training.run(config, folder)
+    training.check_folder(folder, config)
+    training.claim(folder, config)
     variants: dict[str, dict[int, dict[str, Any]]] = {}
     for i, (name, single) in enumerate(runs.items(), start=1):
         print(f"\nRun {i} of {len(runs)}: {name}")

@@ -64,14 +64,14 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     """
     config.validate()
     folder = pathlib.Path(workdir)
-    _check_folder(folder, config)
+    check_folder(folder, config)
     if all((folder / name).exists() for name in _OUTPUTS):
         metrics = read_json(folder / "metrics.json")
         print(f"{folder} is finished; nothing to do.")
         _report(folder, metrics)
         return metrics
     prepared = _prepare(config)
-    _claim(folder, config)
+    claim(folder, config)
     _fit(prepared.model, prepared, config, folder)
     _save(prepared.model, folder)
     networks = _train_alone(prepared, config, folder)
@@ -81,7 +81,7 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     return metrics
 
 
-def _check_folder(folder: pathlib.Path, config: Config) -> None:
+def check_folder(folder: pathlib.Path, config: Config) -> None:
     """Raises `WorkdirError` if the folder is not this config's or free."""
     if not folder.exists():
         return
@@ -103,7 +103,7 @@ def _check_folder(folder: pathlib.Path, config: Config) -> None:
         )
 
 
-def _claim(folder: pathlib.Path, config: Config) -> None:
+def claim(folder: pathlib.Path, config: Config) -> None:
     """Makes the folder this config's."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,6 +191,7 @@ def _fit(
         validation_data=prepared.validation,
         initial_epoch=epoch,
         epochs=config.epochs,
+        shuffle=False,  # The pipeline does; Keras would warn of it.
         callbacks=[
             prepared.shuffle,
             checkpoint,

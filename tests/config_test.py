@@ -65,6 +65,7 @@ def test_to_json_holds_every_field_and_the_class_of_the_model():
             "name": "mnist",
             "batch_size": 128,
             "passes": 1,
+            "augment": False,
             "data_dir": "",
         },
         "model": {"class": "Dense", "units": 16, "rate": 0.5},
@@ -74,11 +75,16 @@ def test_to_json_holds_every_field_and_the_class_of_the_model():
             "num_gammas": 33,
             "num_mixtures": 21,
             "batch_size": 1000,
+            "max_paths": 64,
+            "alone": [],
+            "label_groups": [],
         },
         "epochs": 10,
         "seed": 0,
         "jit_compile": False,
         "steps_per_execution": 1,
+        "num_seeds": 1,
+        "variants": {},
     }
 
 

@@ -93,7 +93,7 @@ def test_config_and_workdir_reach_the_run(main, tmp_path):
     main(lambda config, workdir: calls.append((config, workdir)))
     ((config, workdir),) = calls
     assert config.data.name == "wide_mnist/mnist"
-    assert workdir == str(tmp_path / "run")
+    assert pathlib.Path(workdir) == tmp_path / "run"
 
 
 @pytest.mark.parametrize(

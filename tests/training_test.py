@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import matplotlib.image
 import numpy as np
 import pytest
@@ -25,9 +26,13 @@ OUTPUTS = {
     "tradeoff.csv",
     "tradeoff.png",
     "routing.png",
+    "entropy.png",
+    "examples.png",
+    "alone",
     "checkpoints",
     "logs",
 }
+METHODS = ("composer", "random_mixture", "input_independent", "oracle")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +61,9 @@ def tiny_config(data_dir):
             "wide_mnist/digits", batch_size=500, data_dir=str(data_dir)
         ),
         model=WideMnist(small_units=4, large_units=8),
-        evaluation=EvaluationConfig(num_gammas=3, num_mixtures=2),
+        evaluation=EvaluationConfig(
+            num_gammas=3, num_mixtures=2, alone=("cheapest", "1")
+        ),
         epochs=2,
     )
 
@@ -90,24 +97,61 @@ def test_metrics_are_json_that_any_parser_reads(finished):
     assert [point["gamma"] for point in metrics["composer"]] == [-4, 1, 6]
 
 
-def test_the_csv_holds_the_points_of_both_methods(finished):
+def test_the_csv_holds_the_points_of_all_methods(finished):
     text = (finished / "tradeoff.csv").read_text()
     assert text.splitlines()[0] == "method,gamma,cost,accuracy"
     rows = list(csv.DictReader(io.StringIO(text)))
     metrics = json.loads((finished / "metrics.json").read_text())
-    assert len(rows) == 3 + 2
-    for row, point in zip(
-        rows, metrics["composer"] + metrics["random_mixture"], strict=True
-    ):
+    points = [
+        point
+        for method in (*METHODS, "alone", "cascade")
+        for point in metrics[method]
+    ]
+    assert len(metrics["composer"]) == 3
+    assert len(metrics["random_mixture"]) == len(metrics["alone"]) == 2
+    for row, point in zip(rows, points, strict=True):
         assert row["method"] == point["method"]
         for name in ("gamma", "cost", "accuracy"):
             assert float(row[name]) == point[name]
 
 
-@pytest.mark.parametrize("name", ["tradeoff.png", "routing.png"])
+@pytest.mark.parametrize(
+    "name", ["tradeoff.png", "routing.png", "entropy.png", "examples.png"]
+)
 def test_pictures_are_png(finished, name):
     picture = matplotlib.image.imread(finished / name, format="png")
     assert picture.std() > 0.0  # Not blank.
+
+
+def test_the_networks_of_single_paths_are_measured_as_they_were_saved(
+    finished, data_dir
+):
+    images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for path, point in zip("01", metrics["alone"], strict=True):
+        saved = finished / "alone" / path / "model.keras"
+        network = keras.models.load_model(saved)
+        hits = network.predict(images, verbose=0).argmax(-1) == labels
+        assert point["accuracy"] == pytest.approx(hits.mean())
+        parameters = network.count_params() / metrics_full(metrics)
+        assert point["cost"] == pytest.approx(parameters)
+
+
+def metrics_full(metrics):
+    """Parameters of the dearest path."""
+    costs = metrics["costs"]
+    return costs["fixed"] + costs["controller"] + max(costs["modules"][0])
+
+
+def test_the_summary_is_of_the_points(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    summary = metrics["summary"]
+    first, *_, last = metrics["composer"]
+    assert summary["lowest_gamma/accuracy"] == first["accuracy"]
+    assert summary["highest_gamma/cost"] == last["cost"]
+    dearest = metrics["random_mixture"][-1]
+    assert summary["random_mixture/accuracy@1"] == dearest["accuracy"]
+    assert summary["oracle/accuracy@1"] >= summary["composer/accuracy@1"]
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -208,6 +252,9 @@ def test_a_run_that_was_killed_at_its_first_file_starts_again(
         ("data", "batch_size", 100_000),
         ("evaluation", "preference", "typo"),
         ("model", "estimator", "typo"),
+        ("evaluation", "alone", ("typo",)),
+        ("evaluation", "alone", ("0-1",)),
+        ("evaluation", "alone", ("2",)),
     ],
 )
 def test_a_config_that_cannot_work_does_not_take_the_folder(
@@ -215,7 +262,8 @@ def test_a_config_that_cannot_work_does_not_take_the_folder(
 ):
     config = tiny_config(data_dir)
     setattr(getattr(config, part), field, value)
-    with pytest.raises(ValueError, match=str(value)):
+    named = value[0] if isinstance(value, tuple) else str(value)
+    with pytest.raises(ValueError, match=named):
         training.run(config, tmp_path / "workdir")
     assert not list(tmp_path.rglob("*.json"))
 
@@ -236,6 +284,16 @@ def test_a_lost_output_is_made_again(finished, workdir, data_dir):
     (workdir / "model.keras").unlink()
     training.run(tiny_config(data_dir), workdir)
     assert_same_model(finished, workdir)
+
+
+def test_a_network_that_was_trained_is_not_trained_again(
+    finished, workdir, data_dir, capsys
+):
+    (workdir / "metrics.json").unlink()
+    training.run(tiny_config(data_dir), workdir)
+    assert "alone." not in capsys.readouterr().out
+    name = "metrics.json"
+    assert (workdir / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_the_same_config_gives_the_same_model(finished, tmp_path, data_dir):

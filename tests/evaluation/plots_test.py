@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from composer_tf.evaluation import Point, plot_routing, plot_tradeoff
+from composer_tf.evaluation import (
+    Point,
+    plot_entropy,
+    plot_examples,
+    plot_routing,
+    plot_tradeoff,
+)
 
 POINTS = [
     Point("composer", 6.0, 0.2, 0.5),
@@ -102,3 +108,28 @@ def test_pictures_are_png_whatever_the_path_is_called(tmp_path):
     plot_tradeoff(POINTS, path)
     picture = matplotlib.image.imread(path, format="png")
     assert picture.std() > 0.0  # Not blank.
+
+
+def test_examples_stand_in_the_row_of_their_module(tmp_path, figures):
+    images = np.zeros([5, 2, 3, 1], np.uint8)
+    images[:, ..., 0] = np.arange(1, 6)[:, np.newaxis, np.newaxis]
+    choices = np.array([1, 0, 1, 1, 1])
+    path = tmp_path / "examples.png"
+    plot_examples(images, choices, MODULES, path, width=3)
+    (axes,) = figures[0].axes
+    (image,) = axes.images
+    drawn = np.asarray(image.get_array())[::2, ::3]  # A pixel of each.
+    np.testing.assert_array_equal(
+        drawn, [[2, 255, 255], [1, 3, 4], [255, 255, 255]]
+    )
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == MODULES
+
+
+def test_entropy_is_drawn_against_gamma(tmp_path, figures):
+    plot_entropy([-1.0, 1.0], [0.2, 1.1], "entropy", tmp_path / "e.png")
+    (axes,) = figures[0].axes
+    (line,) = axes.lines
+    np.testing.assert_array_equal(line.get_xydata(), [[-1.0, 0.2], [1.0, 1.1]])
+    assert "entropy" in axes.get_xlabel()
+    assert "nats" in axes.get_ylabel()

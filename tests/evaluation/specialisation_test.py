@@ -4,7 +4,11 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
-from composer_tf.evaluation import module_probabilities
+from composer_tf.evaluation import (
+    contingency,
+    module_probabilities,
+    mutual_information,
+)
 
 N, BATCH, CLASSES = 90, 32, 4
 LOW, HIGH = -2.0, 6.0
@@ -137,3 +141,53 @@ def test_a_model_that_cannot_be_steered_is_refused():
     *_, data = random_data()
     with pytest.raises(ValueError, match="preference"):
         module_probabilities(model, data, [0.0], CLASSES)
+
+
+def test_mutual_information_is_that_of_the_table():
+    """H(module) + H(label) - H(both), by hand."""
+    table = np.array([[30, 10], [5, 15], [0, 40]])
+    labels = np.repeat([0, 0, 1, 1, 2, 2], table.ravel())
+    choices = np.repeat([3, 7, 3, 7, 3, 7], table.ravel())
+
+    def entropy(counts):
+        shares = counts[counts > 0] / counts.sum()
+        return -np.sum(shares * np.log(shares))
+
+    expected = (
+        entropy(table.sum(0)) + entropy(table.sum(1)) - entropy(table.ravel())
+    )
+    estimate = mutual_information(choices, labels)
+    assert estimate.value == pytest.approx(expected)
+    assert estimate.low < estimate.value < estimate.high
+    np.testing.assert_array_equal(contingency(choices, labels), table)
+
+
+def test_mutual_information_of_what_is_unrelated_is_near_0():
+    random = np.random.default_rng(0)
+    choices, labels = random.integers(0, 4, [2, 5000])
+    estimate = mutual_information(choices, labels)
+    assert 0.0 <= estimate.value < 0.01
+
+
+def test_the_bootstrap_interval_covers():
+    """Of 40 samples of one joint distribution, about 38."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 200_000)
+    choices = np.where(random.random(200_000) < 0.3, labels, 0)
+    truth = mutual_information(choices, labels, num_resamples=0).value
+    covered = 0
+    for seed in range(40):
+        rows = random.choice(200_000, 1000)
+        _, low, high = mutual_information(
+            choices[rows], labels[rows], 100, seed
+        )
+        covered += low <= truth <= high
+    assert covered >= 32
+
+
+@pytest.mark.parametrize(
+    ("choices", "labels"), [([0, 1], [0]), ([], []), ([[0]], [[0]])]
+)
+def test_mutual_information_refuses_other_shapes(choices, labels):
+    with pytest.raises(ValueError, match="`choices` and `labels`"):
+        mutual_information(np.array(choices), np.array(labels))

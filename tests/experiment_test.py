@@ -1,0 +1,137 @@
+import json
+import math
+
+import pytest
+
+from composer_tf import experiment, training
+from composer_tf.config import Config, ConfigError, DataConfig, EvaluationConfig
+from composer_tf.models import WideMnist
+from composer_tf.workdir import WorkdirError
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Runs that are asked for; each returns numbers of its seed and epochs."""
+    asked = []
+
+    def run(config, workdir):
+        asked.append((workdir, config))
+        accuracy = 0.5 + 0.1 * config.seed
+        points = [
+            {"gamma": gamma, "cost": cost, "accuracy": accuracy * cost}
+            for gamma, cost in ((0.0, 1.0), (1.0, 0.5))
+        ]
+        return {
+            "costs": {"unit": "parameters"},
+            "entropy": [0.1, 0.2],
+            "composer": points,
+            "summary": {
+                "accuracy": accuracy,
+                "epochs": float(config.epochs),
+                "sometimes": 1.0 if config.seed else None,
+            },
+        }
+
+    monkeypatch.setattr(training, "run", run)
+    return asked
+
+
+def some_config(**kwargs):
+    return Config(
+        DataConfig("wide_mnist/digits"), WideMnist(), epochs=3, **kwargs
+    )
+
+
+def test_one_seed_without_variants_is_the_run_itself(calls, tmp_path):
+    metrics = experiment.run(some_config(seed=2), tmp_path)
+    assert calls == [(tmp_path, some_config(seed=2))]
+    assert metrics["summary"]["accuracy"] == 0.7
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_variant_runs_with_every_seed(calls, tmp_path):
+    config = some_config(
+        seed=1,
+        num_seeds=2,
+        variants={
+            "short": {"epochs": 1},
+            "small": {"model.small_units": 4, "data.batch_size": 7},
+        },
+    )
+    experiment.run(config, tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path, _ in calls] == [
+        "short/seed_1",
+        "short/seed_2",
+        "small/seed_1",
+        "small/seed_2",
+    ]
+    runs = [run for _, run in calls]
+    assert [run.seed for run in runs] == [1, 2, 1, 2]
+    assert [run.epochs for run in runs] == [1, 1, 3, 3]
+    assert [run.model.small_units for run in runs] == [64, 64, 4, 4]
+    assert [run.data.batch_size for run in runs] == [128, 128, 7, 7]
+    assert all(run.num_seeds == 1 and not run.variants for run in runs)
+    assert config.model.small_units == 64  # The config stays as it was.
+
+
+def test_the_summary_is_mean_and_deviation_over_seeds(calls, tmp_path):
+    summary = experiment.run(some_config(num_seeds=3), tmp_path)
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written == summary
+    accuracy = written["default"]["accuracy"]
+    assert accuracy["mean"] == pytest.approx(0.6)
+    assert accuracy["std"] == pytest.approx(0.1)  # Of 0.5, 0.6 and 0.7.
+    assert accuracy["by_seed"] == pytest.approx({"0": 0.5, "1": 0.6, "2": 0.7})
+    assert (tmp_path / "summary.png").exists()
+
+
+def test_a_number_that_a_seed_lacks_has_no_mean(calls, tmp_path):
+    summary = experiment.run(some_config(num_seeds=2), tmp_path)
+    assert summary["default"]["sometimes"] == {
+        "mean": None,
+        "std": None,
+        "by_seed": {"0": None, "1": 1.0},
+    }
+
+
+def test_the_folder_of_another_experiment_is_refused(calls, tmp_path):
+    experiment.run(some_config(num_seeds=2), tmp_path)
+    del calls[:]
+    with pytest.raises(WorkdirError, match="num_seeds: 2 -> 3"):
+        experiment.run(some_config(num_seeds=3), tmp_path)
+    assert not calls
+
+
+def test_a_variant_of_no_field_is_refused_before_anything_runs(calls, tmp_path):
+    config = some_config(variants={"fine": {}, "bad": {"model.typo": 1}})
+    with pytest.raises(ConfigError, match=r"model\.typo"):
+        experiment.run(config, tmp_path)
+    assert not calls
+
+
+def test_a_bad_number_of_seeds_is_refused(calls, tmp_path):
+    with pytest.raises(ConfigError, match="`num_seeds`"):
+        experiment.run(some_config(num_seeds=0), tmp_path)
+
+
+@pytest.mark.slow
+def test_real_runs_are_summed_up_and_not_done_again(tmp_path, capsys):
+    config = Config(
+        DataConfig("wide_mnist/digits", batch_size=500, data_dir=str(tmp_path)),
+        WideMnist(small_units=4, large_units=8),
+        evaluation=EvaluationConfig(num_gammas=3, num_mixtures=2),
+        epochs=1,
+        variants={"a": {}, "b": {"model.sandwich": 1.0}},
+    )
+    folder = tmp_path / "experiment"
+    first = experiment.run(config, folder)
+    for variant in ("a", "b"):
+        path = folder / variant / "seed_0" / "metrics.json"
+        metrics = json.loads(path.read_text())
+        value = first[variant]["lowest_gamma/accuracy"]["mean"]
+        assert math.isclose(value, metrics["composer"][0]["accuracy"])
+    capsys.readouterr()
+    assert experiment.run(config, folder) == first
+    output = capsys.readouterr().out
+    assert output.count("is finished; nothing to do") == 2
+    assert "Epoch" not in output

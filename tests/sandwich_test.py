@@ -1,0 +1,205 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+
+CLASSES = 3
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def build(sandwich, estimator="reinforce"):
+    """Two metalayers whose dearest modules are the second and the first."""
+    keras.utils.set_random_seed(3)
+    dense = keras.layers.Dense
+    model = ct.Composer(
+        [
+            ct.Metalayer(
+                [
+                    dense(4, "relu"),
+                    keras.Sequential([dense(8, "relu"), dense(4, "relu")]),
+                ]
+            ),
+            ct.Metalayer(
+                [
+                    keras.Sequential([dense(6, "relu"), dense(CLASSES)]),
+                    dense(CLASSES),
+                ]
+            ),
+        ],
+        controller=ct.RNNController(units=4),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+        estimator=estimator,
+        sandwich=sandwich,
+        seed=1,
+    )
+    model.compile(keras.optimizers.SGD(1.0))
+    return model
+
+
+def some_data(size=6):
+    random = np.random.default_rng(0)
+    x = random.normal(size=[size, 5]).astype(np.float32)
+    return x, random.integers(0, CLASSES, size)
+
+
+def steps_taken(sandwich, sample_weight=None, estimator="reinforce"):
+    """How a step of gradient descent at rate 1 changes each weight."""
+    model = build(sandwich, estimator)
+    x, y = some_data()
+    model(x)
+    before = [v.numpy() for v in model.trainable_variables]
+    data = (x, y) if sample_weight is None else (x, y, sample_weight)
+    model.train_step(tf.nest.map_structure(tf.constant, data))
+    after = [v.numpy() for v in model.trainable_variables]
+    return [b - a for a, b in zip(before, after, strict=True)]
+
+
+def gradients_of_the_ends(weights, sample_weight, estimator):
+    """Of the weighted losses of the two ends, by a plain tape."""
+    model = build(None, estimator)
+    x, y = some_data()
+    model(x)
+    ends = {(1, 0): weights[0], (0, 1): weights[1]}
+    with tf.GradientTape() as tape:
+        total = 0.0
+        for path, weight in ends.items():
+            activations = x
+            for metalayer, module in zip(model.metalayers, path, strict=True):
+                activations = metalayer.modules[module](activations)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                y, activations
+            )
+            if sample_weight is not None:
+                losses *= sample_weight
+            total += weight * tf.reduce_mean(losses)
+    variables = model.trainable_variables
+    gradients = tape.gradient(
+        total,
+        [variable.value for variable in variables],
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return [gradient.numpy() for gradient in gradients]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("estimator", ["reinforce", "leave_one_out"])
+def test_it_adds_the_gradients_of_both_ends(estimator, weighted):
+    weights = np.linspace(0.5, 2.0, 6).astype(np.float32) if weighted else None
+    plain = steps_taken(None, weights, estimator)
+    both = steps_taken(ct.Sandwich(0.5, 2.0), weights, estimator)
+    expected = gradients_of_the_ends((0.5, 2.0), weights, estimator)
+    for alone, with_ends, gradient in zip(plain, both, expected, strict=True):
+        np.testing.assert_allclose(alone - with_ends, gradient, atol=1e-6)
+    assert any(np.abs(gradient).max() > 0.01 for gradient in expected)
+
+
+@pytest.mark.parametrize("teacher", ["mean", "dearest"])
+def test_distillation_is_the_cross_entropy_to_the_teacher(teacher):
+    random = np.random.default_rng(1)
+    dear, cheap = random.normal(size=[2, 4, CLASSES])
+    sampled = random.normal(size=[2, 4, CLASSES])  # K = 2.
+    temperature, weight = 3.0, 0.25
+    losses = random.random([2, 4])
+
+    def divergence(targets, logits):
+        return -(targets * np.log(softmax(logits / temperature))).sum(-1)
+
+    targets = softmax(dear / temperature)
+    students = [cheap]
+    if teacher == "mean":
+        targets = (targets + softmax(cheap / temperature)) / 2.0
+        students = [dear, cheap]
+    expected = losses[0] + losses[1]
+    for student in students:
+        expected = expected + weight * 9.0 * divergence(targets, student)
+    expected += weight * 9.0 * divergence(targets, sampled).mean(0)
+    sandwich = ct.Sandwich(
+        distillation=weight, teacher=teacher, temperature=temperature
+    )
+    np.testing.assert_allclose(
+        sandwich.loss(
+            tf.unstack(tf.constant(losses, tf.float32)),
+            [tf.constant(dear), tf.constant(cheap)],
+            tf.constant(sampled.reshape(-1, CLASSES)),
+        ),
+        expected,
+        rtol=1e-5,
+    )
+
+
+def test_the_teacher_does_not_learn():
+    sandwich = ct.Sandwich(0.0, 0.0, 1.0, teacher="dearest")
+    dear, cheap, sampled = (
+        tf.Variable(tf.random.normal([4, 3])) for _ in "abc"
+    )
+    with tf.GradientTape() as tape:
+        loss = sandwich.loss([tf.zeros([4])] * 2, [dear, cheap], sampled)
+    of_dear, of_cheap, _ = tape.gradient(loss, [dear, cheap, sampled])
+    assert of_dear is None
+    assert np.abs(of_cheap).max() > 0.0
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_model_with_it_trains_and_is_saved(jit_compile, tmp_path):
+    model = build(ct.Sandwich(1.0, 1.0, 0.5))
+    model.compile(keras.optimizers.Adam(0.02), jit_compile=jit_compile)
+    x, y = some_data(64)
+    y = (x[:, 0] > 0).astype(int)
+    first = model.fit(x, y, epochs=1, verbose=0).history["loss"][0]
+    last = model.fit(x, y, epochs=20, verbose=0).history["loss"][-1]
+    assert last < first
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.sandwich.get_config() == model.sandwich.get_config()
+    np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+
+
+def test_layers_know_that_they_train():
+    """Dropout of everything in the dearest path leaves a loss of log 3."""
+    dense = keras.layers.Dense
+    dropped = keras.Sequential([dense(9), dense(9), keras.layers.Dropout(0.99)])
+    model = ct.Composer(
+        [
+            ct.Metalayer([dense(9), dropped]),
+            dense(CLASSES, kernel_initializer="ones"),
+        ],
+        sandwich=ct.Sandwich(1.0, 0.0),
+        seed=0,
+    )
+    model.compile()
+    x, _ = some_data()
+    model(x)
+    np.testing.assert_array_equal(
+        np.ptp(model.along(x, (1,), training=False), axis=1), 0.0
+    )
+    outputs = model.along(x, (1,), training=True).numpy()
+    assert np.mean(outputs == 0.0) > 0.5
+
+
+def test_distillation_needs_logits():
+    model = build(ct.Sandwich(distillation=1.0))
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="Distillation needs a softmax"):
+        model.fit(*some_data(), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"dearest": -1.0},
+        {"cheapest": float("nan")},
+        {"distillation": float("inf")},
+        {"temperature": 0.0},
+        {"teacher": "cheapest"},
+    ],
+)
+def test_bad_arguments_are_named(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        ct.Sandwich(**arguments)
