@@ -7,7 +7,7 @@ CONFIG ?= configs/wide_mnist_digits.py
 WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: run test lint types floors check format bench clean
+.PHONY: run test lint types floors check bench results format clean
 
 run: $(VENV)/.installed
 	$(BIN)/python -m composer_tf --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -32,6 +32,14 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json
 	$(BIN)/python benchmarks/estimator_training.py --output=results/estimator_training.json
 	$(BIN)/python benchmarks/export_latency.py --output=results
+
+# One folder of results/ for each; a run that was stopped is resumed.
+results: $(addprefix results-,wide_mnist wide_mnist_ablation \
+  mnist_specialisation cifar10 entropy_ablation entropy_test_time)
+
+results-%: $(VENV)/.installed
+	$(BIN)/python -m composer_tf --config=configs/$*.py --workdir=runs/$*_5 \
+	  --config.num_seeds=5 --publish=results/$*
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -26,6 +26,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the outputs; a run that is there is resumed."
 )
+_PUBLISH = flags.DEFINE_string(
+    "publish", None, "Folder that gets a copy of the numbers and pictures."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -35,6 +38,10 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     try:
         experiment.run(_CONFIG.value, _WORKDIR.value or "")
+        if _PUBLISH.value:
+            experiment.publish(
+                _CONFIG.value, _WORKDIR.value or "", _PUBLISH.value
+            )
     except _EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

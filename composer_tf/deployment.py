@@ -92,7 +92,7 @@ def deploy(
         raise DeploymentError(f"{target} exists; --overwrite replaces it.")
     for module in modules:
         importlib.import_module(module)
-    model = _load(model_path).routed_model(input_dtypes)
+    model = _load(model_path).routed_model(input_dtypes, format)
     options = {key: value for key, value in options.items() if value}
     examples = _read(data, model, "test", _NUM_EXAMPLES) if verify else None
     if options.get("quantization") == "int8":

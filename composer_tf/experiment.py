@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,39 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
         evaluation.plot_tradeoff(_mean_lines(variants), path)
     _report(summary)
     return summary
+
+
+def publish(
+    config: Config,
+    workdir: str | os.PathLike,
+    destination: str | os.PathLike,
+) -> None:
+    """Copies the numbers and pictures of finished runs to a folder.
+
+    Args:
+        config: What was done.
+        workdir: Where.
+        destination: A folder, which is replaced as a whole. It receives the
+            summary, and the pictures and the curve of the first seed of each
+            variant; or those and the metrics of the one run.
+    """
+    source, target = pathlib.Path(workdir), pathlib.Path(destination)
+    firsts = {
+        name.rpartition("/")[0]: source / name
+        for name, run in config.runs().items()
+        if run.seed == config.seed
+    }
+    with atomic_path(target) as folder:
+        folder.mkdir(parents=True)
+        for summary in source.glob("summary.*"):
+            shutil.copy(summary, folder)
+        for variant, run_folder in firsts.items():
+            (folder / variant).mkdir(exist_ok=True)
+            for path in run_folder.glob("*.png"):
+                shutil.copy(path, folder / variant)
+            shutil.copy(run_folder / "tradeoff.csv", folder / variant)
+        if list(firsts.values()) == [source]:
+            shutil.copy(source / "metrics.json", folder)
 
 
 def summarize(

@@ -9,6 +9,7 @@ import tensorflow as tf
 from composer_tf import exporters, losses
 from composer_tf.policy import STEERING
 from composer_tf.policy_gradient_model import PolicyGradientModel
+from composer_tf.precision import float32_copy
 from composer_tf.steerable_model import without_gamma
 
 
@@ -38,8 +39,8 @@ class ExportableModel(PolicyGradientModel):
 
         Args:
             filepath: File or folder to write, in place of one that is there.
-            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`. Mixed
-                precision is for the first only.
+            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`. In the
+                last two a model of mixed precision computes in float32.
             verbose: Whether to print the path.
             **options: Of `export_saved_model`, `export_litert` or
                 `export_onnx` in `composer_tf.exporters`; and `input_dtypes`, a
@@ -52,25 +53,32 @@ class ExportableModel(PolicyGradientModel):
             ValueError: If the model is not built, or an option does not fit.
             ImportError: If a package is missing; it names the extra.
         """
-        model = self.routed_model(options.pop("input_dtypes", None))
+        model = self.routed_model(options.pop("input_dtypes", None), format)
         description = exporters.export(model, filepath, format, **options)
         if verbose:
             print(filepath)
         return description
 
     def routed_model(
-        self, input_dtypes: Mapping[str, str] | None = None
+        self,
+        input_dtypes: Mapping[str, str] | None = None,
+        format: str = "tf_saved_model",
     ) -> exporters.RoutedModel:
         """The model as exporters see it.
 
         Args:
             input_dtypes: As of `export`.
+            format: As of `export`.
         """
         if not self.built:
             raise ValueError(
                 "The model has no weights yet: call `fit`, or the model on an "
                 "example, before `export`."
             )
+        if format != "tf_saved_model":
+            copy = float32_copy(self)
+            if copy is not self:
+                return copy.routed_model(input_dtypes, format)
         shapes = self.build_shape
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}

@@ -85,6 +85,41 @@ def test_the_summary_is_mean_and_deviation_over_seeds(calls, tmp_path):
     assert (tmp_path / "summary.png").exists()
 
 
+def test_publishing_copies_the_summary_and_the_first_seeds(tmp_path):
+    config = some_config(seed=3, num_seeds=2, variants={"a": {}, "b": {}})
+    workdir = tmp_path / "workdir"
+    for name in config.runs():
+        (workdir / name).mkdir(parents=True)
+        (workdir / name / "tradeoff.csv").write_text(name)
+        (workdir / name / "routing.png").write_text(name)
+        (workdir / name / "model.keras").write_text(name)
+    (workdir / "summary.json").write_text("{}")
+    stale = tmp_path / "results" / "stale.png"
+    stale.parent.mkdir()
+    stale.write_text("old")
+    experiment.publish(config, workdir, stale.parent)
+    files = [path for path in stale.parent.rglob("*") if path.is_file()]
+    assert {p.relative_to(stale.parent).as_posix() for p in files} == {
+        "summary.json",
+        *(
+            f"{v}/{file}"
+            for v in "ab"
+            for file in ("tradeoff.csv", "routing.png")
+        ),
+    }
+    assert (stale.parent / "b" / "routing.png").read_text() == "b/seed_3"
+
+
+def test_publishing_one_run_copies_its_metrics(tmp_path):
+    workdir = tmp_path / "workdir"
+    workdir.mkdir()
+    for name in ("metrics.json", "tradeoff.csv", "routing.png", "model.keras"):
+        (workdir / name).write_text(name)
+    experiment.publish(some_config(), workdir, tmp_path / "results")
+    copied = {path.name for path in (tmp_path / "results").iterdir()}
+    assert copied == {"metrics.json", "tradeoff.csv", "routing.png"}
+
+
 def test_a_number_that_a_seed_lacks_has_no_mean(calls, tmp_path):
     summary = experiment.run(some_config(num_seeds=2), tmp_path)
     assert summary["default"]["sometimes"] == {

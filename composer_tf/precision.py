@@ -1,0 +1,47 @@
+"""Models that compute in half precision, for devices that cannot."""
+
+from typing import Any
+
+import keras
+
+_MIXED = ("mixed_bfloat16", "mixed_float16")
+
+
+def float32_copy(model: keras.Model) -> keras.Model:
+    """The same model and weights, computing in float32 throughout.
+
+    Mixed precision keeps its weights in float32, so nothing is lost.
+
+    Args:
+        model: Built; its classes are registered, as for saving.
+
+    Returns:
+        A copy, compiled with the same loss; or the model itself if no layer of
+        it computes in half precision.
+
+    Example:
+        >>> dense = keras.layers.Dense(3, dtype="mixed_bfloat16")
+        >>> model = keras.Sequential([keras.Input([2]), dense])
+        >>> float32_copy(model).layers[0].compute_dtype
+        'float32'
+    """
+    config: Any = keras.saving.serialize_keras_object(model)
+    replaced = _in_float32(config)
+    if replaced == config:
+        return model
+    copy: Any = keras.saving.deserialize_keras_object(replaced)
+    if not copy.built:
+        copy.build_from_config(model.get_build_config())
+    copy.set_weights(model.get_weights())
+    if getattr(model, "loss", None) is not None:
+        copy.compile(loss=model.loss)
+    return copy
+
+
+def _in_float32(config: Any) -> Any:
+    """A config with every mixed policy replaced, by name or as an object."""
+    if isinstance(config, dict):
+        return {key: _in_float32(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_in_float32(value) for value in config)
+    return "float32" if config in _MIXED else config
