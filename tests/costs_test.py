@@ -205,6 +205,8 @@ def test_a_cost_table_normalises_by_the_dearest_path():
     assert table.fractions == ((0.125, 0.5), (0.25, 0.0))
     dearest = sum(max(costs) for costs in table.fractions)
     assert math.isclose(table.overhead + dearest, 1.0)
+    assert table.dearest == (1, 0)
+    assert table.cheapest == (0, 1)
 
 
 @pytest.mark.parametrize(

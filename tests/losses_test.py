@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from composer_tf.losses import per_example
+from composer_tf.losses import check_logits, per_example
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(4, 3)).astype(np.float32)
@@ -161,3 +161,22 @@ def test_a_loss_that_returns_a_scalar_is_refused():
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="no_such_loss"):
         per_example("no_such_loss")
+
+
+@pytest.mark.parametrize(
+    ("loss", "fits"),
+    [
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True), True),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), True),
+        (keras.losses.SparseCategoricalCrossentropy(), False),
+        (keras.losses.BinaryCrossentropy(from_logits=True), False),
+        ("sparse_categorical_crossentropy", False),
+        ("mse", False),
+    ],
+)
+def test_only_softmax_classifiers_on_logits_are_distilled(loss, fits):
+    if fits:
+        check_logits(loss)
+    else:
+        with pytest.raises(ValueError, match="trained on logits"):
+            check_logits(loss)

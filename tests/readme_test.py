@@ -29,6 +29,12 @@ def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
         loaded(images, gamma=1.0), scope["model"](images, gamma=1.0)
     )
 
+    exec(block_with("ct.Sandwich"), scope)
+    scope["model"].compile("adam", metrics=["accuracy"])
+    scope["model"].fit(scope["train"].take(2), verbose=0)
+    exec(block_with("evaluation.Recorder"), scope)
+    assert len(scope["outcomes"].paths) == 2
+
 
 @pytest.mark.slow
 def test_conv_modules_of_three_kinds_train_save_load_and_predict(tmp_path):

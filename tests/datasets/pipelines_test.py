@@ -83,3 +83,31 @@ def test_a_batch_size_that_does_not_fit_is_refused(batch_size, shuffle):
 def test_no_pass_is_refused():
     with pytest.raises(ValueError, match="`passes` must be at least 1, got 0"):
         batches(IMAGES, LABELS, 5, EpochShuffle(), passes=0)
+
+
+def test_every_batch_of_every_epoch_is_augmented_by_a_seed_of_its_own():
+    def mark(images, seed):
+        seeds = tf.cast(tf.reshape(seed, [2, 1, 1]), images.dtype)
+        return tf.broadcast_to(seeds, tf.shape(images))
+
+    def seeds_of_two_epochs():
+        shuffle = EpochShuffle(3)
+        data = batches(IMAGES, LABELS, 2, shuffle, passes=2, augment=mark)
+        epochs = []
+        for epoch in range(2):
+            shuffle.on_epoch_begin(epoch)
+            epochs += [
+                images[:, 0, 0].tolist()
+                for images, _ in data.as_numpy_iterator()
+            ]
+        return epochs
+
+    seeds = seeds_of_two_epochs()
+    assert [seed for seed, _ in seeds] == [3] * 20
+    assert len({number for _, number in seeds}) == 20
+    assert seeds == seeds_of_two_epochs()  # As of a run that resumes.
+
+
+def test_augmentation_needs_a_shuffle():
+    with pytest.raises(ValueError, match="`augment` needs `shuffle`"):
+        batches(IMAGES, LABELS, 2, augment=lambda images, seed: images)
