@@ -60,7 +60,6 @@ def gradient_function(
     """Maps images and labels to a training step's gradients of weights."""
     num_paths = estimator.num_paths(model.num_modules)
     paths = estimator.paths(model.num_modules)
-    choices = None if paths is None else np.repeat(paths, _BATCH_SIZE, 0)
 
     @tf.function(autograph=False)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> Any:
@@ -68,8 +67,8 @@ def gradient_function(
             composition: Any = model(
                 images,
                 gamma=tf.linspace(-2.0, 6.0, _BATCH_SIZE),
-                choices=choices,
                 num_paths=num_paths,
+                paths=paths,
                 training=True,
                 return_composition=True,
             )

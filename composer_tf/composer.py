@@ -17,7 +17,6 @@ from composer_tf.policy import (
     Composition,
     Policy,
     categorical,
-    tile_rows,
 )
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.sandwich import Sandwich
@@ -69,6 +68,8 @@ class Composer(ExportableModel):
         decision: Overrides the model's for this call.
         routing: Overrides the model's for this call.
         num_paths: K: every example takes K paths, rows `[K * B]`. Default 1.
+        paths: These K paths as a tuple of tuples of modules, instead of
+            `choices`, if they are the same for all examples.
         training: Bool.
         return_composition: Return a `Composition` instead of its outputs.
 
@@ -185,6 +186,7 @@ class Composer(ExportableModel):
         decision: Decision | None = None,
         routing: str | None = None,
         num_paths: int = 1,
+        paths: Sequence[Sequence[int]] | None = None,
         training: bool | None = None,
         return_composition: bool = False,
     ) -> tf.Tensor | Composition:
@@ -199,19 +201,23 @@ class Composer(ExportableModel):
             batch_size = tf.shape(activations)[0]
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
+            if paths is not None:
+                choices = tf.repeat(tf.constant(paths), batch_size, axis=0)
         path = follow(
             self.metalayers,
             self.controller,
-            tile_rows(activations, num_paths),
-            tile_rows(scaled, num_paths),
+            activations,
+            scaled,
             self._decide(choices, choice_seeds),
             routing or self._routing_in_use,
+            num_paths,
+            paths,
         )
         if not return_composition:
             return path.outputs
         module_costs = [tf.constant(c) for c in self.cost_table.fractions]
         policy = Policy(path.logits, path.choices, tuple(module_costs))
-        context = tf.stop_gradient(path.context[:batch_size])
+        context = tf.stop_gradient(path.context)
         return Composition(path.outputs, policy, gamma, context)
 
     def compile(

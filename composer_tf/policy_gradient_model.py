@@ -19,8 +19,8 @@ from composer_tf.steerable_model import SteerableModel, without_gamma
 class PolicyGradientModel(SteerableModel, abc.ABC):
     """A Keras model that samples a path per example and learns which to take.
 
-    A subclass has the attributes below, and its `call` takes `choices`,
-    `num_paths` and `return_composition`.
+    A subclass has the attributes below, and its `call` takes `num_paths`,
+    `paths` and `return_composition`.
 
     Attributes:
         estimator: How the gradient is estimated.
@@ -128,8 +128,8 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         with tf.GradientTape() as tape:
             composition: Composition = self(
                 x,
-                choices=self._forced_choices(x),
                 num_paths=num_paths,
+                paths=self.estimator.paths(self.num_modules),
                 training=True,
                 return_composition=True,
             )
@@ -166,15 +166,6 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             sample_weight,
         )
         return self.compute_metrics(x, y, composition.outputs, sample_weight)
-
-    def _forced_choices(self, x: Any) -> tf.Tensor | None:
-        """The estimator's paths for each row, int32 `[K * B, n]`."""
-        paths = self.estimator.paths(self.num_modules)
-        if paths is None:
-            return None
-        inputs = tf.nest.flatten(without_gamma(x))
-        batch_size = tf.shape(inputs[0])[0]
-        return tf.repeat(paths, batch_size, axis=0)
 
     def _by_path(
         self, y: Any, composition: Composition, num_paths: int

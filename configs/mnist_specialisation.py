@@ -17,7 +17,8 @@ def get_config() -> Config:
         model=Mnist(
             hidden_units=(8, 16, 24),
             num_metalayers=2,
-            grid=14,
+            grid=28,
+            controller_units=64,
             glimpse=(-1.0, 2.0),
             batch_entropy=(0.5, 0.5),
         ),

@@ -269,3 +269,27 @@ def test_a_batch_of_none_gives_an_output_of_none():
     model = make()
     model(X)
     assert model(X[:0]).shape == (0, 4)
+
+
+def test_what_lies_before_the_first_choice_runs_once_for_all_paths():
+    rows = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, inputs):
+            rows.append(inputs.shape[0])
+            return inputs
+
+    dense = keras.layers.Dense
+    model = ct.Composer(
+        [Counted(), ct.Metalayer([dense(4), dense(4)])], stem=Counted()
+    )
+    model(tf.ones([3, 5]))
+    del rows[:]
+    paths = [(0,), (1,), (1,)]
+    outputs = model(tf.ones([3, 5]), num_paths=3, paths=paths)
+    assert rows == [3, 3]
+    forced = [
+        model(tf.ones([3, 5]), choices=tf.constant([path] * 3))
+        for path in paths
+    ]
+    np.testing.assert_allclose(outputs, tf.concat(forced, axis=0), rtol=1e-6)

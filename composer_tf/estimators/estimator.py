@@ -4,7 +4,6 @@ import abc
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from composer_tf.policy import Policy
@@ -23,8 +22,10 @@ class Estimator(keras.layers.Layer, abc.ABC):
     def num_paths(self, num_modules: Sequence[int]) -> int:
         """K, how many paths an example takes, given m_1, ..., m_n."""
 
-    def paths(self, num_modules: Sequence[int]) -> np.ndarray | None:
-        """The paths to take, int32 `[K, n]`, or `None` to sample them."""
+    def paths(
+        self, num_modules: Sequence[int]
+    ) -> Sequence[Sequence[int]] | None:
+        """The K paths to take, n modules each, or `None` to sample them."""
         return None
 
     def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:

@@ -27,6 +27,9 @@ class Metalayer(keras.layers.Layer):
         routing: Name of a strategy of `composer_tf.layers.routing`,
             `"partition"` (default) or `"dense"`. Results are equal; which rows
             a module runs on is not.
+        blocks: If the rows are K blocks of equal size with one choice each that
+            is known beforehand, these K choices; each module then runs on its
+            own blocks, under any routing and XLA too.
 
     Returns:
         `[B, ...]`, the activations a_i, in the metalayer's compute dtype.
@@ -86,6 +89,7 @@ class Metalayer(keras.layers.Layer):
         inputs: tf.Tensor,
         choices: tf.Tensor,
         routing: str = "partition",
+        blocks: Sequence[int] | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
         validation.check_choice(
@@ -93,6 +97,10 @@ class Metalayer(keras.layers.Layer):
         )
         if len(self.modules) == 1:
             return tf.cast(self.modules[0](inputs), self.compute_dtype)
+        if blocks is not None and not hasattr(inputs, "_keras_mask"):
+            return routing_lib.by_blocks(
+                self.modules, inputs, blocks, self.compute_dtype
+            )
         if not self._row_shape.is_fully_defined():
             # An empty part would have no known shape.
             if routing not in ("dense", "partition"):

@@ -8,19 +8,19 @@ import tensorflow as tf
 
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
-from composer_tf.policy import STEERING
+from composer_tf.policy import STEERING, tile_rows
 
 Decide = Callable[[tf.Tensor, int], tf.Tensor]
 
 
 class Path(NamedTuple):
-    """What happened to R rows.
+    """What happened to R rows: K paths of each of B examples.
 
     Attributes:
         outputs: `[R, ...]`, the activations after the last step.
         logits: n tensors, the i-th float32 `[R, m_i]`, of the controller.
         choices: int32 `[R, n]`, the modules that ran.
-        context: float32 `[R, d]`, a summary of the first metalayer's input,
+        context: float32 `[B, d]`, a summary of the first metalayer's input,
             and gamma.
     """
 
@@ -37,17 +37,26 @@ def follow(
     gamma: tf.Tensor,
     decide: Decide,
     routing: str,
+    num_paths: int = 1,
+    paths: Sequence[Sequence[int]] | None = None,
 ) -> Path:
     """Asks the controller at each metalayer, and runs what is decided.
+
+    The paths of an example part at the first metalayer: all before it, the
+    controller's first answer included, is computed once for them all.
 
     Args:
         steps: `Metalayer`s, at least one, and plain layers as fixed steps.
         controller: Built for them.
-        activations: `[R, ...]`, a_0.
-        gamma: float32 `[R, k]`, scaled to [-1, 1].
+        activations: `[B, ...]`, a_0.
+        gamma: float32 `[B, k]`, scaled to [-1, 1].
         decide: Maps logits float32 `[R, m_i]` and the metalayer's index i to
             choices int32 `[R]`, equation (3).
         routing: Name of a strategy of `composer_tf.layers.routing`.
+        num_paths: K.
+        paths: K tuples of n modules, the paths that `decide` will choose, if
+            they are known beforehand. Each module then runs on their rows only,
+            under any routing.
     """
     state = controller.initial_state(tf.shape(gamma)[0])
     context = gamma
@@ -61,13 +70,19 @@ def follow(
         with tf.name_scope(STEERING):
             if i == 0:
                 summary = controller.summarize(activations, i)
-                context = tf.concat([summary, gamma], axis=-1)  # [R, d]
+                context = tf.concat([summary, gamma], axis=-1)  # [B, d]
             previous = choices[-1] if choices else None
             step_logits, state = controller(
                 activations, previous, gamma, state, index=i
             )  # [R, m_i]
+            if i == 0:
+                activations, gamma, state, step_logits = (
+                    tile_rows(tensor, num_paths)
+                    for tensor in (activations, gamma, state, step_logits)
+                )
             choice = decide(step_logits, i)  # [R]
-        activations = step(activations, choice, routing=routing)
+        blocks = None if paths is None else [path[i] for path in paths]
+        activations = step(activations, choice, routing=routing, blocks=blocks)
         logits.append(step_logits)
         choices.append(choice)
     return Path(activations, tuple(logits), tf.stack(choices, axis=-1), context)

@@ -199,3 +199,35 @@ def test_config_rebuilds_modules_of_the_same_shape():
     np.testing.assert_array_equal(
         copy(inputs, choices), metalayer(inputs, choices)
     )
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("blocks", [(0, 1), (2, 0, 2), (1, 1), (2,)])
+def test_blocks_that_are_known_give_what_their_choices_give(
+    blocks, jit_compile
+):
+    dense = keras.layers.Dense
+    metalayer = Metalayer([dense(3) for _ in range(3)])
+    inputs = tf.random.stateless_normal([4 * len(blocks), 5], [1, 2])
+    choices = tf.repeat(tf.constant(blocks), 4)
+    expected = metalayer(inputs, choices, routing="dense")
+
+    @tf.function(jit_compile=jit_compile)
+    def by_blocks(inputs):
+        return metalayer(inputs, choices, blocks=blocks)
+
+    np.testing.assert_allclose(by_blocks(inputs), expected, rtol=1e-5)
+
+
+def test_modules_of_no_block_do_not_run():
+    class Unwanted(keras.layers.Dense):
+        def call(self, inputs):
+            if inputs.shape[0] is not None:
+                raise AssertionError("It was run.")
+            return super().call(inputs)
+
+    dense = keras.layers.Dense
+    metalayer = Metalayer([dense(3), Unwanted(3), dense(3)])
+    metalayer.build((None, 5))
+    choices = tf.constant([0, 0, 2, 2])
+    metalayer(tf.ones([4, 5]), choices, routing="dense", blocks=(0, 2))
