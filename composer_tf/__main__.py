@@ -48,6 +48,17 @@ def main(argv: list[str]) -> None:
         sys.exit("\nInterrupted. The same command resumes the run.")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; what it cannot be is an error of one line."""
+    try:
+        rest = app.parse_flags_with_usage(argv)
+        _CONFIG.value.validate  # noqa: B018  A file that failed to load raises.
+    except (AttributeError, KeyError, OSError) as error:
+        message = error.args[0] if isinstance(error, KeyError) else error
+        sys.exit(f"error: --config: {message}")
+    return rest
+
+
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -61,8 +61,18 @@ def test_an_unknown_field_of_the_config_is_named(tmp_path):
     workdir = tmp_path / "run"
     code, _, errors = start(MNIST, f"--workdir={workdir}", "--config.epoch=3")
     assert code != 0
-    assert "epoch" in errors.splitlines()[-1]
+    assert errors.splitlines()[-1].startswith("error: --config: Field epoch ")
+    assert "Traceback" not in errors
     assert not workdir.exists()
+
+
+@pytest.mark.slow
+def test_a_config_that_is_no_file_is_one_clear_error(tmp_path):
+    code, _, errors = start("--config=no/such.py", f"--workdir={tmp_path}")
+    assert code != 0
+    assert "error: --config: " in errors
+    assert "no/such.py" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.slow
