@@ -2,12 +2,14 @@
 
 import abc
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from composer_tf import validation
 
 Shape = tuple[int | None, ...]
 
@@ -23,7 +25,10 @@ class Controller(keras.layers.Layer, abc.ABC):
     Logits are bounded, so that every module keeps a chance of being tried: a
     policy that is certain too early would never learn that the other module
     has become better. With the default of 2 and two modules that chance is at
-    least 1.8 %.
+    least 1.8 %. Being tried is not enough, if what is learned of it does not
+    arrive: far beyond its bound a tanh passes no gradient, and the policy stays
+    where it is. Clipping here drops the gradient that pushes on outwards, and
+    passes all of what leads back.
 
     A subclass implements `build_steps`, `initial_state` and `call`, which
     passes its logits through `bound`.
@@ -35,10 +40,11 @@ class Controller(keras.layers.Layer, abc.ABC):
             makes it dearer.
         max_logit: Bound on the absolute value of the logits, float > 0, or
             `None` for no bound. Defaults to 2.
+        bounding: `"clip"` (default), or `"tanh"` for a smooth bound.
 
     Raises:
-        ValueError: If `units` or `grid` is smaller than 1, or `max_logit` is
-            not above 0.
+        ValueError: If `units` or `grid` is smaller than 1, `max_logit` is not
+            above 0, or `bounding` is unknown.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         units: int = 32,
         grid: int = 4,
         max_logit: float | None = 2.0,
+        bounding: Literal["clip", "tanh"] = "clip",
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -56,7 +63,9 @@ class Controller(keras.layers.Layer, abc.ABC):
             raise ValueError(f"`max_logit` must be above 0, got {max_logit}.")
         self.units = units
         self.grid = grid
+        validation.check_choice("bounding", bounding, ("clip", "tanh"))
         self.max_logit = max_logit
+        self.bounding = bounding
 
     def build(
         self,
@@ -120,9 +129,11 @@ class Controller(keras.layers.Layer, abc.ABC):
         """
 
     def bound(self, logits: tf.Tensor) -> tf.Tensor:
-        """Squashes logits smoothly into (-max_logit, max_logit)."""
+        """Brings logits into [-max_logit, max_logit]."""
         if self.max_logit is None:
             return logits
+        if self.bounding == "clip":
+            return clip_outwards(logits, self.max_logit)
         return self.max_logit * tf.tanh(logits / self.max_logit)
 
     def summarize(self, activations: tf.Tensor, index: int) -> tf.Tensor:
@@ -165,6 +176,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             "units": self.units,
             "grid": self.grid,
             "max_logit": self.max_logit,
+            "bounding": self.bounding,
         }
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -225,6 +237,33 @@ def _average(
             activations = tf.reduce_sum(rows, axis=1)  # [B * cells, rest]
     counts = np.repeat(counts.ravel(), rest).astype(np.float32)
     return tf.reshape(activations, [-1, counts.size]) * (1.0 / counts)
+
+
+def clip_outwards(values: tf.Tensor, bound: float) -> tf.Tensor:
+    """Clips to [-bound, bound]; the gradient may still lead back inside.
+
+    Gradient descent on values at or beyond the bound moves them back, and never
+    further out. (An ordinary clip would leave them where they are for good.)
+
+    Args:
+        values: float32, any shape.
+        bound: Above 0.
+
+    Returns:
+        Same shape.
+    """
+
+    def with_gradient(values: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            outwards = tf.where(
+                upstream < 0.0, values >= bound, values <= -bound
+            )
+            return tf.where(outwards, tf.zeros_like(upstream), upstream)
+
+        return tf.clip_by_value(values, -bound, bound), gradient
+
+    clip: Any = tf.custom_gradient(with_gradient)
+    return clip(values)
 
 
 def one_hot(choices: tf.Tensor, depth: int) -> tf.Tensor:

@@ -21,6 +21,7 @@ class FeedForwardController(Controller):
             Defaults to 4.
         max_logit: Bound on the absolute value of the logits, float > 0, or
             `None`. Defaults to 2.
+        bounding: `"clip"` (default) or `"tanh"`.
 
     Example:
         >>> FeedForwardController(units=16).get_config()["units"]

@@ -22,6 +22,7 @@ class RNNController(Controller):
             Defaults to 4.
         max_logit: Bound on the absolute value of the logits, float > 0, or
             `None`. Defaults to 2.
+        bounding: `"clip"` (default) or `"tanh"`.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]

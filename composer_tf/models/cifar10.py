@@ -1,6 +1,7 @@
 """A convolutional Composer for CIFAR-10, as one would ship it."""
 
 import dataclasses
+from typing import Literal
 
 import keras
 
@@ -29,6 +30,7 @@ class Cifar10:
         glimpse: Range of the glimpse preference in training.
         batch_entropy: Range of the batch entropy preference, or `None`.
         max_logit: Bound of the controller's logits.
+        bounding: How they are bounded.
         costs: Unit of the glimpse preference: `"macs"` or `"parameters"`.
         estimator: Name of the gradient estimator.
         sandwich: Weight of the dearest and the cheapest path's own losses; 0
@@ -43,6 +45,7 @@ class Cifar10:
     glimpse: Range = (-1.0, 3.0)
     batch_entropy: Range | None = None
     max_logit: float | None = 2.0
+    bounding: Literal["clip", "tanh"] = "clip"
     costs: CostUnit = "macs"
     estimator: str = "reinforce"
     sandwich: float = 0.0
@@ -78,6 +81,7 @@ class Cifar10:
                 units=self.controller_units,
                 grid=self.grid,
                 max_logit=self.max_logit,
+                bounding=self.bounding,
                 name="controller",
             ),
             preferences=preferences(self.glimpse, self.batch_entropy),

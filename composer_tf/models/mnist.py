@@ -1,6 +1,7 @@
 """Dense Composers for MNIST: Figures 3, 5 and 6."""
 
 import dataclasses
+from typing import Literal
 
 import keras
 
@@ -26,6 +27,7 @@ class Mnist:
         batch_entropy: Range of the batch entropy preference, or `None`.
         entropy: Range of the unbatched entropy preference, or `None`.
         max_logit: Bound of the controller's logits.
+        bounding: How they are bounded.
         estimator: Name of the gradient estimator.
         sandwich: Weight of the dearest and the cheapest path's own losses; 0
             for plain policy gradients.
@@ -42,6 +44,7 @@ class Mnist:
     batch_entropy: Range | None = None
     entropy: Range | None = None
     max_logit: float | None = 2.0
+    bounding: Literal["clip", "tanh"] = "tanh"
     estimator: str = "reinforce"
     sandwich: float = 0.0
     distillation: float = 0.0
@@ -60,6 +63,7 @@ class Mnist:
                 units=self.controller_units,
                 grid=self.grid,
                 max_logit=self.max_logit,
+                bounding=self.bounding,
                 name="controller",
             ),
             preferences=preferences(

@@ -1,6 +1,7 @@
 """The Composer of Figure 2: a small module that sees half of the image."""
 
 import dataclasses
+from typing import Literal
 
 import keras
 
@@ -30,6 +31,7 @@ class WideMnist:
             rewarded, so the large module is trained on every kind of input.
         gamma_high: Highest glimpse preference in training.
         batch_entropy: The constant batch entropy preference.
+        bounding: Of the controller's logits.
         estimator: Name of the gradient estimator.
         sandwich: Weight of the dearest and the cheapest path's own losses; 0
             for plain policy gradients.
@@ -44,6 +46,7 @@ class WideMnist:
     gamma_low: float = -4.0
     gamma_high: float = 6.0
     batch_entropy: float = 0.1
+    bounding: Literal["clip", "tanh"] = "tanh"
     estimator: str = "reinforce"
     sandwich: float = 0.0
     distillation: float = 0.0
@@ -78,7 +81,10 @@ class WideMnist:
             stem=layers.Rescaling(1.0 / 255.0, name="stem"),
             metalayers=[Metalayer([small, large], name="glimpse")],
             controller=RNNController(
-                units=self.controller_units, grid=self.grid, name="controller"
+                units=self.controller_units,
+                grid=self.grid,
+                bounding=self.bounding,
+                name="controller",
             ),
             preferences=[
                 GlimpsePreference(gamma),

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from composer_tf.layers import FeedForwardController, RNNController
+from composer_tf.layers.controller import clip_outwards
 
 SHAPES = [(None, 6), (None, 8, 8, 2), (None, 5)]
 NUM_MODULES = [2, 4, 3]
@@ -286,3 +287,44 @@ def test_logits_are_bounded_so_that_every_module_is_tried(controller_class):
     np.testing.assert_allclose(first, 0.5 * np.tanh(raw / 0.5), atol=1e-5)
     with pytest.raises(ValueError, match="`max_logit` must be above 0"):
         controller_class(max_logit=0.0)
+
+
+@pytest.mark.parametrize("slope", [-1.0, 1.0])
+def test_a_clipped_logit_may_come_back_and_go_no_further(slope):
+    values = tf.constant([-5.0, -2.0, -1.0, 0.0, 1.5, 2.0, 7.0])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        clipped = clip_outwards(values, 2.0)
+        loss = slope * tf.reduce_sum(clipped)
+    np.testing.assert_array_equal(clipped, [-2, -2, -1, 0, 1.5, 2, 2])
+    descent = -tape.gradient(loss, values).numpy()
+    # A rising loss sends values down: all but those at the lower bound.
+    held = [0, 1] if slope > 0 else [5, 6]
+    expected = np.full(7, -slope)
+    expected[held] = 0.0
+    np.testing.assert_array_equal(descent, expected)
+
+
+@pytest.mark.parametrize("bounding", ["clip", "tanh"])
+def test_logits_keep_their_bound(bounding):
+    controller = RNNController(max_logit=1.5, bounding=bounding)
+    logits = tf.linspace(-50.0, 50.0, 101)
+    bounded = controller.bound(logits).numpy()
+    assert np.abs(bounded).max() <= 1.5
+    assert bounded.max() == pytest.approx(1.5)
+    assert np.all(np.diff(bounded) >= 0.0)
+
+
+def test_a_policy_that_was_certain_learns_that_it_is_wrong():
+    """By descent from far beyond the bound; a tanh stays where it is."""
+    ends = {}
+    for bounding in ("clip", "tanh"):
+        controller = RNNController(bounding=bounding)
+        logits = tf.Variable([[12.0, -12.0]])
+        for _ in range(300):
+            with tf.GradientTape() as tape:
+                log_probs = tf.nn.log_softmax(controller.bound(logits))
+                loss = -tf.reduce_sum(log_probs[:, 1])
+            logits.assign_sub(0.1 * tape.gradient(loss, logits))
+        ends[bounding] = np.argmax(logits[0])
+    assert ends == {"clip": 1, "tanh": 0}
