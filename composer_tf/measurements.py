@@ -80,7 +80,7 @@ def measure(
     shown = [steered[round(row)] for row in rows]
     specialisation = [
         _specialisation(gamma, decisions, settings.label_groups, seed)
-        for gamma, decisions in [*shown, (None, default)]
+        for gamma, decisions in [*steered, (None, default)]
     ]
     _draw_lines(lines, steered, name, folder)
     _draw_routing(model, shown or [(0.0, default)], label_names, folder)

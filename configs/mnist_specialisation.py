@@ -6,7 +6,7 @@ About two minutes. `examples.png` has test digits in rows by the module of the
 first metalayer.
 """
 
-from composer_tf.config import Config, DataConfig, EvaluationConfig
+from composer_tf.config import Config, DataConfig
 from composer_tf.models import Mnist
 
 
@@ -17,12 +17,11 @@ def get_config() -> Config:
         model=Mnist(
             hidden_units=(8, 16, 24),
             num_metalayers=2,
-            grid=28,
-            controller_units=64,
-            glimpse=(-1.0, 2.0),
+            grid=14,
+            glimpse=(-4.0, 8.0),
             batch_entropy=(0.5, 0.5),
+            bounding="clip",
         ),
-        evaluation=EvaluationConfig(alone=("cheapest", "dearest")),
         epochs=40,
         jit_compile=True,
         steps_per_execution=0,

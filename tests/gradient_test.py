@@ -32,7 +32,8 @@ def _composer(estimator, routing="partition"):
             ct.Metalayer([dense(3, "tanh"), dense(3)]),
             ct.Metalayer([dense(3), dense(3, "tanh"), dense(3, "relu")]),
         ],
-        controller=ct.RNNController(units=8),
+        # Beyond its bound a clip has a gradient of its own; these logits go far.
+        controller=ct.RNNController(units=8, bounding="tanh"),
         preferences=[
             ct.GlimpsePreference(ct.Uniform(-2.0, 4.0)),
             ct.EntropyPreference(ct.Uniform(0.0, 2.0)),
