@@ -32,7 +32,7 @@ def _composer(estimator, routing="partition"):
             ct.Metalayer([dense(3, "tanh"), dense(3)]),
             ct.Metalayer([dense(3), dense(3, "tanh"), dense(3, "relu")]),
         ],
-        # Beyond its bound a clip has a gradient of its own; these logits go far.
+        # A clip has a gradient of its own beyond its bound.
         controller=ct.RNNController(units=8, bounding="tanh"),
         preferences=[
             ct.GlimpsePreference(ct.Uniform(-2.0, 4.0)),

@@ -121,6 +121,7 @@ PUBLIC = {
         preferences=[ct.GlimpsePreference(0.5)],
         stem=layers.Flatten(),
         estimator="exact",
+        sandwich=ct.Sandwich(0.5),
         costs=[[1.0, 2.0]],
         decision="sample",
         routing="dense",
@@ -129,11 +130,14 @@ PUBLIC = {
     ),
     "Metalayer": lambda: ct.Metalayer([layers.Dense(3)], name="m"),
     "RNNController": lambda: ct.RNNController(5, grid=2, max_logit=None),
-    "FeedForwardController": lambda: ct.FeedForwardController(5, max_logit=2.0),
+    "FeedForwardController": lambda: ct.FeedForwardController(
+        5, max_logit=2.0, bounding="tanh"
+    ),
     "Glimpse": lambda: ct.Glimpse(height=3, width=4, top=1, left=2),
     "Reinforce": lambda: ct.Reinforce("learned", decay=0.5, units=7),
     "LeaveOneOut": lambda: ct.LeaveOneOut(num_samples=3),
     "Exact": ct.Exact,
+    "Sandwich": lambda: ct.Sandwich(0.1, 0.2, 0.3, "dearest", 4.0),
     "Uniform": lambda: ct.Uniform(-1.0, 2.0),
     "LogUniform": lambda: ct.LogUniform(0.5, 2.0),
     "Constant": lambda: ct.Constant(0.3),
