@@ -176,7 +176,7 @@ def oracle(outcomes: PathOutcomes) -> list[Point]:
         >>> outcomes = PathOutcomes(
         ...     np.array([[0], [1]]), np.array([0.2, 1.0]),
         ...     np.array([[True, False], [False, True]]))
-        >>> [(p.cost, p.accuracy) for p in oracle(outcomes)]
+        >>> [(round(p.cost, 2), p.accuracy) for p in oracle(outcomes)]
         [(0.2, 0.5), (0.6, 1.0)]
     """
     cheapest = np.argmin(outcomes.costs)
@@ -236,7 +236,7 @@ def cascade(
         Point(
             "cascade",
             float(confidence[count]),
-            cheap_cost + dear_cost * count / size,
+            cheap_cost + dear_cost * float(count) / size,
             float((cheap.sum() + gains[count]) / size),
         )
         for count in passed_on

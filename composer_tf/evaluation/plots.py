@@ -75,7 +75,8 @@ def plot_routing(
             has left digits at the bottom.
         path: Of the PNG.
     """
-    figure = _figure(1.6 * len(gammas) + 1.6, 0.22 * len(label_names) + 1.4)
+    width = max(1.6, 0.4 * len(module_names) + 0.4)
+    figure = _figure(width * len(gammas) + 1.6, 0.22 * len(label_names) + 1.8)
     all_axes = figure.subplots(1, len(gammas), sharey=True, squeeze=False)[0]
     image: Any = None
     for axes, heatmap, gamma in zip(
@@ -85,7 +86,9 @@ def plot_routing(
             heatmap, vmin=0, vmax=1, origin="lower", aspect="auto"
         )
         axes.set_title(f"gamma = {gamma:g}", fontsize=9)
-        axes.set_xticks(range(len(module_names)), module_names, fontsize=8)
+        axes.set_xticks(
+            range(len(module_names)), module_names, fontsize=8, rotation=45
+        )
     all_axes[0].set_yticks(range(len(label_names)), label_names, fontsize=7)
     figure.colorbar(image, ax=all_axes.tolist(), label="probability")
     _save(figure, path)

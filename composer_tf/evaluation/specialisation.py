@@ -45,8 +45,8 @@ def mutual_information(
 
     Example:
         >>> labels = np.array([0, 0, 1, 1])
-        >>> mutual_information(labels, labels).value == np.log(2)
-        True
+        >>> round(mutual_information(labels, labels).value, 3)
+        0.693
     """
     choices, labels = np.asarray(choices), np.asarray(labels)
     if choices.shape != labels.shape or choices.ndim != 1 or not len(choices):
