@@ -120,11 +120,12 @@ class Contestants:
     def __init__(self, build: Build, format: str, folder: pathlib.Path):
         self.format = format
         self._folder = folder
-        whole = build(None).routed_model()
+        composer = build(None)
+        whole = composer.routed_model()
         self.model = whole
         self.paths = {
-            "cheap": whole.cheapest_path,
-            "dear": whole.dearest_path,
+            "cheap": composer.cost_table.cheapest,
+            "dear": composer.cost_table.dearest,
         }
         self.routed = self._export(whole, "routed", with_override=True)
         self.alone, self.controlled = {}, {}

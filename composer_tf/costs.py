@@ -68,12 +68,12 @@ class CostTable(NamedTuple):
     @property
     def dearest(self) -> tuple[int, ...]:
         """The most expensive path; of equal modules it takes the first."""
-        return tuple(costs.index(max(costs)) for costs in self.modules)
+        return dearest_path(self.modules)
 
     @property
     def cheapest(self) -> tuple[int, ...]:
         """The least expensive path; of equal modules it takes the first."""
-        return tuple(costs.index(min(costs)) for costs in self.modules)
+        return cheapest_path(self.modules)
 
     @property
     def fractions(self) -> tuple[tuple[float, ...], ...]:
@@ -81,6 +81,21 @@ class CostTable(NamedTuple):
         return tuple(
             tuple(cost / self.full for cost in costs) for costs in self.modules
         )
+
+
+def dearest_path(module_costs: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """The dearest module of each metalayer; the first of equal ones.
+
+    Example:
+        >>> dearest_path([(0.1, 0.4, 0.4), (0.2, 0.1)])
+        (1, 0)
+    """
+    return tuple(costs.index(max(costs)) for costs in map(list, module_costs))
+
+
+def cheapest_path(module_costs: Sequence[Sequence[float]]) -> tuple[int, ...]:
+    """The cheapest module of each metalayer; the first of equal ones."""
+    return tuple(costs.index(min(costs)) for costs in map(list, module_costs))
 
 
 def count_parameters(

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from composer_tf import datasets, exporters
+from composer_tf import costs, datasets, exporters
 from composer_tf.composer import Composer
 from composer_tf.exporters import verification
 from composer_tf.exporters.artifacts import (
@@ -152,8 +152,8 @@ def _verify(
         report["accuracy_artifact"] = artifact_accuracy
     _judge(report, parity, str(options.get("quantization", "none")))
     for name, chosen in (
-        ("cheapest", model.cheapest_path),
-        ("full", model.dearest_path),
+        ("cheapest", costs.cheapest_path(model.module_costs)),
+        ("full", costs.dearest_path(model.module_costs)),
     ):
         alone = path.with_name(f"{name}-{path.name}")
         plain = {
@@ -204,7 +204,7 @@ def _judge(
 def _latency_ratio(
     forced: Artifact,
     alone: Artifact,
-    path: list[int],
+    path: Sequence[int],
     exposure: Exposure,
     inputs: Mapping[str, np.ndarray],
 ) -> float:

@@ -134,19 +134,11 @@ def _mean_lines(
     """
     points = []
     for i, (variant, by_seed) in enumerate(variants.items()):
-        runs = list(by_seed.values())
-        lines = [
-            method
-            for method, content in runs[0].items()
-            if isinstance(content, list)
-            and content
-            and isinstance(content[0], Mapping)
-            and "accuracy" in content[0]
-        ]
-        for method in lines if i == 0 else ["composer"]:
-            label = f"composer, {variant}" if variant else method
-            if method != "composer":
-                label = method
+        runs = [metrics["lines"] for metrics in by_seed.values()]
+        for method in runs[0] if i == 0 else ["composer"]:
+            label = method
+            if variant and method == "composer":
+                label = f"composer, {variant}"
             points += _mean_line(label, [run[method] for run in runs])
     return points
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import evaluation
+from composer_tf import evaluation, pictures
 from composer_tf.composer import Composer
 from composer_tf.config import EvaluationConfig
 from composer_tf.evaluation import Decisions, Point
@@ -18,7 +18,6 @@ KNEE = 0.57
 # Beyond it a cascade has run its dear network on almost every example.
 _CASCADE_END = 0.95
 _NUM_HEATMAPS = 5
-_NUM_EXAMPLES = 2000
 
 
 class Alone(NamedTuple):
@@ -82,14 +81,14 @@ def measure(
         _specialisation(gamma, decisions, settings.label_groups, seed)
         for gamma, decisions in [*steered, (None, default)]
     ]
-    _draw_lines(lines, steered, name, folder)
-    _draw_routing(model, shown or [(0.0, default)], label_names, folder)
-    _draw_examples(model, test, default, folder)
+    pictures.draw_lines(lines, steered, name, folder)
+    pictures.draw_routing(model, shown or [(0.0, default)], label_names, folder)
+    pictures.draw_examples(model, test, default, folder)
     with atomic_path(folder / "tradeoff.csv") as path:
         evaluation.write_csv([p for line in lines.values() for p in line], path)
     return {
         "costs": model.cost_table._asdict(),
-        **{
+        "lines": {
             method: [p._asdict() for p in line]
             for method, line in lines.items()
         },
@@ -254,58 +253,3 @@ def _margins(
                     float(reduce(gaps)) if len(gaps) else None
                 )
     return margins
-
-
-def _draw_lines(
-    lines: Mapping[str, Sequence[Point]],
-    steered: Sequence[tuple[float, Decisions]],
-    preference: str,
-    folder: pathlib.Path,
-) -> None:
-    with atomic_path(folder / "tradeoff.png") as path:
-        evaluation.plot_tradeoff(
-            [p for line in lines.values() for p in line], path
-        )
-    if steered:
-        gammas, decided = zip(*steered, strict=True)
-        entropies = [float(np.mean(d.entropy)) for d in decided]
-        with atomic_path(folder / "entropy.png") as path:
-            evaluation.plot_entropy(gammas, entropies, preference, path)
-
-
-def _draw_routing(
-    model: Composer,
-    shown: Sequence[tuple[float, Decisions]],
-    label_names: Sequence[str],
-    folder: pathlib.Path,
-) -> None:
-    gammas, decided = zip(*shown, strict=True)
-    heatmaps = np.stack(
-        [
-            evaluation.mean_by_label(
-                d.probabilities[0], d.labels, len(label_names)
-            )
-            for d in decided
-        ]
-    )
-    with atomic_path(folder / "routing.png") as path:
-        evaluation.plot_routing(
-            heatmaps, gammas, _module_names(model), label_names, path
-        )
-
-
-def _draw_examples(
-    model: Composer,
-    test: tf.data.Dataset,
-    decisions: Decisions,
-    folder: pathlib.Path,
-) -> None:
-    images, _ = next(iter(test.unbatch().batch(_NUM_EXAMPLES)))
-    images = images.numpy()
-    chosen = decisions.choices[: len(images), 0]
-    with atomic_path(folder / "examples.png") as path:
-        evaluation.plot_examples(images, chosen, _module_names(model), path)
-
-
-def _module_names(model: Composer) -> list[str]:
-    return [module.name for module in model.choosing[0].modules]

@@ -1,5 +1,8 @@
 """The record of what a controller decided, and its probabilities."""
 
+import itertools
+import math
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import tensorflow as tf
@@ -7,6 +10,7 @@ import tensorflow_probability as tfp
 
 # Name scope of all operations that decide: gamma, controller, choices.
 STEERING = "composer_tf_steering"
+MAX_PATHS = 256
 
 
 class Policy(NamedTuple):
@@ -110,3 +114,22 @@ def tile_rows(tensor: tf.Tensor, num_paths: int) -> tf.Tensor:
     if num_paths == 1:
         return tensor
     return tf.tile(tensor, [num_paths] + [1] * (tensor.shape.rank - 1))
+
+
+def all_paths(num_modules: Sequence[int]) -> list[tuple[int, ...]]:
+    """Every path c_1, ..., c_n through m_1, ..., m_n modules.
+
+    Raises:
+        ValueError: If there are more than 256.
+
+    Example:
+        >>> all_paths([2, 1])
+        [(0, 0), (1, 0)]
+    """
+    num_paths = math.prod(num_modules)
+    if num_paths > MAX_PATHS:
+        raise ValueError(
+            f"At most {MAX_PATHS} paths can be run, but modules "
+            f"{list(num_modules)} make {num_paths}."
+        )
+    return list(itertools.product(*map(range, num_modules)))

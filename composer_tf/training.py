@@ -286,7 +286,7 @@ def _evaluate(
 
 def _report(folder: pathlib.Path, metrics: dict[str, Any]) -> None:
     """Prints a small table, and where the pictures are."""
-    points = metrics["composer"]
+    points = metrics["lines"]["composer"]
     last = len(points) - 1
     rows = {
         round(i * last / (_NUM_TABLE_ROWS - 1)) for i in range(_NUM_TABLE_ROWS)
@@ -296,7 +296,7 @@ def _report(folder: pathlib.Path, metrics: dict[str, Any]) -> None:
         print(
             f"{point['gamma']:8.2f}{point['cost']:8.3f}{point['accuracy']:10.4f}"
         )
-    for point in metrics.get("alone", []):
+    for point in metrics["lines"].get("alone", []):
         print(f"{'alone':>8}{point['cost']:8.3f}{point['accuracy']:10.4f}")
     print()
     for path in sorted(folder.iterdir()):

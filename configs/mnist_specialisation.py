@@ -20,7 +20,6 @@ def get_config() -> Config:
             grid=14,
             glimpse=(-4.0, 8.0),
             batch_entropy=(0.5, 0.5),
-            bounding="clip",
         ),
         epochs=40,
         jit_compile=True,

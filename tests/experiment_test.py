@@ -24,7 +24,7 @@ def calls(monkeypatch):
         return {
             "costs": {"unit": "parameters"},
             "entropy": [0.1, 0.2],
-            "composer": points,
+            "lines": {"composer": points},
             "summary": {
                 "accuracy": accuracy,
                 "epochs": float(config.epochs),
@@ -164,7 +164,7 @@ def test_real_runs_are_summed_up_and_not_done_again(tmp_path, capsys):
         path = folder / variant / "seed_0" / "metrics.json"
         metrics = json.loads(path.read_text())
         value = first[variant]["lowest_gamma/accuracy"]["mean"]
-        assert math.isclose(value, metrics["composer"][0]["accuracy"])
+        assert math.isclose(value, metrics["lines"]["composer"][0]["accuracy"])
     capsys.readouterr()
     assert experiment.run(config, folder) == first
     output = capsys.readouterr().out

@@ -8,7 +8,10 @@ SHAPES = {WideMnist: (28, 56, 1), Mnist: (28, 28, 1), Cifar10: (32, 32, 3)}
 SMALL = {
     WideMnist: WideMnist(small_units=4, large_units=8),
     Mnist: Mnist(
-        (4, 8, 12), num_metalayers=3, glimpse=(-1.0, 2.0), entropy=(0.1, 0.1)
+        hidden_units=(4, 8, 12),
+        num_metalayers=3,
+        glimpse=(-1.0, 2.0),
+        entropy=(0.1, 0.1),
     ),
     Cifar10: Cifar10(channels=(8, 16)),
 }

@@ -130,9 +130,7 @@ PUBLIC = {
     ),
     "Metalayer": lambda: ct.Metalayer([layers.Dense(3)], name="m"),
     "RNNController": lambda: ct.RNNController(5, grid=2, max_logit=None),
-    "FeedForwardController": lambda: ct.FeedForwardController(
-        5, max_logit=2.0, bounding="tanh"
-    ),
+    "FeedForwardController": lambda: ct.FeedForwardController(5, max_logit=3.0),
     "Glimpse": lambda: ct.Glimpse(height=3, width=4, top=1, left=2),
     "Reinforce": lambda: ct.Reinforce("learned", decay=0.5, units=7),
     "LeaveOneOut": lambda: ct.LeaveOneOut(num_samples=3),

@@ -94,21 +94,22 @@ def test_metrics_are_json_that_any_parser_reads(finished):
 
     text = (finished / "metrics.json").read_text()
     metrics = json.loads(text, parse_constant=refuse)
-    assert [point["gamma"] for point in metrics["composer"]] == [-4, 1, 6]
+    gammas = [point["gamma"] for point in metrics["lines"]["composer"]]
+    assert gammas == [-4, 1, 6]
 
 
 def test_the_csv_holds_the_points_of_all_methods(finished):
     text = (finished / "tradeoff.csv").read_text()
     assert text.splitlines()[0] == "method,gamma,cost,accuracy"
     rows = list(csv.DictReader(io.StringIO(text)))
-    metrics = json.loads((finished / "metrics.json").read_text())
+    lines = json.loads((finished / "metrics.json").read_text())["lines"]
     points = [
         point
         for method in (*METHODS, "alone", "cascade")
-        for point in metrics[method]
+        for point in lines[method]
     ]
-    assert len(metrics["composer"]) == 3
-    assert len(metrics["random_mixture"]) == len(metrics["alone"]) == 2
+    assert len(lines["composer"]) == 3
+    assert len(lines["random_mixture"]) == len(lines["alone"]) == 2
     for row, point in zip(rows, points, strict=True):
         assert row["method"] == point["method"]
         for name in ("gamma", "cost", "accuracy"):
@@ -128,7 +129,7 @@ def test_the_networks_of_single_paths_are_measured_as_they_were_saved(
 ):
     images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
     metrics = json.loads((finished / "metrics.json").read_text())
-    for path, point in zip("01", metrics["alone"], strict=True):
+    for path, point in zip("01", metrics["lines"]["alone"], strict=True):
         saved = finished / "alone" / path / "model.keras"
         network = keras.models.load_model(saved)
         hits = network.predict(images, verbose=0).argmax(-1) == labels
@@ -146,10 +147,10 @@ def metrics_full(metrics):
 def test_the_summary_is_of_the_points(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     summary = metrics["summary"]
-    first, *_, last = metrics["composer"]
+    first, *_, last = metrics["lines"]["composer"]
     assert summary["lowest_gamma/accuracy"] == first["accuracy"]
     assert summary["highest_gamma/cost"] == last["cost"]
-    dearest = metrics["random_mixture"][-1]
+    dearest = metrics["lines"]["random_mixture"][-1]
     assert summary["random_mixture/accuracy@1"] == dearest["accuracy"]
     assert summary["oracle/accuracy@1"] >= summary["composer/accuracy@1"]
 
@@ -175,8 +176,8 @@ def test_a_finished_run_is_reported_and_not_touched(workdir, data_dir, capsys):
     assert f"{workdir} is finished" in output
     table = [line.split() for line in output.splitlines() if line]
     header = table.index(["gamma", "cost", "accuracy"])
-    rows = table[header + 1 : header + 1 + len(metrics["composer"])]
-    for row, point in zip(rows, metrics["composer"], strict=True):
+    rows = table[header + 1 : header + 1 + len(metrics["lines"]["composer"])]
+    for row, point in zip(rows, metrics["lines"]["composer"], strict=True):
         expected = [point[name] for name in ("gamma", "cost", "accuracy")]
         np.testing.assert_allclose(
             [float(cell) for cell in row], expected, atol=5e-3
@@ -332,5 +333,7 @@ np.save(sys.argv[3], logits)
     )
     metrics = json.loads((finished / "metrics.json").read_text())
     accuracy = np.mean(np.argmax(logits, axis=1) == labels)
-    assert metrics["composer"][1]["gamma"] == 1.0
-    assert metrics["composer"][1]["accuracy"] == pytest.approx(accuracy)
+    assert metrics["lines"]["composer"][1]["gamma"] == 1.0
+    assert metrics["lines"]["composer"][1]["accuracy"] == pytest.approx(
+        accuracy
+    )

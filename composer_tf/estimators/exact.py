@@ -1,6 +1,5 @@
 """The exact gradient, by running every path."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,8 @@ import tensorflow as tf
 
 from composer_tf.estimators import functional
 from composer_tf.estimators.estimator import Estimator
-from composer_tf.policy import Policy
+from composer_tf.policy import MAX_PATHS, Policy, all_paths
 from composer_tf.preferences import PreferenceCollection
-
-MAX_PATHS = 256
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
@@ -47,7 +44,7 @@ class Exact(Estimator):
         return num_paths
 
     def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
-        return list(itertools.product(*map(range, num_modules)))
+        return all_paths(num_modules)
 
     def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:
         return tf.exp(log_probs)

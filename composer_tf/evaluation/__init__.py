@@ -1,7 +1,6 @@
 """Measurements and pictures of a trained Composer."""
 
 from composer_tf.evaluation.baselines import PathOutcomes as PathOutcomes
-from composer_tf.evaluation.baselines import all_paths as all_paths
 from composer_tf.evaluation.baselines import cascade as cascade
 from composer_tf.evaluation.baselines import evaluate_paths as evaluate_paths
 from composer_tf.evaluation.baselines import (

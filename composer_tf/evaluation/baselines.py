@@ -8,8 +8,6 @@ oracle              the cheapest path that is right, if any, is known
 =================== =====================================================
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,8 +18,8 @@ from composer_tf.composer import Composer
 from composer_tf.evaluation.decisions import Recorder
 from composer_tf.evaluation.points import Point
 from composer_tf.evaluation.tradeoff import point
+from composer_tf.policy import all_paths
 
-MAX_PATHS = 256
 _NUM_POINTS = 101
 
 
@@ -96,7 +94,7 @@ def evaluate_paths(model: Composer, data: tf.data.Dataset) -> PathOutcomes:
         ValueError: If there are more paths than that.
     """
     recorder = Recorder(model, data)
-    paths = all_paths(model)
+    paths = np.array(all_paths(model.num_modules), np.int32)
     outcomes = [
         recorder.forced(lambda size, path=path: np.tile(path, [size, 1]))
         for path in paths
@@ -106,22 +104,6 @@ def evaluate_paths(model: Composer, data: tf.data.Dataset) -> PathOutcomes:
         np.array([np.mean(o.cost, dtype=np.float64) for o in outcomes]),
         np.stack([o.correct for o in outcomes]),
     )
-
-
-def all_paths(model: Composer) -> np.ndarray:
-    """Every path c_1, ..., c_n of a model, int32 `[P, n]`, P at most 256.
-
-    Raises:
-        ValueError: If there are more paths.
-    """
-    ranges = [range(m) for m in model.num_modules]
-    num_paths = math.prod(model.num_modules)
-    if num_paths > MAX_PATHS:
-        raise ValueError(
-            f"At most {MAX_PATHS} paths can be compared, but modules "
-            f"{model.num_modules} make {num_paths}."
-        )
-    return np.array(list(itertools.product(*ranges)), np.int32)
 
 
 def input_independent(outcomes: PathOutcomes) -> list[Point]:

@@ -88,17 +88,3 @@ class RoutedModel:
         return dataclasses.replace(
             self, forward=forward, gammas=(), module_costs=()
         )
-
-    @property
-    def cheapest_path(self) -> list[int]:
-        """The module of least cost of each metalayer."""
-        return [_argbest(costs, min) for costs in self.module_costs]
-
-    @property
-    def dearest_path(self) -> list[int]:
-        """The module of highest cost of each metalayer."""
-        return [_argbest(costs, max) for costs in self.module_costs]
-
-
-def _argbest(costs: Sequence[float], best: Callable) -> int:
-    return list(costs).index(best(costs))

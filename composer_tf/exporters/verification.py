@@ -1,6 +1,5 @@
 """Whether an artifact does what its model does, and runs only what it must."""
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from composer_tf.exporters.artifacts import Artifact, Feed, Outputs
 from composer_tf.exporters.exposure import Exposure
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import OVERRIDE, signature
+from composer_tf.policy import all_paths
 
 _NUM_GAMMAS = 9
 _MAX_PATHS = 64
@@ -147,7 +147,7 @@ def _paths(model: RoutedModel) -> Sequence[Sequence[int]]:
     """All paths, or a fixed sample of them when there are very many."""
     sizes = [len(costs) for costs in model.module_costs]
     if np.prod(sizes, dtype=float) <= _MAX_PATHS:
-        return list(itertools.product(*map(range, sizes)))
+        return all_paths(sizes)
     random = np.random.default_rng(0)
     each = [np.minimum(i, np.array(sizes) - 1) for i in range(max(sizes))]
     drawn = random.integers(0, sizes, [_MAX_PATHS, len(sizes)])

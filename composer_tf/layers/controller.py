@@ -3,13 +3,11 @@
 import abc
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-
-from composer_tf import validation
 
 Shape = tuple[int | None, ...]
 
@@ -23,12 +21,12 @@ class Controller(keras.layers.Layer, abc.ABC):
     mixed precision too.
 
     Logits are bounded, so that every module keeps a chance of being tried: a
-    policy that is certain too early would never learn that the other module
-    has become better. With the default of 2 and two modules that chance is at
-    least 1.8 %. Being tried is not enough, if what is learned of it does not
-    arrive: far beyond its bound a tanh passes no gradient, and the policy stays
-    where it is. Clipping here drops the gradient that pushes on outwards, and
-    passes all of what leads back.
+    policy that is certain too early would never learn that another module has
+    become better. What is bounded is how far a logit lies below the greatest
+    one: with the default of 2 and two modules that chance is at least 1.8 %.
+    Being tried is not enough, if what is learned of it does not arrive: far
+    beyond its bound a tanh passes no gradient, and the policy stays where it
+    is. This bound always passes the gradient that leads back.
 
     A subclass implements `build_steps`, `initial_state` and `call`, which
     passes its logits through `bound`.
@@ -38,13 +36,12 @@ class Controller(keras.layers.Layer, abc.ABC):
         grid: Cells per spatial axis that the activations are pooled to, int
             >= 1. Defaults to 4. More shows the controller finer detail and
             makes it dearer.
-        max_logit: Bound on the absolute value of the logits, float > 0, or
-            `None` for no bound. Defaults to 2.
-        bounding: `"clip"` (default), or `"tanh"` for a smooth bound.
+        max_logit: Bound on the logits, float > 0: half of the largest gap
+            between two of them. `None` for no bound. Defaults to 2.
 
     Raises:
-        ValueError: If `units` or `grid` is smaller than 1, `max_logit` is not
-            above 0, or `bounding` is unknown.
+        ValueError: If `units` or `grid` is smaller than 1, or `max_logit` is
+            not above 0.
     """
 
     def __init__(
@@ -52,7 +49,6 @@ class Controller(keras.layers.Layer, abc.ABC):
         units: int = 32,
         grid: int = 4,
         max_logit: float | None = 2.0,
-        bounding: Literal["clip", "tanh"] = "clip",
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -63,9 +59,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             raise ValueError(f"`max_logit` must be above 0, got {max_logit}.")
         self.units = units
         self.grid = grid
-        validation.check_choice("bounding", bounding, ("clip", "tanh"))
         self.max_logit = max_logit
-        self.bounding = bounding
 
     def build(
         self,
@@ -129,12 +123,10 @@ class Controller(keras.layers.Layer, abc.ABC):
         """
 
     def bound(self, logits: tf.Tensor) -> tf.Tensor:
-        """Brings logits into [-max_logit, max_logit]."""
+        """Shifts the greatest logit to 0 and holds the others near it."""
         if self.max_logit is None:
             return logits
-        if self.bounding == "clip":
-            return clip_outwards(logits, self.max_logit)
-        return self.max_logit * tf.tanh(logits / self.max_logit)
+        return floor_gaps(logits, 2.0 * self.max_logit)
 
     def summarize(self, activations: tf.Tensor, index: int) -> tf.Tensor:
         """The input `[B, ...]` of metalayer `index` as float32 `[B, d]`."""
@@ -176,7 +168,6 @@ class Controller(keras.layers.Layer, abc.ABC):
             "units": self.units,
             "grid": self.grid,
             "max_logit": self.max_logit,
-            "bounding": self.bounding,
         }
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -239,31 +230,31 @@ def _average(
     return tf.reshape(activations, [-1, counts.size]) * (1.0 / counts)
 
 
-def clip_outwards(values: tf.Tensor, bound: float) -> tf.Tensor:
-    """Clips to [-bound, bound]; the gradient may still lead back inside.
+def floor_gaps(logits: tf.Tensor, depth: float) -> tf.Tensor:
+    """Logits below the greatest one, no deeper than `depth`.
 
-    Gradient descent on values at or beyond the bound moves them back, and never
-    further out. (An ordinary clip would leave them where they are for good.)
+    Shifting all logits alike changes no probability, so only these gaps matter,
+    and the greatest stays the greatest. A gap at the floor passes the gradient
+    that leads it up again, and drops the one that leads further down: an
+    ordinary floor would hold it there for good.
 
     Args:
-        values: float32, any shape.
-        bound: Above 0.
+        logits: float32 `[..., m]`.
+        depth: Above 0.
 
     Returns:
-        Same shape.
+        Same shape, in [-depth, 0].
     """
 
-    def with_gradient(values: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def with_gradient(gaps: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            outwards = tf.where(
-                upstream < 0.0, values >= bound, values <= -bound
-            )
-            return tf.where(outwards, tf.zeros_like(upstream), upstream)
+            downwards = tf.logical_and(gaps <= -depth, upstream > 0.0)
+            return tf.where(downwards, tf.zeros_like(upstream), upstream)
 
-        return tf.clip_by_value(values, -bound, bound), gradient
+        return tf.maximum(gaps, -depth), gradient
 
-    clip: Any = tf.custom_gradient(with_gradient)
-    return clip(values)
+    floor: Any = tf.custom_gradient(with_gradient)
+    return floor(logits - tf.reduce_max(logits, axis=-1, keepdims=True))
 
 
 def one_hot(choices: tf.Tensor, depth: int) -> tf.Tensor:

@@ -7,15 +7,15 @@ import keras
 
 from composer_tf.composer import Composer
 from composer_tf.costs import CostUnit
-from composer_tf.layers import Metalayer, RNNController
-from composer_tf.models.parts import Range, preferences, sandwich
+from composer_tf.layers import Metalayer
+from composer_tf.models.settings import ComposerSettings, Range
 
 NUM_CLASSES = 10
 _IMAGE_SHAPE = (32, 32, 3)
 
 
-@dataclasses.dataclass
-class Cifar10:
+@dataclasses.dataclass(kw_only=True)
+class Cifar10(ComposerSettings):
     """Stages of one metalayer each; every stage halves the resolution.
 
     The modules of a metalayer, from cheap to dear: skip (nothing), depthwise
@@ -25,31 +25,12 @@ class Cifar10:
 
     Attributes:
         channels: Of each stage; the first works on 16x16 pixels.
-        controller_units: Size of the controller's hidden state.
-        grid: Cells per axis that the controller sees activations in.
-        glimpse: Range of the glimpse preference in training.
-        batch_entropy: Range of the batch entropy preference, or `None`.
-        max_logit: Bound of the controller's logits.
-        bounding: How they are bounded.
-        costs: Unit of the glimpse preference: `"macs"` or `"parameters"`.
-        estimator: Name of the gradient estimator.
-        sandwich: Weight of the dearest and the cheapest path's own losses; 0
-            for plain policy gradients.
-        distillation: Weight of what the paths learn from each other; needs
-            `sandwich`.
     """
 
-    channels: tuple[int, ...] = (24, 48, 96)
-    controller_units: int = 32
-    grid: int = 2
-    glimpse: Range = (-1.0, 3.0)
-    batch_entropy: Range | None = None
-    max_logit: float | None = 2.0
-    bounding: Literal["clip", "tanh"] = "clip"
+    channels: tuple[int, ...] = (16, 32, 64)
+    glimpse: Range | None = (-1.0, 3.0)
     costs: CostUnit = "macs"
-    estimator: str = "reinforce"
-    sandwich: float = 0.0
-    distillation: float = 0.0
+    teacher: Literal["mean", "dearest"] = "dearest"
 
     def build(self, seed: int | None = None) -> Composer:
         """Makes the Composer, not compiled.
@@ -74,22 +55,9 @@ class Cifar10:
             layers.Rescaling(1.0 / 127.5, offset=-1.0),
             _convolution(self.channels[0], 2, "convolution"),
         ]
-        return Composer(
+        return self.compose(
             stem=keras.Sequential(stem, name="stem"),
             metalayers=[*steps, keras.Sequential(head, name="head")],
-            controller=RNNController(
-                units=self.controller_units,
-                grid=self.grid,
-                max_logit=self.max_logit,
-                bounding=self.bounding,
-                name="controller",
-            ),
-            preferences=preferences(self.glimpse, self.batch_entropy),
-            costs=self.costs,
-            estimator=self.estimator,
-            sandwich=sandwich(
-                self.sandwich, self.distillation, teacher="dearest"
-            ),
             seed=seed,
             name="cifar10",
         )

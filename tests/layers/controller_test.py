@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from composer_tf.layers import FeedForwardController, RNNController
-from composer_tf.layers.controller import clip_outwards
+from composer_tf.layers.controller import floor_gaps
 
 SHAPES = [(None, 6), (None, 8, 8, 2), (None, 5)]
 NUM_MODULES = [2, 4, 3]
@@ -284,47 +285,57 @@ def test_logits_are_bounded_so_that_every_module_is_tried(controller_class):
     first, *_ = run(bounded)
     raw, *_ = run(free)
     assert np.max(np.abs(raw)) > 0.5
-    np.testing.assert_allclose(first, 0.5 * np.tanh(raw / 0.5), atol=1e-5)
+    gaps = raw - np.max(raw, axis=-1, keepdims=True)
+    np.testing.assert_allclose(first, np.maximum(gaps, -1.0), atol=1e-5)
     with pytest.raises(ValueError, match="`max_logit` must be above 0"):
         controller_class(max_logit=0.0)
 
 
-@pytest.mark.parametrize("slope", [-1.0, 1.0])
-def test_a_clipped_logit_may_come_back_and_go_no_further(slope):
-    values = tf.constant([-5.0, -2.0, -1.0, 0.0, 1.5, 2.0, 7.0])
+def test_gaps_are_floored_and_the_best_stays_the_best():
+    logits = tf.constant([[1.0, 0.5, -9.0], [-3.0, 40.0, 39.0]])
+    floored = floor_gaps(logits, 4.0)
+    np.testing.assert_allclose(
+        floored, [[0.0, -0.5, -4.0], [-4.0, 0.0, -1.0]], atol=1e-6
+    )
+
+
+def test_no_floor_changes_neither_probabilities_nor_gradient():
+    logits = tf.random.stateless_normal([6, 3], [1, 2])
+    targets = tf.nn.softmax(tf.random.stateless_normal([6, 3], [3, 4]))
+
+    def loss(logits):
+        return -tf.reduce_sum(targets * tf.nn.log_softmax(logits))
+
+    (plain, expected), (bounded, actual) = (
+        tfp.math.value_and_gradient(function, logits)
+        for function in (loss, lambda x: loss(floor_gaps(x, 50.0)))
+    )
+    np.testing.assert_allclose(bounded, plain, rtol=1e-6)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_a_floored_logit_may_come_up_and_go_no_further_down(wanted):
+    """Of three logits, the first is the best and the last at the floor."""
+    logits = tf.constant([[5.0, 4.0, -5.0]])
     with tf.GradientTape() as tape:
-        tape.watch(values)
-        clipped = clip_outwards(values, 2.0)
-        loss = slope * tf.reduce_sum(clipped)
-    np.testing.assert_array_equal(clipped, [-2, -2, -1, 0, 1.5, 2, 2])
-    descent = -tape.gradient(loss, values).numpy()
-    # A rising loss sends values down: all but those at the lower bound.
-    held = [0, 1] if slope > 0 else [5, 6]
-    expected = np.full(7, -slope)
-    expected[held] = 0.0
-    np.testing.assert_array_equal(descent, expected)
-
-
-@pytest.mark.parametrize("bounding", ["clip", "tanh"])
-def test_logits_keep_their_bound(bounding):
-    controller = RNNController(max_logit=1.5, bounding=bounding)
-    logits = tf.linspace(-50.0, 50.0, 101)
-    bounded = controller.bound(logits).numpy()
-    assert np.abs(bounded).max() <= 1.5
-    assert bounded.max() == pytest.approx(1.5)
-    assert np.all(np.diff(bounded) >= 0.0)
+        tape.watch(logits)
+        log_probs = tf.nn.log_softmax(floor_gaps(logits, 4.0))
+        loss = -log_probs[0, wanted]
+    descent = -tape.gradient(loss, logits).numpy()[0]
+    assert descent[wanted] > 0.0
+    assert descent[2] > 0.0 if wanted == 2 else descent[2] == 0.0
+    # What the floor drops, the best does not get either.
+    assert descent.sum() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_policy_that_was_certain_learns_that_it_is_wrong():
-    """By descent from far beyond the bound; a tanh stays where it is."""
-    ends = {}
-    for bounding in ("clip", "tanh"):
-        controller = RNNController(bounding=bounding)
-        logits = tf.Variable([[12.0, -12.0]])
-        for _ in range(300):
-            with tf.GradientTape() as tape:
-                log_probs = tf.nn.log_softmax(controller.bound(logits))
-                loss = -tf.reduce_sum(log_probs[:, 1])
-            logits.assign_sub(0.1 * tape.gradient(loss, logits))
-        ends[bounding] = np.argmax(logits[0])
-    assert ends == {"clip": 1, "tanh": 0}
+    """By descent from far beyond the bound, where a tanh would stay."""
+    controller = RNNController()
+    logits = tf.Variable([[12.0, -12.0, 3.0]])
+    for _ in range(300):
+        with tf.GradientTape() as tape:
+            log_probs = tf.nn.log_softmax(controller.bound(logits))
+            loss = -tf.reduce_sum(log_probs[:, 1])
+        logits.assign_sub(0.1 * tape.gradient(loss, logits))
+    assert np.argmax(logits[0]) == 1

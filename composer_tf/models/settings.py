@@ -1,0 +1,116 @@
+"""The settings that all ready Composers share."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
+
+from composer_tf.composer import Composer
+from composer_tf.costs import CostUnit
+from composer_tf.layers import RNNController
+from composer_tf.preferences import (
+    BatchEntropyPreference,
+    Constant,
+    EntropyPreference,
+    GammaDistribution,
+    GlimpsePreference,
+    Preference,
+    Uniform,
+)
+from composer_tf.sandwich import Sandwich
+
+Range = tuple[float, float]
+
+
+@dataclasses.dataclass(kw_only=True)
+class ComposerSettings:
+    """How a Composer is steered and trained, whatever its modules.
+
+    A preference is left out for `None`, and is constant, so that it cannot be
+    steered, if both ends of its range are equal. Below 0, the glimpse
+    preference rewards compute, so that dear modules see every kind of input.
+
+    Attributes:
+        controller_units: Size of the controller's hidden state.
+        grid: Cells per axis that the controller sees activations in.
+        max_logit: Bound of the controller's logits, or `None`.
+        glimpse: Range of the glimpse preference's gamma in training.
+        batch_entropy: Range of the batch entropy preference's gamma.
+        entropy: Range of the unbatched entropy preference's gamma.
+        costs: Unit of the glimpse preference: `"macs"` or `"parameters"`.
+        estimator: Name of the gradient estimator.
+        sandwich: Weight of the dearest and the cheapest path's own losses; 0
+            for plain policy gradients.
+        distillation: Weight of what the paths learn from each other; needs
+            `sandwich`.
+        teacher: Whom they learn from: `"mean"` or `"dearest"`.
+    """
+
+    controller_units: int = 32
+    grid: int = 4
+    max_logit: float | None = 2.0
+    glimpse: Range | None = None
+    batch_entropy: Range | None = None
+    entropy: Range | None = None
+    costs: CostUnit = "parameters"
+    estimator: str = "reinforce"
+    sandwich: float = 0.0
+    distillation: float = 0.0
+    teacher: Literal["mean", "dearest"] = "mean"
+
+    def compose(
+        self,
+        stem: keras.layers.Layer,
+        metalayers: Sequence[keras.layers.Layer],
+        seed: int | None,
+        name: str,
+    ) -> Composer:
+        """Joins the layers by a controller, as the settings say.
+
+        Raises:
+            ValueError: If there is distillation without the sandwich.
+        """
+        return Composer(
+            metalayers,
+            controller=RNNController(
+                units=self.controller_units,
+                grid=self.grid,
+                max_logit=self.max_logit,
+                name="controller",
+            ),
+            preferences=self._preferences(),
+            stem=stem,
+            estimator=self.estimator,
+            sandwich=self._sandwich(),
+            costs=self.costs,
+            seed=seed,
+            name=name,
+        )
+
+    def _preferences(self) -> list[Preference]:
+        kinds = (
+            (GlimpsePreference, self.glimpse),
+            (BatchEntropyPreference, self.batch_entropy),
+            (EntropyPreference, self.entropy),
+        )
+        return [
+            kind(gamma=_distribution(*support))
+            for kind, support in kinds
+            if support is not None
+        ]
+
+    def _sandwich(self) -> Sandwich | None:
+        if self.sandwich == 0.0:
+            if self.distillation:
+                raise ValueError(
+                    "`distillation` needs `sandwich` above 0, got 0."
+                )
+            return None
+        return Sandwich(
+            self.sandwich, self.sandwich, self.distillation, self.teacher
+        )
+
+
+def _distribution(low: float, high: float) -> GammaDistribution:
+    return Constant(low) if low == high else Uniform(low, high)
