@@ -58,8 +58,8 @@ def gradient_function(
     model: ct.Composer, estimator: ct.Estimator, weights: Any
 ) -> Any:
     """Maps images and labels to a training step's gradients of weights."""
-    num_paths = estimator.num_paths(model.num_modules)
     paths = estimator.paths(model.num_modules)
+    num_paths = len(paths)
 
     @tf.function(autograph=False)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> Any:
@@ -67,7 +67,6 @@ def gradient_function(
             composition: Any = model(
                 images,
                 gamma=tf.linspace(-2.0, 6.0, _BATCH_SIZE),
-                num_paths=num_paths,
                 paths=paths,
                 training=True,
                 return_composition=True,
@@ -149,7 +148,7 @@ def main(_: list[str]) -> None:
     report = {}
     print(f"{'estimator':26} evaluations  controller        modules")
     for name, values in distances.items():
-        paths = _ESTIMATORS[name].num_paths(model.num_modules)
+        paths = len(_ESTIMATORS[name].paths(model.num_modules))
         ratio = values.mean(axis=0) / unit
         error = np.std(values - ratio * reference, axis=0) / unit
         row = report[name] = {

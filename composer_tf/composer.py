@@ -64,18 +64,17 @@ class Composer(ExportableModel):
             or `[B, k]` with several; or a mapping by name. Overrides what the
             inputs hold. Clipped to the trained support. Defaults to a sample
             in training and to the preferences' defaults otherwise.
-        choices: int32 `[R, n]`, modules to take; -1 asks the controller.
+        choices: int32 `[B, n]`, modules to take; -1 asks the controller.
         decision: Overrides the model's for this call.
         routing: Overrides the model's for this call.
-        num_paths: K: every example takes K paths, rows `[K * B]`. Default 1.
-        paths: These K paths as a tuple of tuples of modules, instead of
-            `choices`, if they are the same for all examples.
+        paths: K tuples of n modules, or -1: paths that every example takes,
+            instead of `choices`.
         training: Bool.
         return_composition: Return a `Composition` instead of its outputs.
 
     Returns:
         `[R, ...]`, the activations after the last metalayer: logits, for a
-        classifier.
+        classifier. R is B, or K * B with `paths`.
 
     Raises:
         ValueError: If `metalayers` has no `Metalayer`, an argument is unknown,
@@ -185,7 +184,6 @@ class Composer(ExportableModel):
         choices: tf.Tensor | None = None,
         decision: Decision | None = None,
         routing: str | None = None,
-        num_paths: int = 1,
         paths: Sequence[Sequence[int]] | None = None,
         training: bool | None = None,
         return_composition: bool = False,
@@ -202,6 +200,7 @@ class Composer(ExportableModel):
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
             if paths is not None:
+                validation.check_paths(tf.constant(paths), self.num_modules)
                 choices = tf.repeat(tf.constant(paths), batch_size, axis=0)
         path = follow(
             self.metalayers,
@@ -210,7 +209,6 @@ class Composer(ExportableModel):
             scaled,
             self._decide(choices, choice_seeds),
             routing or self._routing_in_use,
-            num_paths,
             paths,
         )
         if not return_composition:
@@ -290,12 +288,10 @@ class Composer(ExportableModel):
         own = {n: store[n] for n in names if not n.startswith("random_state")}
         super().load_own_variables(own)
 
-    def along(
-        self, inputs: Any, path: Sequence[int], training: bool = False
-    ) -> tf.Tensor:
+    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
         activations = inputs
         for layer in self.layers_along(path):
-            activations = layer(activations, training=training)
+            activations = layer(activations)
         return activations
 
     def layers_along(self, path: Sequence[int]) -> list[keras.layers.Layer]:

@@ -86,6 +86,13 @@ class Policy(NamedTuple):
             choices=split(self.choices),
         )
 
+    def take_paths(self, paths: slice) -> Self:
+        """Some of the K paths, of batch shape `[K, B]`."""
+        return self._replace(
+            logits=tuple(logits[paths] for logits in self.logits),
+            choices=self.choices[paths],
+        )
+
 
 def categorical(logits: tf.Tensor) -> tfp.distributions.Categorical:
     """The distribution of equation (3) over the modules of one metalayer."""

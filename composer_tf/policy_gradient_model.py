@@ -2,25 +2,48 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import losses, validation
+from composer_tf import losses as losses_lib
+from composer_tf import validation
 from composer_tf.costs import CostTable
 from composer_tf.estimators import Estimator
 from composer_tf.policy import Composition, Policy, tile_rows
 from composer_tf.sandwich import Sandwich
-from composer_tf.steerable_model import SteerableModel, without_gamma
+from composer_tf.steerable_model import SteerableModel
+
+
+class _Rows(NamedTuple):
+    """What K paths of each of B examples came to.
+
+    Attributes:
+        outputs: `[K, B, ...]`.
+        losses: float32 `[K, B]`, of the data.
+        policy: Of batch shape `[K, B]`.
+    """
+
+    outputs: tf.Tensor
+    losses: tf.Tensor
+    policy: Policy
+
+    def take(self, paths: slice) -> "_Rows":
+        """Those of some paths."""
+        return _Rows(
+            self.outputs[paths],
+            self.losses[paths],
+            self.policy.take_paths(paths),
+        )
 
 
 class PolicyGradientModel(SteerableModel, abc.ABC):
     """A Keras model that samples a path per example and learns which to take.
 
-    A subclass has the attributes below, and its `call` takes `num_paths`,
-    `paths` and `return_composition`.
+    A subclass has the attributes below, and its `call` takes `paths` and
+    `return_composition`.
 
     Attributes:
         estimator: How the gradient is estimated.
@@ -38,18 +61,6 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
     @abc.abstractmethod
     def num_modules(self) -> list[int]:
         """m_1, ..., m_n."""
-
-    @abc.abstractmethod
-    def along(
-        self, inputs: Any, path: Sequence[int], training: bool = False
-    ) -> tf.Tensor:
-        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
-
-        Args:
-            inputs: As of the model, without gamma.
-            path: A module of each metalayer.
-            training: As of a Keras layer.
-        """
 
     @property
     def overhead(self) -> float:
@@ -85,13 +96,16 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
         Raises:
             TypeError: If there are several losses.
-            ValueError: If `loss_weights` is given.
+            ValueError: If `loss_weights` is given, or a loss that a sandwich
+                cannot distil.
         """
         if kwargs.get("loss_weights") is not None:
             raise ValueError("`loss_weights` needs several outputs; got one.")
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self._per_example_loss = losses.per_example(loss)
+        if self.sandwich is not None and self.sandwich.distillation:
+            losses_lib.check_logits(loss)
+        self._per_example_loss = losses_lib.per_example(loss)
         super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -124,81 +138,68 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        num_paths = self.estimator.num_paths(self.num_modules)
+        paths = self.estimator.paths(self.num_modules)
+        ends = [] if self.sandwich is None else self._ends
         with tf.GradientTape() as tape:
             composition: Composition = self(
                 x,
-                num_paths=num_paths,
-                paths=self.estimator.paths(self.num_modules),
+                paths=[*paths, *ends],
                 training=True,
                 return_composition=True,
             )
-            data_losses, policy = self._by_path(y, composition, num_paths)
+            all_rows = self._by_path(y, composition, len(paths) + len(ends))
+            rows = all_rows.take(slice(len(paths)))
             surrogate = self.estimator(
-                data_losses,
-                policy=policy,
+                rows.losses,
+                policy=rows.policy,
                 preferences=self.preferences,
                 gamma=composition.gamma,
                 context=composition.context,
-                sample_weight=_weights(sample_weight, data_losses[0]),
+                sample_weight=_weights(sample_weight, rows.losses[0]),
             )  # [B]
-            surrogate += self._sandwich_loss(x, y, composition, sample_weight)
+            if self.sandwich is not None:
+                at_ends = all_rows.take(slice(len(paths), None))
+                added = self.sandwich.loss(
+                    tf.unstack(at_ends.losses),
+                    tf.unstack(at_ends.outputs),
+                    rows.outputs,
+                )  # [B]
+                surrogate += _weights(sample_weight, added) * added
             total = tf.reduce_mean(surrogate) + self._penalty()
             total = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(total, variables), variables)
-        path_weights = self.estimator.path_weights(policy.log_prob)  # [K, B]
-        self._track(
-            data_losses, policy, path_weights, composition.gamma, sample_weight
-        )
-        y_pred = _heaviest_path(composition.outputs, path_weights)
+        path_weights = self.estimator.path_weights(rows.policy.log_prob)
+        self._track(rows, path_weights, composition.gamma, sample_weight)
+        y_pred = _heaviest_path(rows.outputs, path_weights)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         composition = self(x, training=False, return_composition=True)
-        data_losses, policy = self._by_path(y, composition, num_paths=1)
+        rows = self._by_path(y, composition, num_paths=1)
         self._track(
-            data_losses,
-            policy,
-            tf.ones_like(data_losses),
-            composition.gamma,
-            sample_weight,
+            rows, tf.ones_like(rows.losses), composition.gamma, sample_weight
         )
         return self.compute_metrics(x, y, composition.outputs, sample_weight)
 
+    @property
+    def _ends(self) -> list[tuple[int, ...]]:
+        """The two paths of the sandwich rule."""
+        return [self.cost_table.dearest, self.cost_table.cheapest]
+
     def _by_path(
         self, y: Any, composition: Composition, num_paths: int
-    ) -> tuple[tf.Tensor, Policy]:
-        """Losses float32 `[K, B]` and the policy of batch shape `[K, B]`."""
+    ) -> "_Rows":
+        """Takes the rows `[K * B]` apart, and adds their losses."""
         targets = tile_rows(tf.convert_to_tensor(y), num_paths)
-        data_losses = self._per_example_loss(targets, composition.outputs)
-        data_losses = tf.reshape(data_losses, [num_paths, -1])
-        return data_losses, composition.policy.split_paths(num_paths)
-
-    def _sandwich_loss(
-        self,
-        x: Any,
-        y: Any,
-        composition: Composition,
-        sample_weight: tf.Tensor | None,
-    ) -> tf.Tensor | float:
-        """Of the dearest and the cheapest path, float32 `[B]`, or 0."""
-        if self.sandwich is None:
-            return 0.0
-        if self.sandwich.distillation:
-            losses.check_logits(self.loss)
-        inputs, targets = without_gamma(x), tf.convert_to_tensor(y)
-        ends = [
-            self.along(inputs, path, training=True)
-            for path in (self.cost_table.dearest, self.cost_table.cheapest)
-        ]
-        added = self.sandwich.loss(
-            [self._per_example_loss(targets, outputs) for outputs in ends],
-            ends,
-            composition.outputs,
+        losses = self._per_example_loss(targets, composition.outputs)
+        outputs = composition.outputs
+        return _Rows(
+            tf.reshape(outputs, [num_paths, -1, *outputs.shape[1:]]),
+            tf.reshape(losses, [num_paths, -1]),
+            composition.policy.split_paths(num_paths),
         )
-        return _weights(sample_weight, added) * added
 
     def _penalty(self) -> tf.Tensor:
         """Regularisation and what layers added with `add_loss`."""
@@ -207,8 +208,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def _track(
         self,
-        data_losses: tf.Tensor,
-        policy: Policy,
+        rows: "_Rows",
         path_weights: tf.Tensor,
         gamma: tf.Tensor,
         sample_weight: tf.Tensor | None,
@@ -218,17 +218,17 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         def over_paths(values: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(path_weights * values, axis=0)  # [B]
 
-        rewards = self.preferences.cost(policy, gamma) - data_losses
+        rewards = self.preferences.cost(rows.policy, gamma) - rows.losses
         self.cost_metric.update_state(
-            over_paths(policy.path_cost + self.overhead)
+            over_paths(rows.policy.path_cost + self.overhead)
         )
         self.reward_metric.update_state(over_paths(rewards))
-        self.entropy_metric.update_state(over_paths(policy.entropy))
-        expected = over_paths(data_losses)  # [B]
+        self.entropy_metric.update_state(over_paths(rows.policy.entropy))
+        expected = over_paths(rows.losses)  # [B]
         loss = tf.reduce_mean(_weights(sample_weight, expected) * expected)
         loss_metric = next(m for m in self.metrics if m.name == "loss")
         loss_metric.update_state(
-            loss + self._penalty(), sample_weight=tf.shape(data_losses)[1]
+            loss + self._penalty(), sample_weight=tf.shape(expected)[0]
         )
 
     def _check_arrays(self, x: Any, y: Any) -> None:
@@ -270,14 +270,12 @@ def _weights(sample_weight: tf.Tensor | None, values: tf.Tensor) -> tf.Tensor:
 
 
 def _heaviest_path(outputs: tf.Tensor, path_weights: tf.Tensor) -> tf.Tensor:
-    """`[K * B, ...]` to `[B, ...]`: of each example the path of most weight."""
-    num_paths = path_weights.shape[0]
-    if num_paths == 1:
-        return outputs
-    by_path = tf.reshape(outputs, [num_paths, -1, *outputs.shape[1:]])
+    """`[K, B, ...]` to `[B, ...]`: of each example the path of most weight."""
+    if path_weights.shape[0] == 1:
+        return outputs[0]
     path = tf.argmax(path_weights, axis=0, output_type=tf.int32)  # [B]
     rows = tf.stack([path, tf.range(tf.shape(path)[0])], axis=-1)
-    return tf.gather_nd(by_path, rows)
+    return tf.gather_nd(outputs, rows)
 
 
 def _as_list(callbacks: Any) -> list[keras.callbacks.Callback]:

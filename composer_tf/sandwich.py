@@ -86,7 +86,7 @@ class Sandwich:
         Args:
             data_losses: Of the dearest and the cheapest path, float32 `[B]`.
             outputs: Of these two, `[B, ...]`; logits if there is distillation.
-            sampled: Outputs of the sampled paths, `[K * B, ...]`.
+            sampled: Outputs of the sampled paths, `[K, B, ...]`.
 
         Returns:
             float32 `[B]`.
@@ -103,11 +103,8 @@ class Sandwich:
         cross_entropies = [
             -tf.reduce_sum(targets * student, axis=-1) for student in students
         ]
-        paths = tf.reshape(
-            self._soften(sampled), [-1, *tf.unstack(tf.shape(targets))]
-        )
-        of_paths = -tf.reduce_sum(targets * paths, axis=-1)  # [K, B]
-        cross_entropies.append(tf.reduce_mean(of_paths, axis=0))
+        of_paths = -tf.reduce_sum(targets * self._soften(sampled), axis=-1)
+        cross_entropies.append(tf.reduce_mean(of_paths, axis=0))  # [B]
         scale = self.distillation * self.temperature**2
         return total + scale * tf.add_n(cross_entropies)
 

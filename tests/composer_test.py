@@ -83,7 +83,7 @@ def test_paths_of_one_example_are_sampled_independently():
     policy = make()(
         tf.repeat(X[:1], 500, axis=0),
         decision="sample",
-        num_paths=2,
+        paths=[(-1,) * 2] * 2,
         return_composition=True,
     ).policy
     first, second = np.split(policy.choices.numpy()[:, 0], 2)
@@ -286,7 +286,7 @@ def test_what_lies_before_the_first_choice_runs_once_for_all_paths():
     model(tf.ones([3, 5]))
     del rows[:]
     paths = [(0,), (1,), (1,)]
-    outputs = model(tf.ones([3, 5]), num_paths=3, paths=paths)
+    outputs = model(tf.ones([3, 5]), paths=paths)
     assert rows == [3, 3]
     forced = [
         model(tf.ones([3, 5]), choices=tf.constant([path] * 3))

@@ -19,14 +19,12 @@ class Estimator(keras.layers.Layer, abc.ABC):
     """
 
     @abc.abstractmethod
-    def num_paths(self, num_modules: Sequence[int]) -> int:
-        """K, how many paths an example takes, given m_1, ..., m_n."""
+    def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
+        """The K paths that every example takes, given m_1, ..., m_n.
 
-    def paths(
-        self, num_modules: Sequence[int]
-    ) -> Sequence[Sequence[int]] | None:
-        """The K paths to take, n modules each, or `None` to sample them."""
-        return None
+        Returns:
+            K tuples of n modules, -1 where the policy is to be sampled.
+        """
 
     def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:
         """How much each path counts in the logs, float32 `[K, B]`."""
@@ -58,6 +56,18 @@ class Estimator(keras.layers.Layer, abc.ABC):
         Returns:
             float32 `[B]`.
         """
+
+
+def sampled_paths(
+    num_paths: int, num_modules: Sequence[int]
+) -> list[tuple[int, ...]]:
+    """So many paths that are all the policy's.
+
+    Example:
+        >>> sampled_paths(2, [4, 3, 4])
+        [(-1, -1, -1), (-1, -1, -1)]
+    """
+    return [(-1,) * len(num_modules)] * num_paths
 
 
 def example_rewards(

@@ -26,14 +26,14 @@ class Exact(Estimator):
         ValueError: In training, if there are more than 256 paths.
 
     Example:
-        >>> Exact().num_paths([2, 3])
-        6
+        >>> Exact().paths([1, 2])
+        [(0, 0), (0, 1)]
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
-    def num_paths(self, num_modules: Sequence[int]) -> int:
+    def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
         num_paths = math.prod(num_modules)
         if num_paths > MAX_PATHS:
             raise ValueError(
@@ -41,9 +41,6 @@ class Exact(Estimator):
                 f"modules {list(num_modules)} make {num_paths}; use "
                 "'reinforce' or 'leave_one_out'."
             )
-        return num_paths
-
-    def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
         return all_paths(num_modules)
 
     def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:

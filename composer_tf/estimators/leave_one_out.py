@@ -7,7 +7,11 @@ import keras
 import tensorflow as tf
 
 from composer_tf.estimators import functional
-from composer_tf.estimators.estimator import Estimator, example_rewards
+from composer_tf.estimators.estimator import (
+    Estimator,
+    example_rewards,
+    sampled_paths,
+)
 from composer_tf.policy import Policy
 from composer_tf.preferences import PreferenceCollection
 
@@ -30,7 +34,7 @@ class LeaveOneOut(Estimator):
         baseline for free!
 
     Example:
-        >>> LeaveOneOut(num_samples=4).num_paths([2, 3])
+        >>> len(LeaveOneOut(num_samples=4).paths([2, 3]))
         4
     """
 
@@ -42,8 +46,8 @@ class LeaveOneOut(Estimator):
             )
         self.num_samples = num_samples
 
-    def num_paths(self, num_modules: Sequence[int]) -> int:
-        return self.num_samples
+    def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
+        return sampled_paths(self.num_samples, num_modules)
 
     def call(
         self,

@@ -1,12 +1,17 @@
 """REINFORCE with a choice of baselines."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from composer_tf.estimators import functional
-from composer_tf.estimators.estimator import Estimator, example_rewards
+from composer_tf.estimators.estimator import (
+    Estimator,
+    example_rewards,
+    sampled_paths,
+)
 from composer_tf.policy import Policy
 from composer_tf.preferences import PreferenceCollection
 
@@ -33,8 +38,8 @@ class Reinforce(Estimator):
         ValueError: If the baseline is unknown or `decay` is out of range.
 
     Example:
-        >>> Reinforce(baseline="batch_mean").num_paths([2, 3])
-        1
+        >>> Reinforce(baseline="batch_mean").paths([2, 3])
+        [(-1, -1)]
     """
 
     def __init__(
@@ -76,8 +81,8 @@ class Reinforce(Estimator):
             self.value.build(tuple(context_shape))
         self.built = True
 
-    def num_paths(self, num_modules) -> int:
-        return 1
+    def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
+        return sampled_paths(1, num_modules)
 
     def call(
         self,

@@ -27,9 +27,10 @@ class Metalayer(keras.layers.Layer):
         routing: Name of a strategy of `composer_tf.layers.routing`,
             `"partition"` (default) or `"dense"`. Results are equal; which rows
             a module runs on is not.
-        blocks: If the rows are K blocks of equal size with one choice each that
-            is known beforehand, these K choices; each module then runs on its
-            own blocks, under any routing and XLA too.
+        blocks: If the rows are K blocks of equal size, the K choices of these,
+            as far as they are known beforehand, and -1 for what is not
+            (default). Known blocks need no routing: under XLA too, only their
+            module runs.
 
     Returns:
         `[B, ...]`, the activations a_i, in the metalayer's compute dtype.
@@ -89,7 +90,7 @@ class Metalayer(keras.layers.Layer):
         inputs: tf.Tensor,
         choices: tf.Tensor,
         routing: str = "partition",
-        blocks: Sequence[int] | None = None,
+        blocks: Sequence[int] = (-1,),
         training: bool | None = None,
     ) -> tf.Tensor:
         validation.check_choice(
@@ -97,10 +98,6 @@ class Metalayer(keras.layers.Layer):
         )
         if len(self.modules) == 1:
             return tf.cast(self.modules[0](inputs), self.compute_dtype)
-        if blocks is not None and not hasattr(inputs, "_keras_mask"):
-            return routing_lib.by_blocks(
-                self.modules, inputs, blocks, self.compute_dtype
-            )
         if not self._row_shape.is_fully_defined():
             # An empty part would have no known shape.
             if routing not in ("dense", "partition"):
@@ -110,14 +107,27 @@ class Metalayer(keras.layers.Layer):
                     f"{self._row_shape}: build the model for one size."
                 )
             routing = "dense"
-        if routing != "dense" and hasattr(inputs, "_keras_mask"):
+        masked = hasattr(inputs, "_keras_mask")
+        if masked and routing != "dense":
             raise ValueError(
                 f"Metalayer {self.name!r} got a mask, which no routing but "
                 "'dense' hands to the modules."
             )
-        outputs = routing_lib.STRATEGIES[routing](
-            self.modules, inputs, choices, self._row_shape, self.compute_dtype
-        )
+
+        def run(rows: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:
+            return routing_lib.STRATEGIES[routing](
+                self.modules, rows, choices, self._row_shape, self.compute_dtype
+            )
+
+        # Routing by choices runs a module once, on known and unknown rows.
+        num_known = sum(block >= 0 for block in blocks)
+        least = 1 if routing == "dense" else len(blocks)
+        if num_known < least or masked:
+            outputs = run(inputs, choices)
+        else:
+            outputs = routing_lib.by_blocks(
+                self.modules, inputs, choices, blocks, run, self.compute_dtype
+            )
         if training and routing != "dense":
             routing_lib.check_no_leaked_losses(self.modules, inputs)
         return outputs

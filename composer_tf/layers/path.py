@@ -37,7 +37,6 @@ def follow(
     gamma: tf.Tensor,
     decide: Decide,
     routing: str,
-    num_paths: int = 1,
     paths: Sequence[Sequence[int]] | None = None,
 ) -> Path:
     """Asks the controller at each metalayer, and runs what is decided.
@@ -53,10 +52,8 @@ def follow(
         decide: Maps logits float32 `[R, m_i]` and the metalayer's index i to
             choices int32 `[R]`, equation (3).
         routing: Name of a strategy of `composer_tf.layers.routing`.
-        num_paths: K.
-        paths: K tuples of n modules, the paths that `decide` will choose, if
-            they are known beforehand. Each module then runs on their rows only,
-            under any routing.
+        paths: K tuples of n modules that `decide` will choose, or -1 where
+            that is not known beforehand. `None` for one path, not known.
     """
     state = controller.initial_state(tf.shape(gamma)[0])
     context = gamma
@@ -77,11 +74,11 @@ def follow(
             )  # [R, m_i]
             if i == 0:
                 activations, gamma, state, step_logits = (
-                    tile_rows(tensor, num_paths)
+                    tile_rows(tensor, 1 if paths is None else len(paths))
                     for tensor in (activations, gamma, state, step_logits)
                 )
             choice = decide(step_logits, i)  # [R]
-        blocks = None if paths is None else [path[i] for path in paths]
+        blocks = [-1] if paths is None else [path[i] for path in paths]
         activations = step(activations, choice, routing=routing, blocks=blocks)
         logits.append(step_logits)
         choices.append(choice)

@@ -188,7 +188,7 @@ def _estimate(estimator, table, choices):
 
 def _estimates(estimator, table, num_samples=50_000):
     """Gradients `[N, d]` of independent samples of the batch's paths."""
-    num_paths = estimator.num_paths(NUM_MODULES)
+    num_paths = len(estimator.paths(NUM_MODULES))
     estimator.build(CONTEXT.shape)
     choices = table.sample(num_samples * num_paths)
     choices = tf.reshape(choices, [-1, num_paths, NUM_EXAMPLES, 2])

@@ -201,20 +201,27 @@ def test_config_rebuilds_modules_of_the_same_shape():
     )
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("blocks", [(0, 1), (2, 0, 2), (1, 1), (2,)])
+@pytest.mark.parametrize(
+    ("routing", "jit_compile"),
+    [("partition", False), ("dense", False), ("dense", True)],
+)
+@pytest.mark.parametrize(
+    "blocks", [(0, 1), (2, 0, 2), (1, 1), (2,), (-1, 2), (0, -1, 1, -1)]
+)
 def test_blocks_that_are_known_give_what_their_choices_give(
-    blocks, jit_compile
+    blocks, routing, jit_compile
 ):
     dense = keras.layers.Dense
     metalayer = Metalayer([dense(3) for _ in range(3)])
     inputs = tf.random.stateless_normal([4 * len(blocks), 5], [1, 2])
-    choices = tf.repeat(tf.constant(blocks), 4)
+    anything = np.random.default_rng(0).integers(0, 3, len(inputs))
+    blocked = np.repeat(blocks, 4)
+    choices = tf.constant(np.where(blocked < 0, anything, blocked), tf.int32)
     expected = metalayer(inputs, choices, routing="dense")
 
     @tf.function(jit_compile=jit_compile)
     def by_blocks(inputs):
-        return metalayer(inputs, choices, blocks=blocks)
+        return metalayer(inputs, choices, routing=routing, blocks=blocks)
 
     np.testing.assert_allclose(by_blocks(inputs), expected, rtol=1e-5)
 
