@@ -39,7 +39,7 @@ class StandardizedConv2D(keras.layers.Conv2D):
         unnormalized ResNets.
 
     Example:
-        >>> StandardizedConv2D(4, 3, gain=0.0)(tf.ones([1, 5, 5, 2])).shape
+        >>> StandardizedConv2D(4, 3)(keras.ops.ones([1, 5, 5, 2])).shape
         TensorShape([1, 3, 3, 4])
     """
 
@@ -65,7 +65,7 @@ class StandardizedConv2D(keras.layers.Conv2D):
         ops = keras.ops
         kernel -= ops.mean(kernel, axis=(0, 1, 2))
         squares = ops.sum(ops.square(kernel), axis=(0, 1, 2))
-        kernel *= _RELU_GAIN * self.gain * ops.rsqrt(squares + 1e-6)
+        kernel *= _RELU_GAIN * self.gain * ops.rsqrt(ops.maximum(squares, 1e-6))
         return super().convolution_op(inputs, kernel)
 
     def get_config(self) -> dict[str, Any]:
