@@ -1,4 +1,4 @@
-"""How well each estimator trains, over seeds.
+"""How well each estimator trains, in equal steps and in equal time.
 
 python benchmarks/estimator_training.py [--seeds=5] [--output=FILE.json]
 
@@ -6,11 +6,15 @@ Trains the Composer of configs/wide_mnist_digits.py with each estimator and
 prints, as mean and standard deviation over the seeds, what training maximises:
 the objective (10), log p plus cost, averaged over the support of gamma, on the
 test split; and the accuracy at the cheapest, at 0.6 of full cost and at best.
+First every estimator takes as many steps, then as many as it can in the time
+that REINFORCE without a baseline takes.
 """
 
 import json
 import pathlib
 import statistics
+import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -23,6 +27,8 @@ _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each estimator.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Of ten passes each.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
+_ROUNDS = 6
+
 _ESTIMATORS = {
     "none": lambda: ct.Reinforce("none"),
     "batch_mean": lambda: ct.Reinforce("batch_mean"),
@@ -33,8 +39,8 @@ _ESTIMATORS = {
 }
 
 
-def train(estimator: ct.Estimator, seed: int) -> dict[str, float]:
-    """Trains one model and measures it on the test split."""
+def prepare(estimator: ct.Estimator, seed: int, epochs: int) -> Any:
+    """A compiled model, and its data for `fit` and `measure`."""
     train_data, test = datasets.load(
         "wide_mnist/digits",
         batch_size=128,
@@ -45,7 +51,7 @@ def train(estimator: ct.Estimator, seed: int) -> dict[str, float]:
     config = models.WideMnist().build(seed=seed).get_config()
     config["estimator"] = keras.saving.serialize_keras_object(estimator)
     model = ct.Composer.from_config(config)
-    steps = _EPOCHS.value * len(train_data)
+    steps = epochs * len(train_data)
     rate: Any = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     model.compile(
         keras.optimizers.Adam(rate),
@@ -53,7 +59,27 @@ def train(estimator: ct.Estimator, seed: int) -> dict[str, float]:
         jit_compile=True,
         steps_per_execution=len(train_data),
     )
-    model.fit(train_data, epochs=_EPOCHS.value, verbose=0)
+    return model, train_data, test
+
+
+def step_times() -> dict[str, float]:
+    """Time of a training step over that without a baseline, in turns."""
+    contestants = {
+        name: prepare(make(), 0, _ROUNDS) for name, make in _ESTIMATORS.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(_ROUNDS):
+        for name, (model, train_data, _) in contestants.items():
+            start = time.perf_counter()
+            model.fit(train_data, verbose=0)
+            seconds[name].append(time.perf_counter() - start)
+    # The first turn compiles.
+    medians = {n: statistics.median(times[1:]) for n, times in seconds.items()}
+    return {name: median / medians["none"] for name, median in medians.items()}
+
+
+def measure(model: ct.Composer, test: Any) -> dict[str, float]:
+    """The objective and points of the curve, on the test split."""
     gammas = evaluation.gamma_grid(model, "glimpse", 17)
     rewards = [
         model.evaluate(
@@ -75,27 +101,53 @@ def train(estimator: ct.Estimator, seed: int) -> dict[str, float]:
     }
 
 
+def over_seeds(make: Callable[[], ct.Estimator], epochs: int) -> dict[str, Any]:
+    """Mean and standard deviation of each measure."""
+    runs = []
+    for seed in range(_SEEDS.value):
+        model, train_data, test = prepare(make(), seed, epochs)
+        model.fit(train_data, epochs=epochs, verbose=0)
+        runs.append(measure(model, test))
+    result = {
+        key: {
+            "mean": statistics.mean(run[key] for run in runs),
+            "std": statistics.stdev(run[key] for run in runs),
+        }
+        for key in runs[0]
+    }
+    return {"epochs": epochs, **result}
+
+
+def report(name: str, result: dict[str, Any]) -> None:
+    """Prints a line of the table."""
+    cells = [
+        f"{key} {value['mean']:.4f} ± {value['std']:.4f}"
+        for key, value in result.items()
+        if key != "epochs"
+    ]
+    print(f"{name:<32}{result['epochs']:>4} epochs", *cells, sep="  ")
+
+
 def main(argv: list[str]) -> None:
     """Trains, prints a table and writes the JSON."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    results = {}
+    ratios = step_times()
+    print("Step times:", {name: round(r, 2) for name, r in ratios.items()})
+    equal_steps, equal_time = {}, {}
     for name, make in _ESTIMATORS.items():
-        runs = [train(make(), seed) for seed in range(_SEEDS.value)]
-        results[name] = {
-            key: {
-                "mean": statistics.mean(run[key] for run in runs),
-                "std": statistics.stdev(run[key] for run in runs),
-            }
-            for key in runs[0]
-        }
-        row = "".join(
-            f"  {key} {value['mean']:.4f} ± {value['std']:.4f}"
-            for key, value in results[name].items()
-        )
-        print(f"{name:<20}{row}", flush=True)
+        epochs = max(1, round(_EPOCHS.value / ratios[name]))
+        equal_steps[name] = over_seeds(make, _EPOCHS.value)
+        report(f"{name}, equal steps", equal_steps[name])
+        equal_time[name] = over_seeds(make, epochs)
+        report(f"{name}, equal time", equal_time[name])
     if _OUTPUT.value:
-        result = {"seeds": _SEEDS.value, "estimators": results}
+        result = {
+            "seeds": _SEEDS.value,
+            "step_time": ratios,
+            "equal_steps": equal_steps,
+            "equal_time": equal_time,
+        }
         pathlib.Path(_OUTPUT.value).write_text(json.dumps(result, indent=2))
 
 

@@ -19,7 +19,7 @@ def get_config() -> Config:
             num_metalayers=2,
             grid=14,
             glimpse=(-4.0, 8.0),
-            batch_entropy=(0.5, 0.5),
+            batch_entropy=(1.0, 1.0),
         ),
         epochs=40,
         jit_compile=True,
