@@ -17,6 +17,7 @@ from composer_tf.composer import Composer
 from composer_tf.exporters import verification
 from composer_tf.exporters.artifacts import (
     Artifact,
+    LiteRTArtifact,
     open_artifact,
     size_in_bytes,
 )
@@ -140,6 +141,11 @@ def _verify(
         data.inputs,
         data.labels,
         has_default=not options.get("micro"),
+        batched=(
+            LiteRTArtifact(path, batched=True)
+            if options.get("batch_size")
+            else None
+        ),
     )
     report: dict[str, Any] = {
         "max_abs_error": parity.max_abs_error,

@@ -11,6 +11,7 @@ import pytest
 
 from composer_tf import deployment, exporters
 from composer_tf.deployment import DeploymentError, deploy
+from composer_tf.exporters.artifacts import LiteRTArtifact
 from tests.exporters.small_composer import composer, examples
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -75,6 +76,29 @@ def test_int8_is_calibrated_on_the_data(folder, tmp_path):
             "tflite",
             quantization="int8",
         )
+
+
+@pytest.mark.parametrize("quantization", ["none", "dynamic"])
+def test_a_signature_for_batches_is_verified_too(
+    folder, tmp_path, quantization
+):
+    deploy(
+        folder / "m.keras",
+        tmp_path / "m.tflite",
+        "tflite",
+        data=str(folder / "data.npz"),
+        quantization=quantization,
+        batch_size=5,
+    )
+    one = LiteRTArtifact(tmp_path / "m.tflite")
+    five = LiteRTArtifact(tmp_path / "m.tflite", batched=True)
+    assert five.batch_size == 5
+    with np.load(folder / "data.npz") as data:
+        images = data["image"][:7].astype(np.float32)
+    gamma = np.linspace([-2.0, 0.0], [6.0, 1.0], 7, dtype=np.float32)
+    feed = {"image": images, "gamma": gamma}
+    for name, values in one.run(feed).items():
+        np.testing.assert_allclose(five.run(feed)[name], values, atol=1e-5)
 
 
 def test_an_existing_artifact_is_replaced_on_request_only(folder, tmp_path):

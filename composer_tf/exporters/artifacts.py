@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from composer_tf.exporters.signatures import OVERRIDE
 
+_BATCH = "batch"
+
 Feed = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
 
@@ -63,13 +65,23 @@ class SavedModelArtifact(Artifact):
 
 
 class LiteRTArtifact(Artifact):
-    """A TFLite file in LiteRT, one example at a time, on one thread."""
+    """A TFLite file in LiteRT, on one thread.
 
-    batch_size = 1
+    Args:
+        path: The file.
+        batched: Whether to run its signature `batch`, of a static number of
+            examples, instead of those of one example.
+    """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike, batched: bool = False) -> None:
         litert = importlib.import_module("ai_edge_litert.interpreter")
         self._open = lambda: litert.Interpreter(str(path), num_threads=1)
+        self._batched = batched
+        self.batch_size = 1
+        if batched:
+            runner = self._open().get_signature_runner(_BATCH)
+            first = next(iter(runner.get_input_details().values()))
+            self.batch_size = int(first["shape"][0])
 
     def caller(self, feed: Feed) -> Callable[[], Any]:
         # A Python runner allocates anew at each call; others set the inputs of
@@ -82,22 +94,30 @@ class LiteRTArtifact(Artifact):
     def run(self, feed: Feed) -> Outputs:
         rows = len(next(iter(feed.values())))
         runner = self._runner(feed)
+        starts = range(0, rows, self.batch_size)
         outputs = [
-            runner(**{k: v[i : i + 1] for k, v in feed.items()})
-            for i in range(rows)
+            runner(**{k: self._batch(v, start) for k, v in feed.items()})
+            for start in starts
         ]
         return {
-            name: np.concatenate([row[name] for row in outputs])
+            name: np.concatenate([batch[name] for batch in outputs])[:rows]
             for name in outputs[0]
         }
+
+    def _batch(self, values: np.ndarray, start: int) -> np.ndarray:
+        """So many rows from `start` on; the last is repeated at the end."""
+        rows = np.arange(start, start + self.batch_size)
+        return values[np.minimum(rows, len(values) - 1)]
 
     def _runner(self, feed: Feed) -> Any:
         """Of the signature with just these inputs."""
         interpreter = self._open()
+        if self._batched:
+            return interpreter.get_signature_runner(_BATCH)
         name = next(
             name
             for name, tensors in interpreter.get_signature_list().items()
-            if set(tensors["inputs"]) == set(feed) and name != "batch"
+            if set(tensors["inputs"]) == set(feed) and name != _BATCH
         )
         return interpreter.get_signature_runner(name)
 

@@ -48,7 +48,8 @@ def export_litert(
         path: File to write. The description goes to `path` + `.json`.
         quantization: `"none"`; `"float16"` or `"dynamic"` for the weights;
             `"int8"` for weights and activations. Defaults to `"none"`.
-        batch_size: Examples of the signature `batch`; `None` for no such.
+        batch_size: Examples of the signature `batch`; `None` for no such. Not
+            with `"int8"`.
         micro: Makes a file for TensorFlow Lite Micro: one signature, and only
             operators that it has.
         calibration_data: Examples `[1, ...]` by input name, for `"int8"`. They
@@ -78,6 +79,11 @@ def export_litert(
         )
     if micro and batch_size:
         raise ValueError("`micro` allows no `batch_size`: one signature only.")
+    if quantization == "int8" and batch_size:
+        raise ValueError(
+            "`quantization='int8'` allows no `batch_size`: TensorFlow's "
+            "calibrator crashes on the loop over the examples."
+        )
     exposure = expose(model.gammas, fix, default_gamma)
     calibrate = quantization == "int8"
     forced = with_override or (calibrate and model.num_metalayers > 0)

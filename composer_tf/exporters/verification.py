@@ -56,6 +56,7 @@ def compare(
     inputs: Feed,
     labels: np.ndarray | None = None,
     has_default: bool = True,
+    batched: Artifact | None = None,
 ) -> Parity:
     """Runs an artifact and its model over all gammas and forced paths.
 
@@ -67,6 +68,7 @@ def compare(
         inputs: `[B, ...]` by name.
         labels: Integers `[B]`, for a classifier's accuracy.
         has_default: Whether the artifact can be run without gamma.
+        batched: The artifact's signature for batches, if it has one of its own.
 
     Raises:
         ValueError: If there are labels, but no probabilities `[B, C]`.
@@ -81,6 +83,8 @@ def compare(
         expected = _run(reference, {**inputs, **gamma, OVERRIDE: asked})
         actual = artifact.run({**inputs, **gamma})
         tally.add(expected, actual)
+        if batched is not None:
+            tally.add(expected, batched.run({**inputs, **gamma}))
         if labels is not None:
             hits.append([_accuracy(o, labels) for o in (expected, actual)])
     if exposure.free and has_default:

@@ -78,6 +78,26 @@ def test_gammas_that_changed_places_are_seen():
     assert result.max_abs_error > 1e-4
 
 
+def test_a_signature_for_batches_that_mixes_up_its_rows_is_seen():
+    def flaw(outputs, feed, call):
+        for name, values in outputs.items():
+            outputs[name] = values[::-1]
+
+    model = composer()
+    images, _ = examples(8)
+    routed = model.routed_model()
+    right = Answering(model, lambda *_: None)
+    result = compare(
+        routed,
+        expose(routed.gammas),
+        right,
+        right,
+        {"image": images},
+        batched=Answering(model, flaw),
+    )
+    assert result.max_abs_error > 1e-4 or result.choice_agreement < 1.0
+
+
 @pytest.mark.parametrize("both", [{"glimpse": 1.0}])
 def test_a_gamma_is_fixed_or_has_a_default(both):
     gammas = composer().routed_model().gammas
