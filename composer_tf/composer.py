@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from composer_tf import costs as costs_lib
@@ -129,6 +130,10 @@ class Composer(ExportableModel):
         else:
             costs_lib.check_user_costs(costs, self.num_modules)
             costs = [[float(cost) for cost in row] for row in costs]
+        if sandwich is not None and not isinstance(sandwich, Sandwich):
+            raise TypeError(
+                f"`sandwich` must be a Sandwich or None, got {sandwich!r}."
+            )
         self.controller = RNNController() if controller is None else controller
         self.stem = stem
         self.estimator = estimators.get(estimator)
@@ -174,7 +179,12 @@ class Composer(ExportableModel):
         if not self.estimator.built:
             size = self.controller.summary_size(activation_shapes[0])
             self.estimator.build((None, size + num_gammas))
-        self.cost_table = self._count_costs()
+        self.cost_table = table = self._count_costs()
+        if self.sandwich is not None and table.dearest == table.cheapest:
+            raise ValueError(
+                "A sandwich needs modules of different costs, got "
+                f"{table.modules}."
+            )
         self.built = True
 
     def call(
@@ -200,8 +210,7 @@ class Composer(ExportableModel):
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
             if paths is not None:
-                validation.check_paths(tf.constant(paths), self.num_modules)
-                choices = tf.repeat(tf.constant(paths), batch_size, axis=0)
+                choices = self._choices_of(paths, choices, batch_size)
         path = follow(
             self.metalayers,
             self.controller,
@@ -327,6 +336,19 @@ class Composer(ExportableModel):
             seeds[:num_gammas] if for_gamma else None,
             seeds[num_gammas:] if for_choices else None,
         )
+
+    def _choices_of(
+        self,
+        paths: Sequence[Sequence[int]],
+        choices: tf.Tensor | None,
+        batch_size: tf.Tensor,
+    ) -> tf.Tensor:
+        """The choices int32 `[K * B, n]` of K paths."""
+        if choices is not None:
+            raise ValueError("Give `choices` or `paths`, got both.")
+        table = np.array(paths, np.int32)
+        validation.check_paths(table, self.num_modules, "paths")
+        return tf.repeat(tf.constant(table), batch_size, axis=0)
 
     def _decide(
         self, choices: tf.Tensor | None, seeds: tf.Tensor | None

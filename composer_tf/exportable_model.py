@@ -1,5 +1,6 @@
 """Export of a model behind the usual Keras verb."""
 
+import abc
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from composer_tf.precision import float32_copy
 from composer_tf.steerable_model import without_gamma
 
 
-class ExportableModel(PolicyGradientModel):
+class ExportableModel(PolicyGradientModel, abc.ABC):
     """A model that is deployed with gamma as an input.
 
     Attributes:
@@ -136,6 +137,15 @@ class ExportableModel(PolicyGradientModel):
                 "module_probabilities": tf.stack(probabilities, axis=1),
                 "cost": policy.path_cost + self.overhead,
             }
+
+    @abc.abstractmethod
+    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
+        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
+
+        Args:
+            inputs: As of the model, without gamma.
+            path: A module of each metalayer.
+        """
 
     def _along(
         self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]

@@ -1,5 +1,6 @@
 """What a run says of its trained model: numbers, table and pictures."""
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -118,8 +119,8 @@ def _baselines(
             model, test, shares, seed
         )
     }
-    if np.prod(model.num_modules) <= settings.max_paths:
-        outcomes = evaluation.evaluate_paths(model, test)
+    if math.prod(model.num_modules) <= settings.max_paths:
+        outcomes = evaluation.evaluate_paths(model, test, settings.max_paths)
         lines["input_independent"] = evaluation.input_independent(outcomes)
         lines["oracle"] = evaluation.oracle(outcomes)
     return lines
@@ -224,9 +225,7 @@ def _summary(
         accuracies = evaluation.interpolated_accuracy(line, TABLE_COSTS)
         for cost, accuracy in zip(TABLE_COSTS, accuracies, strict=True):
             if method != "alone":
-                summary[f"{method}/accuracy@{cost:g}"] = (
-                    None if np.isnan(accuracy) else float(accuracy)
-                )
+                summary[f"{method}/accuracy@{cost:g}"] = _or_none(accuracy)
     return summary | _margins(lines)
 
 
@@ -238,9 +237,10 @@ def _margins(
     margins: dict[str, float | None] = {}
     costs = np.linspace(composer[-1].cost, composer[0].cost, 201)
     if "oracle" in lines and composer[0].cost > composer[-1].cost:
-        margins["composer/normalized_area"] = evaluation.normalized_area(
+        area = evaluation.normalized_area(
             composer, lines["random_mixture"], lines["oracle"]
         )
+        margins["composer/normalized_area"] = _or_none(area)
     for method, end in (("input_independent", 1.0), ("cascade", _CASCADE_END)):
         if method in lines:
             at = costs[costs <= end]
@@ -253,3 +253,8 @@ def _margins(
                     float(reduce(gaps)) if len(gaps) else None
                 )
     return margins
+
+
+def _or_none(value: float) -> float | None:
+    """As JSON has it, which knows no NaN."""
+    return None if np.isnan(value) else float(value)

@@ -10,7 +10,6 @@ import tensorflow_probability as tfp
 
 # Name scope of all operations that decide: gamma, controller, choices.
 STEERING = "composer_tf_steering"
-MAX_PATHS = 256
 
 
 class Policy(NamedTuple):
@@ -123,20 +122,22 @@ def tile_rows(tensor: tf.Tensor, num_paths: int) -> tf.Tensor:
     return tf.tile(tensor, [num_paths] + [1] * (tensor.shape.rank - 1))
 
 
-def all_paths(num_modules: Sequence[int]) -> list[tuple[int, ...]]:
+def all_paths(
+    num_modules: Sequence[int], max_paths: int = 256
+) -> list[tuple[int, ...]]:
     """Every path c_1, ..., c_n through m_1, ..., m_n modules.
 
     Raises:
-        ValueError: If there are more than 256.
+        ValueError: If there are more than `max_paths`.
 
     Example:
         >>> all_paths([2, 1])
         [(0, 0), (1, 0)]
     """
     num_paths = math.prod(num_modules)
-    if num_paths > MAX_PATHS:
+    if num_paths > max_paths:
         raise ValueError(
-            f"At most {MAX_PATHS} paths can be run, but modules "
+            f"At most {max_paths} paths can be run, but modules "
             f"{list(num_modules)} make {num_paths}."
         )
     return list(itertools.product(*map(range, num_modules)))

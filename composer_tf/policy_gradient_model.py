@@ -103,9 +103,9 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             raise ValueError("`loss_weights` needs several outputs; got one.")
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._per_example_loss = losses_lib.per_example(loss)
         if self.sandwich is not None and self.sandwich.distillation:
             losses_lib.check_logits(loss)
-        self._per_example_loss = losses_lib.per_example(loss)
         super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -138,6 +138,8 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if not self.built:  # The ends need its costs.
+            self.build(tf.nest.map_structure(lambda array: array.shape, x))
         paths = self.estimator.paths(self.num_modules)
         ends = [] if self.sandwich is None else self._ends
         with tf.GradientTape() as tape:
@@ -190,13 +192,12 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def _by_path(
         self, y: Any, composition: Composition, num_paths: int
-    ) -> "_Rows":
+    ) -> _Rows:
         """Takes the rows `[K * B]` apart, and adds their losses."""
         targets = tile_rows(tf.convert_to_tensor(y), num_paths)
         losses = self._per_example_loss(targets, composition.outputs)
-        outputs = composition.outputs
         return _Rows(
-            tf.reshape(outputs, [num_paths, -1, *outputs.shape[1:]]),
+            tf.stack(tf.split(composition.outputs, num_paths)),
             tf.reshape(losses, [num_paths, -1]),
             composition.policy.split_paths(num_paths),
         )
@@ -208,7 +209,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def _track(
         self,
-        rows: "_Rows",
+        rows: _Rows,
         path_weights: tf.Tensor,
         gamma: tf.Tensor,
         sample_weight: tf.Tensor | None,

@@ -101,10 +101,13 @@ class Sandwich:
         targets = tf.stop_gradient(targets)  # [B, classes]
         students = ends if self.teacher == "mean" else ends[1:]
         cross_entropies = [
-            -tf.reduce_sum(targets * student, axis=-1) for student in students
+            _cross_entropy(targets, student) for student in students
         ]
-        of_paths = -tf.reduce_sum(targets * self._soften(sampled), axis=-1)
-        cross_entropies.append(tf.reduce_mean(of_paths, axis=0))  # [B]
+        of_paths = [
+            _cross_entropy(targets, self._soften(path))
+            for path in tf.unstack(sampled)
+        ]
+        cross_entropies.append(tf.add_n(of_paths) / len(of_paths))
         scale = self.distillation * self.temperature**2
         return total + scale * tf.add_n(cross_entropies)
 
@@ -124,3 +127,9 @@ class Sandwich:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
+
+
+def _cross_entropy(targets: tf.Tensor, log_probs: tf.Tensor) -> tf.Tensor:
+    """Of `[B, ..., classes]`, a mean over all axes between, float32 `[B]`."""
+    per_label = -tf.reduce_sum(targets * log_probs, axis=-1)  # [B, ...]
+    return tf.reduce_mean(per_label, axis=range(1, per_label.shape.rank))

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
@@ -58,22 +59,24 @@ def check_labels(labels: Any, num_classes: int | None) -> None:
         )
 
 
-def check_paths(choices: Any, num_modules: Sequence[int]) -> None:
+def check_paths(
+    choices: Any, num_modules: Sequence[int], name: str = "choices"
+) -> None:
     """Raises `ValueError` unless `[R, n]` choices are in `[-1, m_i)`.
 
     What is not known yet, in a traced function, is not checked.
     """
     if len(choices.shape) != 2 or choices.shape[1] != len(num_modules):
         raise ValueError(
-            f"`choices` must be [rows, {len(num_modules)}], one column per "
+            f"`{name}` must be [rows, {len(num_modules)}], one column per "
             f"metalayer, got shape {tuple(choices.shape)}."
         )
-    if not hasattr(choices, "numpy"):
+    if tf.is_symbolic_tensor(choices):
         return
-    values = choices.numpy()
+    values = np.asarray(choices)
     if np.any(values < -1) or np.any(values >= np.array(num_modules)):
         raise ValueError(
-            f"`choices` must be from 0 to {[m - 1 for m in num_modules]}, or "
+            f"`{name}` must be from 0 to {[m - 1 for m in num_modules]}, or "
             f"-1 to ask the controller, got {values.tolist()}."
         )
 

@@ -293,3 +293,45 @@ def test_what_lies_before_the_first_choice_runs_once_for_all_paths():
         for path in paths
     ]
     np.testing.assert_allclose(outputs, tf.concat(forced, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_bad_paths_are_refused_by_name(traced):
+    model = make()
+    model(X)
+
+    def run(**arguments):
+        call = lambda x: model(x, **arguments)  # noqa: E731
+        return (tf.function(call) if traced else call)(tf.constant(X))
+
+    for paths in ([(5, 0)], [(0, 0), (-2, 0)], [(0,)]):
+        with pytest.raises(ValueError, match="`paths` must be"):
+            run(paths=paths)
+    with pytest.raises(ValueError, match="`choices` or `paths`"):
+        run(paths=[(0, 0)], choices=tf.zeros([7, 2], tf.int32))
+
+
+def test_a_fully_convolutional_model_of_any_size_trains():
+    convolution = layers.Conv2D
+    model = ct.Composer(
+        [ct.Metalayer([convolution(3, 1), convolution(3, 3, padding="same")])],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+        sandwich=ct.Sandwich(1.0, 1.0, 1.0),
+        costs=[[1.0, 2.0]],
+    )
+    model.compile()
+
+    def images():
+        for size in (4, 6):
+            yield np.ones([2, size, size, 2]), np.zeros([2, size, size], int)
+
+    data = tf.data.Dataset.from_generator(
+        images,
+        output_signature=(
+            tf.TensorSpec([None, None, None, 2]),
+            tf.TensorSpec([None, None, None], tf.int64),
+        ),
+    ).apply(tf.data.experimental.assert_cardinality(2))
+    history = model.fit(data, verbose=0).history
+    assert np.isfinite(history["loss"][0])
+    model.evaluate(data, verbose=0)

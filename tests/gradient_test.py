@@ -33,7 +33,7 @@ def _composer(estimator, routing="partition"):
             ct.Metalayer([dense(3), dense(3, "tanh"), dense(3, "relu")]),
         ],
         # The floor under the logits has a gradient of its own.
-        controller=ct.RNNController(units=8, max_logit=None),
+        controller=ct.RNNController(units=8, max_gap=None),
         preferences=[
             ct.GlimpsePreference(ct.Uniform(-2.0, 4.0)),
             ct.EntropyPreference(ct.Uniform(0.0, 2.0)),

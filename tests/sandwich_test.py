@@ -161,6 +161,45 @@ def test_a_model_with_it_trains_and_is_saved(jit_compile, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
 
 
+def test_it_builds_the_model_when_training_begins():
+    x, y = some_data()
+    build(ct.Sandwich()).train_on_batch(x, y)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(3)
+    build(ct.Sandwich()).fit(data, verbose=0)
+    named = data.map(lambda x, y: ({"image": x, "gamma": x[:, 0]}, y))
+    build(ct.Sandwich()).fit(named, verbose=0)
+
+
+@pytest.mark.parametrize("teacher", ["mean", "dearest"])
+def test_distillation_of_a_map_of_labels_is_the_mean_over_its_cells(teacher):
+    sandwich = ct.Sandwich(0.0, 0.0, 1.0, teacher)
+    dear, cheap, sampled = tf.unstack(
+        tf.random.stateless_normal([3, 4, 5, 4, CLASSES], [1, 2])
+    )
+    actual = sandwich.loss([tf.zeros([4])] * 2, [dear, cheap], sampled[None])
+    cells = [
+        sandwich.loss(
+            [tf.zeros([4])] * 2,
+            [dear[:, i, j], cheap[:, i, j]],
+            sampled[None, :, i, j],
+        )
+        for i in range(5)
+        for j in range(4)
+    ]
+    np.testing.assert_allclose(actual, np.mean(cells, axis=0), rtol=1e-5)
+
+
+def test_modules_of_one_cost_make_no_sandwich():
+    dense = keras.layers.Dense
+    model = ct.Composer(
+        [ct.Metalayer([dense(3), dense(3)])], sandwich=ct.Sandwich()
+    )
+    with pytest.raises(ValueError, match="different costs"):
+        model(tf.ones([2, 4]))
+    with pytest.raises(TypeError, match="`sandwich` must be a Sandwich"):
+        ct.Composer([ct.Metalayer([dense(3), dense(3)])], sandwich=True)
+
+
 def test_distillation_needs_logits():
     model = build(ct.Sandwich(distillation=1.0))
     with pytest.raises(ValueError, match="Distillation needs a softmax"):

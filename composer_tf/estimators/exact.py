@@ -1,6 +1,5 @@
 """The exact gradient, by running every path."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import tensorflow as tf
 
 from composer_tf.estimators import functional
 from composer_tf.estimators.estimator import Estimator
-from composer_tf.policy import MAX_PATHS, Policy, all_paths
+from composer_tf.policy import Policy, all_paths
 from composer_tf.preferences import PreferenceCollection
 
 
@@ -34,14 +33,13 @@ class Exact(Estimator):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
-        num_paths = math.prod(num_modules)
-        if num_paths > MAX_PATHS:
+        try:
+            return all_paths(num_modules)
+        except ValueError as error:
             raise ValueError(
-                f"estimator 'exact' runs every path, at most {MAX_PATHS}, but "
-                f"modules {list(num_modules)} make {num_paths}; use "
-                "'reinforce' or 'leave_one_out'."
-            )
-        return all_paths(num_modules)
+                f"estimator 'exact' runs every path. {error} Use 'reinforce' "
+                "or 'leave_one_out'."
+            ) from error
 
     def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:
         return tf.exp(log_probs)

@@ -83,18 +83,21 @@ def evaluate_random_mixture(
     return [measure(share) for share in grid]
 
 
-def evaluate_paths(model: Composer, data: tf.data.Dataset) -> PathOutcomes:
+def evaluate_paths(
+    model: Composer, data: tf.data.Dataset, max_paths: int = 256
+) -> PathOutcomes:
     """Runs every path on every example.
 
     Args:
-        model: A trained classifier of at most 256 paths.
+        model: A trained classifier.
         data: Batches of (inputs, integer labels).
+        max_paths: How many paths it may have. Defaults to 256.
 
     Raises:
-        ValueError: If there are more paths than that.
+        ValueError: If it has more.
     """
     recorder = Recorder(model, data)
-    paths = np.array(all_paths(model.num_modules), np.int32)
+    paths = np.array(all_paths(model.num_modules, max_paths), np.int32)
     outcomes = [
         recorder.forced(lambda size, path=path: np.tile(path, [size, 1]))
         for path in paths

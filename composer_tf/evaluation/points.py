@@ -72,8 +72,9 @@ def normalized_area(
 ) -> float:
     """Area between a line and the worst, over that of the best.
 
-    0 is as good as `worst` and 1 as good as `best`, from the cheapest of
-    `points` to their dearest, or to `best` reaching its end if that is dearer.
+    0 is as good as `worst` and 1 as good as `best`, from where all three have
+    begun to the dearest point of any; a line stays at its best beyond its end.
+    NaN if `best` is nowhere above `worst`.
 
     Args:
         points: Of the method.
@@ -93,7 +94,8 @@ def normalized_area(
     line, low, high = (
         interpolated_accuracy(p, costs) for p in (points, worst, best)
     )
-    return float(np.sum(line - low) / np.sum(high - low))
+    possible = np.sum(high - low)
+    return float(np.sum(line - low) / possible) if possible else float("nan")
 
 
 def write_csv(points: Sequence[Point], path: str | os.PathLike) -> None:

@@ -20,13 +20,13 @@ class Controller(keras.layers.Layer, abc.ABC):
     most `grid` cells each. All of the controller computes in float32, under
     mixed precision too.
 
-    Logits are bounded, so that every module keeps a chance of being tried: a
-    policy that is certain too early would never learn that another module has
-    become better. What is bounded is how far a logit lies below the greatest
-    one: with the default of 2 and two modules that chance is at least 1.8 %.
-    Being tried is not enough, if what is learned of it does not arrive: far
-    beyond its bound a tanh passes no gradient, and the policy stays where it
-    is. This bound always passes the gradient that leads back.
+    How far a logit lies below the greatest is bounded, so that every module
+    keeps a chance of being tried: a policy that is certain too early would
+    never learn that another module has become better. With the default of 4 and
+    two modules that chance is at least 1.8 %. Being tried is not enough, if
+    what is learned of it does not arrive: far beyond its bound a tanh passes no
+    gradient, and the policy stays where it is. This bound (`floor_gaps`) always
+    passes the gradient that leads back.
 
     A subclass implements `build_steps`, `initial_state` and `call`, which
     passes its logits through `bound`.
@@ -36,11 +36,11 @@ class Controller(keras.layers.Layer, abc.ABC):
         grid: Cells per spatial axis that the activations are pooled to, int
             >= 1. Defaults to 4. More shows the controller finer detail and
             makes it dearer.
-        max_logit: Bound on the logits, float > 0: half of the largest gap
-            between two of them. `None` for no bound. Defaults to 2.
+        max_gap: How far a logit may lie below the greatest, float > 0, or
+            `None` for no bound. Defaults to 4.
 
     Raises:
-        ValueError: If `units` or `grid` is smaller than 1, or `max_logit` is
+        ValueError: If `units` or `grid` is smaller than 1, or `max_gap` is
             not above 0.
     """
 
@@ -48,18 +48,18 @@ class Controller(keras.layers.Layer, abc.ABC):
         self,
         units: int = 32,
         grid: int = 4,
-        max_logit: float | None = 2.0,
+        max_gap: float | None = 4.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
         for name, value in (("units", units), ("grid", grid)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
-        if max_logit is not None and not max_logit > 0:
-            raise ValueError(f"`max_logit` must be above 0, got {max_logit}.")
+        if max_gap is not None and not max_gap > 0:
+            raise ValueError(f"`max_gap` must be above 0, got {max_gap}.")
         self.units = units
         self.grid = grid
-        self.max_logit = max_logit
+        self.max_gap = max_gap
 
     def build(
         self,
@@ -124,9 +124,9 @@ class Controller(keras.layers.Layer, abc.ABC):
 
     def bound(self, logits: tf.Tensor) -> tf.Tensor:
         """Shifts the greatest logit to 0 and holds the others near it."""
-        if self.max_logit is None:
+        if self.max_gap is None:
             return logits
-        return floor_gaps(logits, 2.0 * self.max_logit)
+        return floor_gaps(logits, self.max_gap)
 
     def summarize(self, activations: tf.Tensor, index: int) -> tf.Tensor:
         """The input `[B, ...]` of metalayer `index` as float32 `[B, d]`."""
@@ -167,7 +167,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             **config,
             "units": self.units,
             "grid": self.grid,
-            "max_logit": self.max_logit,
+            "max_gap": self.max_gap,
         }
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -237,6 +237,10 @@ def floor_gaps(logits: tf.Tensor, depth: float) -> tf.Tensor:
     and the greatest stays the greatest. A gap at the floor passes the gradient
     that leads it up again, and drops the one that leads further down: an
     ordinary floor would hold it there for good.
+
+    That gradient is exact above the floor. At the floor it is one-sided: of the
+    noise of a sampled gradient it keeps what leads up, so a module there is
+    tried a little more often than an unbiased estimate would have it.
 
     Args:
         logits: float32 `[..., m]`.

@@ -19,8 +19,8 @@ class FeedForwardController(Controller):
         units: Size of each hidden layer, int >= 1. Defaults to 32.
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
-        max_logit: Half of the largest gap between two logits, float > 0, or
-            `None`. Defaults to 2.
+        max_gap: How far a logit may lie below the greatest, float > 0, or
+            `None`. Defaults to 4.
 
     Example:
         >>> FeedForwardController(units=16).get_config()["units"]

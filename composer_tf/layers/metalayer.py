@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.layers import routing as routing_lib
+from composer_tf.policy import tile_rows
 
 Shape = tuple[int | None, ...]
 
@@ -31,6 +32,7 @@ class Metalayer(keras.layers.Layer):
             as far as they are known beforehand, and -1 for what is not
             (default). Known blocks need no routing: under XLA too, only their
             module runs.
+        shared: Whether `inputs` is one block `[B / K, ...]` for all of them.
 
     Returns:
         `[B, ...]`, the activations a_i, in the metalayer's compute dtype.
@@ -91,13 +93,15 @@ class Metalayer(keras.layers.Layer):
         choices: tf.Tensor,
         routing: str = "partition",
         blocks: Sequence[int] = (-1,),
+        shared: bool = False,
         training: bool | None = None,
     ) -> tf.Tensor:
         validation.check_choice(
             "routing", routing, tuple(routing_lib.STRATEGIES)
         )
         if len(self.modules) == 1:
-            return tf.cast(self.modules[0](inputs), self.compute_dtype)
+            outputs = tf.cast(self.modules[0](inputs), self.compute_dtype)
+            return tile_rows(outputs, len(blocks)) if shared else outputs
         if not self._row_shape.is_fully_defined():
             # An empty part would have no known shape.
             if routing not in ("dense", "partition"):
@@ -123,10 +127,18 @@ class Metalayer(keras.layers.Layer):
         num_known = sum(block >= 0 for block in blocks)
         least = 1 if routing == "dense" else len(blocks)
         if num_known < least or masked:
-            outputs = run(inputs, choices)
+            rows = tile_rows(inputs, len(blocks)) if shared else inputs
+            outputs = run(rows, choices)
         else:
             outputs = routing_lib.by_blocks(
-                self.modules, inputs, choices, blocks, run, self.compute_dtype
+                self.modules,
+                [inputs] * len(blocks)
+                if shared
+                else tf.split(inputs, len(blocks)),
+                tf.split(choices, len(blocks)),
+                blocks,
+                run,
+                self.compute_dtype,
             )
         if training and routing != "dense":
             routing_lib.check_no_leaked_losses(self.modules, inputs)

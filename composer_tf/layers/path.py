@@ -55,6 +55,7 @@ def follow(
         paths: K tuples of n modules that `decide` will choose, or -1 where
             that is not known beforehand. `None` for one path, not known.
     """
+    paths = [[-1] * len(steps)] if paths is None else paths
     state = controller.initial_state(tf.shape(gamma)[0])
     context = gamma
     logits: list[tf.Tensor] = []
@@ -73,13 +74,18 @@ def follow(
                 activations, previous, gamma, state, index=i
             )  # [R, m_i]
             if i == 0:
-                activations, gamma, state, step_logits = (
-                    tile_rows(tensor, 1 if paths is None else len(paths))
-                    for tensor in (activations, gamma, state, step_logits)
+                gamma, state, step_logits = (
+                    tile_rows(tensor, len(paths))
+                    for tensor in (gamma, state, step_logits)
                 )
             choice = decide(step_logits, i)  # [R]
-        blocks = [-1] if paths is None else [path[i] for path in paths]
-        activations = step(activations, choice, routing=routing, blocks=blocks)
+        activations = step(
+            activations,
+            choice,
+            routing=routing,
+            blocks=[path[i] for path in paths],
+            shared=i == 0,
+        )
         logits.append(step_logits)
         choices.append(choice)
     return Path(activations, tuple(logits), tf.stack(choices, axis=-1), context)

@@ -20,8 +20,8 @@ class RNNController(Controller):
         units: Size of the hidden state, int >= 1. Defaults to 32.
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
-        max_logit: Half of the largest gap between two logits, float > 0, or
-            `None`. Defaults to 2.
+        max_gap: How far a logit may lie below the greatest, float > 0, or
+            `None`. Defaults to 4.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]

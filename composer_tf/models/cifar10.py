@@ -2,12 +2,11 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from composer_tf.composer import Composer
-from composer_tf.costs import CostUnit
 from composer_tf.layers import Metalayer
 from composer_tf.models.settings import ComposerSettings, Range
 
@@ -90,8 +89,8 @@ class Cifar10(ComposerSettings):
     channels: tuple[int, ...] = (16, 32, 64)
     glimpse: Range | None = (-3.0, 4.0)
     batch_entropy: Range | None = (0.2, 0.2)
-    costs: CostUnit = "macs"
-    teacher: Literal["mean", "dearest"] = "dearest"
+    costs: str = "macs"
+    teacher: str = "dearest"
 
     def build(self, seed: int | None = None) -> Composer:
         """Makes the Composer, not compiled.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import keras
 
@@ -34,7 +34,7 @@ class ComposerSettings:
     Attributes:
         controller_units: Size of the controller's hidden state.
         grid: Cells per axis that the controller sees activations in.
-        max_logit: Bound of the controller's logits, or `None`.
+        max_gap: How far a logit may lie below the greatest, or `None`.
         glimpse: Range of the glimpse preference's gamma in training.
         batch_entropy: Range of the batch entropy preference's gamma.
         entropy: Range of the unbatched entropy preference's gamma.
@@ -49,15 +49,15 @@ class ComposerSettings:
 
     controller_units: int = 32
     grid: int = 4
-    max_logit: float | None = 2.0
+    max_gap: float | None = 4.0
     glimpse: Range | None = None
     batch_entropy: Range | None = None
     entropy: Range | None = None
-    costs: CostUnit = "parameters"
+    costs: str = "parameters"
     estimator: str = "reinforce"
     sandwich: float = 0.0
     distillation: float = 0.0
-    teacher: Literal["mean", "dearest"] = "mean"
+    teacher: str = "mean"
 
     def compose(
         self,
@@ -68,36 +68,43 @@ class ComposerSettings:
     ) -> Composer:
         """Joins the layers by a controller, as the settings say.
 
+        Args:
+            stem: Of the Composer.
+            metalayers: Of the Composer.
+            seed: Of its sampling.
+            name: Of the Composer.
+
         Raises:
-            ValueError: If there is distillation without the sandwich.
+            ValueError: If a setting is out of range, or there is distillation
+                without the sandwich.
         """
         return Composer(
             metalayers,
             controller=RNNController(
                 units=self.controller_units,
                 grid=self.grid,
-                max_logit=self.max_logit,
+                max_gap=self.max_gap,
                 name="controller",
             ),
             preferences=self._preferences(),
             stem=stem,
             estimator=self.estimator,
             sandwich=self._sandwich(),
-            costs=self.costs,
+            costs=cast(CostUnit, self.costs),
             seed=seed,
             name=name,
         )
 
     def _preferences(self) -> list[Preference]:
         kinds = (
-            (GlimpsePreference, self.glimpse),
-            (BatchEntropyPreference, self.batch_entropy),
-            (EntropyPreference, self.entropy),
+            ("glimpse", GlimpsePreference),
+            ("batch_entropy", BatchEntropyPreference),
+            ("entropy", EntropyPreference),
         )
         return [
-            kind(gamma=_distribution(*support))
-            for kind, support in kinds
-            if support is not None
+            kind(gamma=_distribution(name, getattr(self, name)))
+            for name, kind in kinds
+            if getattr(self, name) is not None
         ]
 
     def _sandwich(self) -> Sandwich | None:
@@ -108,9 +115,17 @@ class ComposerSettings:
                 )
             return None
         return Sandwich(
-            self.sandwich, self.sandwich, self.distillation, self.teacher
+            self.sandwich,
+            self.sandwich,
+            self.distillation,
+            cast(Literal["mean", "dearest"], self.teacher),
         )
 
 
-def _distribution(low: float, high: float) -> GammaDistribution:
+def _distribution(name: str, support: Range) -> GammaDistribution:
+    if len(support) != 2 or None in support:
+        raise ValueError(
+            f"`{name}` must be two numbers, such as (-4.0, 6.0), got {support}."
+        )
+    low, high = support
     return Constant(low) if low == high else Uniform(low, high)

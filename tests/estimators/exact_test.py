@@ -65,7 +65,7 @@ def test_is_minus_the_objective():
 
 def test_up_to_256_paths_are_taken():
     assert len(Exact().paths([2] * 8)) == 256
-    with pytest.raises(ValueError, match=r"at most 256, but .* make 257"):
+    with pytest.raises(ValueError, match=r"At most 256 .* make 257"):
         Exact().paths([257])
 
 
@@ -73,7 +73,7 @@ def test_too_many_paths_are_refused_in_training_only():
     model = _composer([2] * 9)
     x = np.ones([4, 2], "float32")
     assert model(x).shape == (4, 2)
-    with pytest.raises(ValueError, match="use 'reinforce' or 'leave_one_out'"):
+    with pytest.raises(ValueError, match="Use 'reinforce' or 'leave_one_out'"):
         model.fit(x, np.zeros([4], int), verbose=0)
 
 

@@ -277,8 +277,8 @@ def test_one_that_is_not_built_is_serialised_too(controller_class):
 
 @both
 def test_logits_are_bounded_so_that_every_module_is_tried(controller_class):
-    bounded = built(controller_class, max_logit=0.5)
-    free = built(controller_class, max_logit=None)
+    bounded = built(controller_class, max_gap=0.5)
+    free = built(controller_class, max_gap=None)
     weights = [50.0 * weight for weight in bounded.get_weights()]
     bounded.set_weights(weights)
     free.set_weights(weights)
@@ -286,9 +286,9 @@ def test_logits_are_bounded_so_that_every_module_is_tried(controller_class):
     raw, *_ = run(free)
     assert np.max(np.abs(raw)) > 0.5
     gaps = raw - np.max(raw, axis=-1, keepdims=True)
-    np.testing.assert_allclose(first, np.maximum(gaps, -1.0), atol=1e-5)
-    with pytest.raises(ValueError, match="`max_logit` must be above 0"):
-        controller_class(max_logit=0.0)
+    np.testing.assert_allclose(first, np.maximum(gaps, -0.5), atol=1e-5)
+    with pytest.raises(ValueError, match="`max_gap` must be above 0"):
+        controller_class(max_gap=0.0)
 
 
 def test_gaps_are_floored_and_the_best_stays_the_best():

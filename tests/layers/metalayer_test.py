@@ -226,6 +226,21 @@ def test_blocks_that_are_known_give_what_their_choices_give(
     np.testing.assert_allclose(by_blocks(inputs), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("routing", ["partition", "dense"])
+@pytest.mark.parametrize("blocks", [(1, 0, 1), (-1, 2), (-1, -1), (0,)])
+def test_blocks_may_share_their_rows(blocks, routing):
+    dense = keras.layers.Dense
+    metalayer = Metalayer([dense(3) for _ in range(3)])
+    inputs = tf.random.stateless_normal([4, 5], [1, 2])
+    choices = tf.constant(np.repeat(np.abs(blocks), 4), tf.int32)
+    arguments = {"routing": routing, "blocks": blocks}
+    np.testing.assert_allclose(
+        metalayer(inputs, choices, shared=True, **arguments),
+        metalayer(tf.tile(inputs, [len(blocks), 1]), choices, **arguments),
+        rtol=1e-5,
+    )
+
+
 def test_modules_of_no_block_do_not_run():
     class Unwanted(keras.layers.Dense):
         def call(self, inputs):
