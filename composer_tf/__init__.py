@@ -18,6 +18,7 @@ from composer_tf.layers import FeedForwardController as FeedForwardController
 from composer_tf.layers import Glimpse as Glimpse
 from composer_tf.layers import Metalayer as Metalayer
 from composer_tf.layers import RNNController as RNNController
+from composer_tf.layers import StandardizedConv2D as StandardizedConv2D
 from composer_tf.policy import Composition as Composition
 from composer_tf.policy import Policy as Policy
 from composer_tf.preferences import (

@@ -14,6 +14,8 @@ from composer_tf.config import Config
 from composer_tf.evaluation import Point
 from composer_tf.workdir import atomic_path, write_json
 
+_NUM_MEANS = 101
+
 
 def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     """Does every run of a config, and sums them up.
@@ -56,7 +58,7 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     }
     write_json(summary, folder / "summary.json")
     with atomic_path(folder / "summary.png") as path:
-        evaluation.plot_tradeoff(_mean_lines(variants), path)
+        evaluation.plot_tradeoff(mean_lines(variants), path)
     _report(summary)
     return summary
 
@@ -125,7 +127,7 @@ def summarize(
     return result
 
 
-def _mean_lines(
+def mean_lines(
     variants: Mapping[str, Mapping[int, Mapping[str, Any]]],
 ) -> list[Point]:
     """The mean over seeds of each point of each line.
@@ -146,7 +148,9 @@ def _mean_lines(
 def _mean_line(
     method: str, lines: Sequence[Sequence[Mapping[str, Any]]]
 ) -> list[Point]:
-    """Point by point; lines of different lengths keep the first points."""
+    """Point by point, or at equal costs where lines differ in length."""
+    if len({len(line) for line in lines}) > 1:
+        return _mean_at_costs(method, lines)
     return [
         Point(
             method,
@@ -155,7 +159,31 @@ def _mean_line(
                 for field in ("gamma", "cost", "accuracy")
             ),
         )
-        for points in zip(*lines, strict=False)
+        for points in zip(*lines, strict=True)
+    ]
+
+
+def _mean_at_costs(
+    method: str, lines: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[Point]:
+    """From where all lines have begun to where the last one ends."""
+    start = max(min(point["cost"] for point in line) for line in lines)
+    end = max(point["cost"] for line in lines for point in line)
+    costs = np.linspace(start, end, _NUM_MEANS)
+    accuracies = np.mean(
+        [
+            evaluation.interpolated_accuracy(
+                [Point(**point) for point in line], costs
+            )
+            for line in lines
+        ],
+        axis=0,
+    )
+    return [
+        Point(method, cost, cost, accuracy)
+        for cost, accuracy in zip(
+            costs.tolist(), accuracies.tolist(), strict=True
+        )
     ]
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from composer_tf import experiment, training
@@ -170,3 +171,28 @@ def test_real_runs_are_summed_up_and_not_done_again(tmp_path, capsys):
     output = capsys.readouterr().out
     assert output.count("is finished; nothing to do") == 2
     assert "Epoch" not in output
+
+
+def test_lines_of_different_lengths_are_averaged_at_equal_costs():
+    def line(*points):
+        return [
+            {"method": "hull", "gamma": 0.0, "cost": cost, "accuracy": accuracy}
+            for cost, accuracy in points
+        ]
+
+    runs = {
+        0: {"lines": {"hull": line((0.2, 0.5), (1.0, 0.9))}},
+        1: {"lines": {"hull": line((0.1, 0.3), (0.6, 0.7), (0.8, 1.0))}},
+    }
+    points = experiment.mean_lines({"": runs})
+    costs = [point.cost for point in points]
+    np.testing.assert_allclose(costs, np.linspace(0.2, 1.0, len(points)))
+    accuracies = [point.accuracy for point in points]
+    np.testing.assert_allclose(
+        accuracies,
+        (
+            np.interp(costs, [0.2, 1.0], [0.5, 0.9])
+            + np.interp(costs, [0.1, 0.6, 0.8], [0.3, 0.7, 1.0])
+        )
+        / 2.0,
+    )

@@ -1,10 +1,11 @@
-import keras
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import composer_tf as ct
 from composer_tf.models import Cifar10, Mnist, WideMnist
-from composer_tf.models.cifar10 import StandardizedConv2D
 
 SHAPES = {WideMnist: (28, 56, 1), Mnist: (28, 28, 1), Cifar10: (32, 32, 3)}
 SMALL = {
@@ -66,23 +67,54 @@ def test_cifar_modules_begin_as_skip():
         np.testing.assert_array_equal(module(x), x)
 
 
-def test_a_standardized_kernel_keeps_the_variance_of_activations():
-    keras.utils.set_random_seed(0)
-    activations = tf.random.stateless_normal([64, 16, 16, 8], [1, 2])
-    for _ in range(4):
-        layer = StandardizedConv2D(8, 3, padding="same")
-        activations = tf.nn.relu(layer(activations))
-    assert 0.5 < np.std(activations) < 2.0
+def test_every_setting_reaches_the_composer():
+    settings = Mnist(
+        num_metalayers=2,
+        hidden_units=(4, 8),
+        controller_units=5,
+        grid=3,
+        max_gap=1.5,
+        glimpse=(-1.0, 2.0),
+        batch_entropy=(0.1, 0.1),
+        entropy=(0.0, 1.0),
+        costs="macs",
+        estimator="exact",
+        sandwich=0.5,
+        distillation=0.25,
+        teacher="dearest",
+    )
+    assert {f.name for f in dataclasses.fields(settings)} == {
+        *("num_metalayers", "hidden_units", "features", "controller_units"),
+        *("grid", "max_gap", "glimpse", "batch_entropy", "entropy", "costs"),
+        *("estimator", "sandwich", "distillation", "teacher"),
+    }
+    composer = settings.build(seed=7)
+    controller = composer.controller
+    assert (controller.units, controller.grid) == (5, 3)
+    assert controller.max_gap == 1.5
+    assert composer.costs == "macs"
+    assert isinstance(composer.estimator, ct.Exact)
+    assert composer.seed == 7
+    assert composer.sandwich.get_config() == {
+        "dearest": 0.5,
+        "cheapest": 0.5,
+        "distillation": 0.25,
+        "teacher": "dearest",
+        "temperature": 2.0,
+    }
+    by_name = {p.name: p for p in composer.preferences}
+    assert list(by_name) == ["glimpse", "batch_entropy", "entropy"]
+    assert by_name["glimpse"].gamma.support == (-1.0, 2.0)
+    assert by_name["entropy"].gamma.support == (0.0, 1.0)
+    assert not by_name["batch_entropy"].steerable
 
 
-def test_a_standardized_kernel_has_mean_0_and_the_norm_of_its_gain():
-    layer = StandardizedConv2D(4, 3, gain=0.5)
-    inputs = tf.random.stateless_normal([2, 6, 6, 3], [1, 2])
-    actual = layer(inputs)
-    kernel = layer.kernel.numpy().reshape(27, 4)
-    kernel -= kernel.mean(axis=0)
-    kernel /= np.linalg.norm(kernel, axis=0)
-    relu_variance = 0.5 - 0.5 / np.pi
-    kernel *= 0.5 / np.sqrt(relu_variance)
-    expected = tf.nn.conv2d(inputs, kernel.reshape(3, 3, 3, 4), 1, "VALID")
-    np.testing.assert_allclose(actual, expected, atol=1e-5)
+def test_cifar_is_taught_by_its_dearest_path():
+    sandwich = Cifar10(sandwich=1.0, distillation=1.0).build().sandwich
+    assert sandwich.teacher == "dearest"
+
+
+@pytest.mark.parametrize("support", [(1.0,), (None,), (1.0, 2.0, 3.0)])
+def test_a_range_is_two_numbers(support):
+    with pytest.raises(ValueError, match="`glimpse` must be two numbers"):
+        Mnist(glimpse=support).build()

@@ -60,6 +60,12 @@ def steps_taken(sandwich, sample_weight=None, estimator="reinforce"):
     return [b - a for a, b in zip(before, after, strict=True)]
 
 
+def run_path(model, x, path):
+    for metalayer, module in zip(model.metalayers, path, strict=True):
+        x = metalayer.modules[module](x)
+    return x
+
+
 def gradients_of_the_ends(weights, sample_weight, estimator):
     """Of the weighted losses of the two ends, by a plain tape."""
     model = build(None, estimator)
@@ -69,11 +75,8 @@ def gradients_of_the_ends(weights, sample_weight, estimator):
     with tf.GradientTape() as tape:
         total = 0.0
         for path, weight in ends.items():
-            activations = x
-            for metalayer, module in zip(model.metalayers, path, strict=True):
-                activations = metalayer.modules[module](activations)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                y, activations
+                y, run_path(model, x, path)
             )
             if sample_weight is not None:
                 losses *= sample_weight
@@ -97,6 +100,45 @@ def test_it_adds_the_gradients_of_both_ends(estimator, weighted):
     for alone, with_ends, gradient in zip(plain, both, expected, strict=True):
         np.testing.assert_allclose(alone - with_ends, gradient, atol=1e-6)
     assert any(np.abs(gradient).max() > 0.01 for gradient in expected)
+
+
+@pytest.mark.parametrize("teacher", ["mean", "dearest"])
+def test_a_training_step_distils_into_every_path(teacher):
+    """The exact estimator takes all four paths, so nothing is random."""
+    temperature, weight = 3.0, 0.25
+    sandwich = ct.Sandwich(0.0, 0.0, weight, teacher, temperature)
+    plain = steps_taken(None, estimator="exact")
+    distilled = steps_taken(sandwich, estimator="exact")
+    model = build(None, "exact")
+    x, _ = some_data()
+    model(x)
+    variables = [v.value for v in model.trainable_variables]
+    with tf.GradientTape() as tape:
+        soft = {
+            path: tf.nn.log_softmax(run_path(model, x, path) / temperature)
+            for path in [(0, 0), (0, 1), (1, 0), (1, 1)]
+        }
+        dearest, cheapest = soft[1, 0], soft[0, 1]
+        teachers = [dearest, cheapest] if teacher == "mean" else [dearest]
+        targets = tf.stop_gradient(
+            sum(tf.exp(t) for t in teachers) / len(teachers)
+        )
+        ends = [dearest, cheapest] if teacher == "mean" else [cheapest]
+        students = [(1.0, end) for end in ends]
+        students += [(0.25, path) for path in soft.values()]
+        loss = sum(
+            -share * tf.reduce_mean(tf.reduce_sum(targets * student, axis=-1))
+            for share, student in students
+        )
+        total = weight * temperature**2 * loss
+    gradients = tape.gradient(
+        total, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    for alone, with_it, gradient in zip(
+        plain, distilled, gradients, strict=True
+    ):
+        np.testing.assert_allclose(with_it - alone, -gradient, atol=1e-6)
+    assert any(np.abs(gradient).max() > 0.01 for gradient in gradients)
 
 
 @pytest.mark.parametrize("teacher", ["mean", "dearest"])

@@ -1,0 +1,27 @@
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.layers import StandardizedConv2D
+
+
+def test_a_standardized_kernel_keeps_the_variance_of_activations():
+    keras.utils.set_random_seed(0)
+    activations = tf.random.stateless_normal([64, 16, 16, 8], [1, 2])
+    for _ in range(4):
+        layer = StandardizedConv2D(8, 3, padding="same")
+        activations = tf.nn.relu(layer(activations))
+    assert 0.5 < np.std(activations) < 2.0
+
+
+def test_a_standardized_kernel_has_mean_0_and_the_norm_of_its_gain():
+    layer = StandardizedConv2D(4, 3, gain=0.5)
+    inputs = tf.random.stateless_normal([2, 6, 6, 3], [1, 2])
+    actual = layer(inputs)
+    kernel = layer.kernel.numpy().reshape(27, 4)
+    kernel -= kernel.mean(axis=0)
+    kernel /= np.linalg.norm(kernel, axis=0)
+    relu_variance = 0.5 - 0.5 / np.pi
+    kernel *= 0.5 / np.sqrt(relu_variance)
+    expected = tf.nn.conv2d(inputs, kernel.reshape(3, 3, 3, 4), 1, "VALID")
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
