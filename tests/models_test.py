@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,3 +120,21 @@ def test_cifar_is_taught_by_its_dearest_path():
 def test_a_range_is_two_numbers(support):
     with pytest.raises(ValueError, match="`glimpse` must be two numbers"):
         Mnist(glimpse=support).build()
+
+
+@pytest.mark.parametrize("model", SHAPES)
+def test_a_fresh_process_loads_what_was_saved(model, tmp_path):
+    composer = SMALL[model].build(seed=0)
+    images = np.random.default_rng(0).integers(0, 256, [3, *SHAPES[model]])
+    composer(images)
+    composer.set_weights([w + 0.01 for w in composer.get_weights()])
+    composer.save(tmp_path / "m.keras")
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "y.npy", composer(images))
+    program = (
+        "import sys, numpy as np, keras, composer_tf\n"
+        "model = keras.models.load_model(sys.argv[1] + '/m.keras')\n"
+        "x, y = (np.load(sys.argv[1] + f'/{n}.npy') for n in 'xy')\n"
+        "np.testing.assert_allclose(model(x), y, atol=1e-5)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)

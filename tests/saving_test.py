@@ -132,7 +132,7 @@ PUBLIC = {
     "RNNController": lambda: ct.RNNController(5, grid=2, max_gap=None),
     "FeedForwardController": lambda: ct.FeedForwardController(5, max_gap=3.0),
     "StandardizedConv2D": lambda: ct.StandardizedConv2D(
-        4, (3, 1), gain=0.5, strides=2
+        4, 3, strides=2, padding="valid", gain=0.5
     ),
     "Glimpse": lambda: ct.Glimpse(height=3, width=4, top=1, left=2),
     "Reinforce": lambda: ct.Reinforce("learned", decay=0.5, units=7),

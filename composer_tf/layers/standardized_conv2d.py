@@ -1,16 +1,20 @@
 """A convolution that needs no normalization of activations."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
+import tensorflow as tf
+
+from composer_tf import validation
 
 # 1 / the standard deviation of the ReLU of a standard normal variable.
 _RELU_GAIN = (0.5 - 0.5 / math.pi) ** -0.5
+_EPSILON = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
-class StandardizedConv2D(keras.layers.Conv2D):
+class StandardizedConv2D(keras.layers.Layer):
     """A convolution whose kernel has mean 0 and a learned norm per channel.
 
     At a gain of 1 activations vary after ReLU as much as before the
@@ -19,11 +23,21 @@ class StandardizedConv2D(keras.layers.Conv2D):
     SavedModel does it at every call.
 
     Args:
-        filters: Output channels.
-        kernel_size: As of `keras.layers.Conv2D`.
+        filters: Output channels, int >= 1.
+        kernel_size: Height and width of the kernel, int >= 1.
+        strides: Of both axes, int >= 1. Defaults to 1.
+        padding: `"same"` (default) or `"valid"`.
         gain: Initial value of the gain of each output channel, which is
             learned. Defaults to 1.
-        **kwargs: The other arguments of `keras.layers.Conv2D`.
+
+    Call arguments:
+        inputs: `[B, height, width, channels]`.
+
+    Returns:
+        `[B, height', width', filters]`.
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     References:
         Qiao et al. (2019), Micro-batch training with batch-channel
@@ -32,34 +46,64 @@ class StandardizedConv2D(keras.layers.Conv2D):
         unnormalized ResNets.
 
     Example:
-        >>> StandardizedConv2D(4, 3)(keras.ops.ones([1, 5, 5, 2])).shape
-        TensorShape([1, 3, 3, 4])
+        >>> StandardizedConv2D(4, 3)(tf.ones([1, 5, 5, 2])).shape
+        TensorShape([1, 5, 5, 4])
     """
 
     def __init__(
         self,
         filters: int,
-        kernel_size: int | tuple[int, int],
+        kernel_size: int,
+        strides: int = 1,
+        padding: Literal["same", "valid"] = "same",
         gain: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(filters, kernel_size, **kwargs)
-        self.initial_gain = gain
+        super().__init__(**kwargs)
+        for name, value in (
+            ("filters", filters),
+            ("kernel_size", kernel_size),
+            ("strides", strides),
+        ):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        validation.check_choice("padding", padding, ("same", "valid"))
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.padding = padding
+        self.gain = gain
 
-    def build(self, input_shape: Any) -> None:
-        super().build(input_shape)
-        self.gain = self.add_weight(
-            name="gain",
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*[self.kernel_size] * 2, input_shape[-1], self.filters),
+        )
+        self.gains = self.add_weight(
+            name="gains",
             shape=(self.filters,),
-            initializer=keras.initializers.Constant(self.initial_gain),
+            initializer=keras.initializers.Constant(self.gain),
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(self.filters,), initializer="zeros"
         )
 
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        ops = keras.ops
-        kernel -= ops.mean(kernel, axis=(0, 1, 2))
-        squares = ops.sum(ops.square(kernel), axis=(0, 1, 2))
-        kernel *= _RELU_GAIN * self.gain * ops.rsqrt(ops.maximum(squares, 1e-6))
-        return super().convolution_op(inputs, kernel)
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        kernel = tf.convert_to_tensor(self.kernel)
+        kernel -= tf.reduce_mean(kernel, axis=(0, 1, 2))
+        squares = tf.reduce_sum(tf.square(kernel), axis=(0, 1, 2))
+        kernel *= _RELU_GAIN * self.gains * tf.math.rsqrt(squares + _EPSILON)
+        outputs: Any = keras.ops.conv(
+            inputs, kernel, self.strides, self.padding
+        )
+        return outputs + self.bias
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "gain": self.initial_gain}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "gain": self.gain,
+        }

@@ -108,6 +108,4 @@ def _convolution(channels: int, strides: int, name: str) -> keras.Sequential:
 def _convolution_3x3(
     channels: int, strides: int = 1, gain: float = 1.0
 ) -> keras.layers.Layer:
-    return StandardizedConv2D(
-        channels, 3, strides=strides, padding="same", gain=gain
-    )
+    return StandardizedConv2D(channels, 3, strides, gain=gain)
