@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from composer_tf import evaluation, training
+from composer_tf import evaluation, measurements, training
 from composer_tf.config import Config
 from composer_tf.evaluation import Point
 from composer_tf.workdir import atomic_path, write_json
@@ -22,8 +22,8 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
 
     A config of one seed and no variants is one run in the workdir itself. Else
     each run has a folder there, `VARIANT/seed_N`, and the workdir receives
-    `config.json`, `summary.json` and `summary.png`. Runs that are finished are
-    not done again.
+    `config.json`, `summary.json`, `summary.md` with a table of accuracies at
+    equal costs, and `summary.png`. Runs that are finished are not done again.
 
     Args:
         config: What to do.
@@ -59,8 +59,62 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     write_json(summary, folder / "summary.json")
     with atomic_path(folder / "summary.png") as path:
         evaluation.plot_tradeoff(mean_lines(variants), path)
-    _report(summary)
+    text = "\n".join(
+        f"## {variant}\n\n{table(numbers)}"
+        for variant, numbers in summary.items()
+    )
+    with atomic_path(folder / "summary.md") as path:
+        path.write_text(text)
+    print(f"\n{text}")
     return summary
+
+
+def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table in Markdown: accuracy by method and cost, then the other numbers.
+
+    Args:
+        numbers: As `summarize` returns them.
+
+    Example:
+        >>> some = {0: {"composer/accuracy@0.5": 0.9, "default/cost": 0.4}}
+        >>> print(table(summarize(some)))
+        | accuracy at a cost of | 0.25 | 0.5 | 0.55 | 0.75 | 1 |
+        | --- | --- | --- | --- | --- | --- |
+        | composer |  | 0.9000 ± 0.0000 |  |  |  |
+        <BLANKLINE>
+        | number | mean and standard deviation |
+        | --- | --- |
+        | default/cost | 0.4000 ± 0.0000 |
+        <BLANKLINE>
+    """
+    cells = {
+        name: f"{number['mean']:.4f} ± {number['std']:.4f}"
+        for name, number in numbers.items()
+        if number["mean"] is not None
+    }
+    columns = [f"accuracy@{cost:g}" for cost in measurements.TABLE_COSTS]
+    methods = dict.fromkeys(
+        name.partition("/")[0]
+        for name in cells
+        if name.partition("/")[2] in columns
+    )
+    rows = [
+        ["accuracy at a cost of", *(c.partition("@")[2] for c in columns)],
+        ["---"] * (1 + len(columns)),
+    ]
+    for method in methods:
+        row = [cells.pop(f"{method}/{column}", "") for column in columns]
+        rows.append([method, *row])
+    rest = [
+        ["number", "mean and standard deviation"],
+        ["---", "---"],
+        *cells.items(),
+    ]
+    return "\n".join([*map(_row, rows), "", *map(_row, rest), ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def publish(
@@ -185,11 +239,3 @@ def _mean_at_costs(
             costs.tolist(), accuracies.tolist(), strict=True
         )
     ]
-
-
-def _report(summary: Mapping[str, Mapping[str, Any]]) -> None:
-    for variant, numbers in summary.items():
-        print(f"\n{variant}: mean and standard deviation over seeds")
-        for name, number in numbers.items():
-            if number["mean"] is not None:
-                print(f"{name:<45}{number['mean']:9.4f}{number['std']:9.4f}")

@@ -84,6 +84,10 @@ def test_the_summary_is_mean_and_deviation_over_seeds(calls, tmp_path):
     assert accuracy["std"] == pytest.approx(0.1)  # Of 0.5, 0.6 and 0.7.
     assert accuracy["by_seed"] == pytest.approx({"0": 0.5, "1": 0.6, "2": 0.7})
     assert (tmp_path / "summary.png").exists()
+    assert (
+        "| accuracy | 0.6000 ± 0.1000 |"
+        in (tmp_path / "summary.md").read_text()
+    )
 
 
 def test_publishing_copies_the_summary_and_the_first_seeds(tmp_path):
