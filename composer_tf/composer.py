@@ -12,13 +12,8 @@ from composer_tf import estimators, validation
 from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
-from composer_tf.layers.path import Decide, follow
-from composer_tf.policy import (
-    STEERING,
-    Composition,
-    Policy,
-    categorical,
-)
+from composer_tf.layers.path import decide_by, follow
+from composer_tf.policy import STEERING, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
@@ -209,14 +204,13 @@ class Composer(ExportableModel):
             batch_size = tf.shape(activations)[0]
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
-            if paths is not None:
-                choices = self._choices_of(paths, choices, batch_size)
+            choices = self._checked_choices(choices, paths, batch_size)
         path = follow(
             self.metalayers,
             self.controller,
             activations,
             scaled,
-            self._decide(choices, choice_seeds),
+            decide_by(choice_seeds, choices),
             routing or self._routing_in_use,
             paths,
         )
@@ -337,38 +331,22 @@ class Composer(ExportableModel):
             seeds[num_gammas:] if for_choices else None,
         )
 
-    def _choices_of(
+    def _checked_choices(
         self,
-        paths: Sequence[Sequence[int]],
         choices: tf.Tensor | None,
+        paths: Sequence[Sequence[int]] | None,
         batch_size: tf.Tensor,
-    ) -> tf.Tensor:
-        """The choices int32 `[K * B, n]` of K paths."""
+    ) -> tf.Tensor | None:
+        """The choices int32 `[R, n]` that are given, one way or the other."""
+        if paths is None:
+            if choices is not None:
+                validation.check_paths(choices, self.num_modules)
+            return choices
         if choices is not None:
             raise ValueError("Give `choices` or `paths`, got both.")
         table = np.array(paths, np.int32)
         validation.check_paths(table, self.num_modules, "paths")
         return tf.repeat(tf.constant(table), batch_size, axis=0)
-
-    def _decide(
-        self, choices: tf.Tensor | None, seeds: tf.Tensor | None
-    ) -> Decide:
-        """Equation (3): the mode, or a sample by `seeds`, where not forced."""
-        if choices is not None:
-            validation.check_paths(choices, self.num_modules)
-
-        def decide(logits: tf.Tensor, index: int) -> tf.Tensor:
-            if seeds is None:
-                choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
-            else:
-                choice = categorical(logits).sample(seed=seeds[index])
-            if choices is None:
-                return choice
-            forced = tf.cast(choices, tf.int32)[:, index]
-            # tf.where(forced < 0, choice, forced), by what devices have too.
-            return forced - tf.minimum(forced, 0) * (choice + 1)
-
-        return decide
 
     def _count_costs(self) -> costs_lib.CostTable:
         if not isinstance(self.costs, str):

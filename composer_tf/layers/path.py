@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
-from composer_tf.policy import STEERING, tile_rows
+from composer_tf.policy import STEERING, categorical, tile_rows
 
 Decide = Callable[[tf.Tensor, int], tf.Tensor]
 
@@ -89,3 +89,25 @@ def follow(
         logits.append(step_logits)
         choices.append(choice)
     return Path(activations, tuple(logits), tf.stack(choices, axis=-1), context)
+
+
+def decide_by(seeds: tf.Tensor | None, choices: tf.Tensor | None) -> Decide:
+    """Equation (3): the mode or a sample of the policy, where none is given.
+
+    Args:
+        seeds: Stateless, int32 `[n, 2]`; `None` for the mode.
+        choices: Int32 `[R, n]` of what is given, -1 where it is not; or `None`.
+    """
+
+    def decide(logits: tf.Tensor, index: int) -> tf.Tensor:
+        if seeds is None:
+            choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        else:
+            choice = categorical(logits).sample(seed=seeds[index])
+        if choices is None:
+            return choice
+        given = tf.cast(choices, tf.int32)[:, index]
+        # tf.where(given < 0, choice, given), by what devices have too.
+        return given - tf.minimum(given, 0) * (choice + 1)
+
+    return decide
