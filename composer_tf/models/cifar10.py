@@ -29,8 +29,7 @@ class Cifar10(ComposerSettings):
     """
 
     channels: tuple[int, ...] = (16, 32, 64)
-    glimpse: Range | None = (-3.0, 4.0)
-    batch_entropy: Range | None = (0.2, 0.2)
+    glimpse: Range | None = (-1.5, 1.5)
     costs: str = "macs"
     teacher: str = "dearest"
 
