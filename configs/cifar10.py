@@ -2,7 +2,7 @@
 
 python -m composer_tf --config=configs/cifar10.py --workdir=DIR
 
-About an hour on two cores. Costs are multiply-accumulates. `routing.png` has
+One to two hours on two cores. Costs are multiply-accumulates. `routing.png` has
 the modules of the first metalayer by class; `metrics.json` has their mutual
 information with man-made and natural things (`group_information`).
 """

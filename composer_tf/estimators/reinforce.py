@@ -24,7 +24,8 @@ class Reinforce(Estimator):
 
     Args:
         baseline: What is subtracted from the reward. None of them biases the
-            gradient, as long as no module mixes the rows of a batch.
+            gradient, as long as no module mixes the rows of a batch and the
+            controller holds no logit at its floor (`max_gap`).
             `"none"`: nothing, as the paper writes it.
             `"batch_mean"`: the mean reward of the batch's other examples.
             `"moving_average"`: an average over past batches.
