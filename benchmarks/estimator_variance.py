@@ -5,10 +5,10 @@ python benchmarks/estimator_variance.py [--samples=N] [--output=FILE.json]
 A Composer of two metalayers with three modules each is trained on the digits
 data, then left as it is while baselines with a state learn it. On a few batches
 each estimator makes gradients that differ in the sampled paths only. All are
-unbiased but for logits at their floor (`floor_gaps`), so the mean squared distance
-to the exact gradient is the trace of the covariance, and what bias there is. It is
-given relative to REINFORCE without a baseline, with the standard error of that
-ratio.
+unbiased but for logits at their floor (`floor_gaps`), so the mean squared
+distance to the exact gradient is the trace of the covariance, and what bias
+there is. It is given relative to REINFORCE without a baseline, with the
+standard error of that ratio.
 """
 
 import json
