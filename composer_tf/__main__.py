@@ -4,11 +4,12 @@ python -m composer_tf --config=configs/wide_mnist_digits.py --workdir=DIR
 """
 
 import sys
+from typing import get_args
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from composer_tf import experiment
+from composer_tf import experiment, workers
 from composer_tf.config import ConfigError
 from composer_tf.datasets import DataUnavailableError
 from composer_tf.validation import NonFiniteLossError
@@ -29,6 +30,12 @@ _WORKDIR = flags.DEFINE_string(
 _PUBLISH = flags.DEFINE_string(
     "publish", None, "Folder that gets a copy of the numbers and pictures."
 )
+_DISTRIBUTE = flags.DEFINE_enum(
+    "distribute",
+    "one",
+    get_args(workers.StrategyName),
+    "Over one device, all GPUs of this machine, or the workers of TF_CONFIG.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -36,9 +43,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
+    strategy = workers.make_strategy(_DISTRIBUTE.value)
     try:
-        experiment.run(_CONFIG.value, _WORKDIR.value or "")
-        if _PUBLISH.value:
+        experiment.run(_CONFIG.value, _WORKDIR.value or "", strategy)
+        if _PUBLISH.value and workers.is_chief(strategy):
             experiment.publish(
                 _CONFIG.value, _WORKDIR.value or "", _PUBLISH.value
             )

@@ -13,7 +13,7 @@ from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.path import decide_by, follow
-from composer_tf.policy import STEERING, Composition, Policy
+from composer_tf.policy import STEERING, UNIFORM, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
@@ -63,7 +63,8 @@ class Composer(ExportableModel):
         choices: int32 `[B, n]`, modules to take; -1 asks the controller.
         decision: Overrides the model's for this call.
         routing: Overrides the model's for this call.
-        paths: K tuples of n modules, or -1: paths that every example takes,
+        paths: K tuples of n modules, or -1, or -2 for a module drawn uniformly
+            where the decision is a sample: paths that every example takes,
             instead of `choices`.
         training: Bool.
         return_composition: Return a `Composition` instead of its outputs.
@@ -210,7 +211,9 @@ class Composer(ExportableModel):
             self.controller,
             activations,
             scaled,
-            decide_by(choice_seeds, choices),
+            decide_by(
+                choice_seeds, choices, 1 if paths is None else len(paths)
+            ),
             routing or self._routing_in_use,
             paths,
         )
@@ -345,7 +348,7 @@ class Composer(ExportableModel):
         if choices is not None:
             raise ValueError("Give `choices` or `paths`, got both.")
         table = np.array(paths, np.int32)
-        validation.check_paths(table, self.num_modules, "paths")
+        validation.check_paths(table, self.num_modules, "paths", UNIFORM)
         return tf.repeat(tf.constant(table), batch_size, axis=0)
 
     def _count_costs(self) -> costs_lib.CostTable:

@@ -94,7 +94,7 @@ class Config:
             function; 0 makes it a whole epoch.
         num_seeds: Runs, from `seed` up; more than one are summarised.
         variants: Name to the fields that differ, such as
-            `{"plain": {"model.sandwich": 0.0}}`; each is run with every seed.
+            `{"plain": {"model.dearest": 0.0}}`; each is run with every seed.
             Empty for the config as it is.
     """
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from composer_tf import evaluation, measurements, training
+from composer_tf import evaluation, measurements, training, workers
 from composer_tf.config import Config
 from composer_tf.evaluation import Point
 from composer_tf.workdir import atomic_path, write_json
@@ -17,7 +18,11 @@ from composer_tf.workdir import atomic_path, write_json
 _NUM_MEANS = 101
 
 
-def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
+def run(
+    config: Config,
+    workdir: str | os.PathLike,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, Any]:
     """Does every run of a config, and sums them up.
 
     A config of one seed and no variants is one run in the workdir itself. Else
@@ -28,6 +33,7 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     Args:
         config: What to do.
         workdir: The folder, created if it does not exist.
+        strategy: As of `training.run`.
 
     Returns:
         The content of `summary.json`, or of `metrics.json` of the one run.
@@ -41,14 +47,16 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     runs = config.runs()
     folder = pathlib.Path(workdir)
     if list(runs) == [""]:
-        return training.run(config, folder)
+        return training.run(config, folder, strategy)
     training.check_folder(folder, config)
-    training.claim(folder, config)
+    chief = strategy is None or workers.is_chief(strategy)
+    if chief:
+        training.claim(folder, config)
     variants: dict[str, dict[int, dict[str, Any]]] = {}
     for i, (name, single) in enumerate(runs.items(), start=1):
         print(f"\nRun {i} of {len(runs)}: {name}")
         variant = name.rpartition("/")[0]
-        metrics = training.run(single, folder / name)
+        metrics = training.run(single, folder / name, strategy)
         variants.setdefault(variant, {})[single.seed] = metrics
     summary = {
         variant or "default": summarize(
@@ -56,6 +64,16 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
         )
         for variant, by_seed in variants.items()
     }
+    if chief:
+        _write(summary, variants, folder)
+    return summary
+
+
+def _write(
+    summary: Mapping[str, Any],
+    variants: Mapping[str, Mapping[int, Mapping[str, Any]]],
+    folder: pathlib.Path,
+) -> None:
     write_json(summary, folder / "summary.json")
     with atomic_path(folder / "summary.png") as path:
         evaluation.plot_tradeoff(mean_lines(variants), path)
@@ -66,7 +84,6 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     with atomic_path(folder / "summary.md") as path:
         path.write_text(text)
     print(f"\n{text}")
-    return summary
 
 
 def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:

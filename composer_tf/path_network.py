@@ -6,9 +6,11 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
+from composer_tf.replicated_model import ReplicatedModel
+
 
 @keras.saving.register_keras_serializable(package="composer_tf")
-class PathNetwork(keras.Model):
+class PathNetwork(ReplicatedModel):
     """The static network that a user would train instead of a Composer.
 
     Args:

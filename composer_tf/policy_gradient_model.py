@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf import losses as losses_lib
-from composer_tf import validation
+from composer_tf import replicas, validation
 from composer_tf.costs import CostTable
 from composer_tf.estimators import Estimator
 from composer_tf.policy import Composition, Policy, tile_rows
@@ -37,6 +37,24 @@ class _Rows(NamedTuple):
             self.losses[paths],
             self.policy.take_paths(paths),
         )
+
+
+class _Batch(NamedTuple):
+    """What an estimator sees of the rows of all replicas.
+
+    Attributes:
+        losses: float32 `[K, B]`, of the data.
+        policy: Of batch shape `[K, B]`.
+        gamma: float32 `[B, k]`.
+        context: float32 `[B, d]`.
+        weights: float32 `[B]`, 1 where no sample weights are given.
+    """
+
+    losses: tf.Tensor
+    policy: Policy
+    gamma: tf.Tensor
+    context: tf.Tensor
+    weights: tf.Tensor
 
 
 class PolicyGradientModel(SteerableModel, abc.ABC):
@@ -108,12 +126,6 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             losses_lib.check_logits(loss)
         super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
-
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """As `keras.Model.fit`; bad data is refused before training starts.
 
@@ -138,41 +150,47 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if not self.built:  # The ends need its costs.
+        if not self.built:  # The sandwich needs its costs.
             self.build(tf.nest.map_structure(lambda array: array.shape, x))
         paths = self.estimator.paths(self.num_modules)
-        ends = [] if self.sandwich is None else self._ends
+        beside = []
+        if self.sandwich is not None:
+            table = self.cost_table
+            beside = self.sandwich.paths(table.dearest, table.cheapest)
         with tf.GradientTape() as tape:
             composition: Composition = self(
                 x,
-                paths=[*paths, *ends],
+                paths=[*paths, *beside],
                 training=True,
                 return_composition=True,
             )
-            all_rows = self._by_path(y, composition, len(paths) + len(ends))
+            all_rows = self._by_path(y, composition, len(paths) + len(beside))
             rows = all_rows.take(slice(len(paths)))
+            batch = _whole_batch(rows, composition, sample_weight)
             surrogate = self.estimator(
-                rows.losses,
-                policy=rows.policy,
+                batch.losses,
+                policy=batch.policy,
                 preferences=self.preferences,
-                gamma=composition.gamma,
-                context=composition.context,
-                sample_weight=_weights(sample_weight, rows.losses[0]),
-            )  # [B]
+                gamma=batch.gamma,
+                context=batch.context,
+                sample_weight=batch.weights,
+            )  # [B], of all replicas
+            total = tf.reduce_sum(surrogate)
             if self.sandwich is not None:
-                at_ends = all_rows.take(slice(len(paths), None))
+                others = all_rows.take(slice(len(paths), None))
                 added = self.sandwich.loss(
-                    tf.unstack(at_ends.losses),
-                    tf.unstack(at_ends.outputs),
+                    tf.unstack(others.losses),
+                    tf.unstack(others.outputs),
                     rows.outputs,
-                )  # [B]
-                surrogate += _weights(sample_weight, added) * added
-            total = tf.reduce_mean(surrogate) + self._penalty()
+                )  # [B], of this one
+                total += tf.reduce_sum(_weights(sample_weight, added) * added)
+            total /= tf.cast(tf.shape(surrogate)[0], tf.float32)
+            total += self._penalty() / replicas.count()
             total = self.optimizer.scale_loss(total)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(total, variables), variables)
+        self._track(batch, self.estimator.path_weights(batch.policy.log_prob))
         path_weights = self.estimator.path_weights(rows.policy.log_prob)
-        self._track(rows, path_weights, composition.gamma, sample_weight)
         y_pred = _heaviest_path(rows.outputs, path_weights)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
@@ -180,15 +198,9 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         composition = self(x, training=False, return_composition=True)
         rows = self._by_path(y, composition, num_paths=1)
-        self._track(
-            rows, tf.ones_like(rows.losses), composition.gamma, sample_weight
-        )
+        batch = _whole_batch(rows, composition, sample_weight)
+        self._track(batch, tf.ones_like(batch.losses))
         return self.compute_metrics(x, y, composition.outputs, sample_weight)
-
-    @property
-    def _ends(self) -> list[tuple[int, ...]]:
-        """The two paths of the sandwich rule."""
-        return [self.cost_table.dearest, self.cost_table.cheapest]
 
     def _by_path(
         self, y: Any, composition: Composition, num_paths: int
@@ -207,30 +219,22 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         penalties = [tf.cast(loss, tf.float32) for loss in self.losses]
         return tf.add_n([tf.zeros([]), *penalties])
 
-    def _track(
-        self,
-        rows: _Rows,
-        path_weights: tf.Tensor,
-        gamma: tf.Tensor,
-        sample_weight: tf.Tensor | None,
-    ) -> None:
+    def _track(self, batch: _Batch, path_weights: tf.Tensor) -> None:
         """Updates loss, cost, reward and entropy."""
 
         def over_paths(values: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(path_weights * values, axis=0)  # [B]
 
-        rewards = self.preferences.cost(rows.policy, gamma) - rows.losses
+        policy = batch.policy
+        rewards = self.preferences.cost(policy, batch.gamma) - batch.losses
         self.cost_metric.update_state(
-            over_paths(rows.policy.path_cost + self.overhead)
+            over_paths(policy.path_cost + self.overhead)
         )
         self.reward_metric.update_state(over_paths(rewards))
-        self.entropy_metric.update_state(over_paths(rows.policy.entropy))
-        expected = over_paths(rows.losses)  # [B]
-        loss = tf.reduce_mean(_weights(sample_weight, expected) * expected)
+        self.entropy_metric.update_state(over_paths(policy.entropy))
+        losses = batch.weights * over_paths(batch.losses)  # [B]
         loss_metric = next(m for m in self.metrics if m.name == "loss")
-        loss_metric.update_state(
-            loss + self._penalty(), sample_weight=tf.shape(expected)[0]
-        )
+        loss_metric.update_state(losses + self._penalty())
 
     def _check_arrays(self, x: Any, y: Any) -> None:
         """Checks what is in memory; data sets are read only while training."""
@@ -256,6 +260,28 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         return loss is keras.losses.sparse_categorical_crossentropy or (
             isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
         )
+
+
+def _whole_batch(
+    rows: _Rows, composition: Composition, sample_weight: tf.Tensor | None
+) -> _Batch:
+    """Joins the rows of all replicas."""
+    weights = _weights(sample_weight, rows.losses[0])
+    gamma, context = composition.gamma, composition.context
+    if replicas.count() == 1:
+        return _Batch(rows.losses, rows.policy, gamma, context, weights)
+
+    def swap(tensor: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(tensor, [1, 0, 2])  # [K, B, ...] or [B, K, ...]
+
+    policy = rows.policy
+    by_path = [rows.losses[..., tf.newaxis], *policy.logits, policy.choices]
+    *by_path, gamma, context, weights = replicas.gather(
+        [*map(swap, by_path), gamma, context, weights]
+    )
+    losses, *logits, choices = map(swap, by_path)
+    policy = policy._replace(logits=tuple(logits), choices=choices)
+    return _Batch(losses[..., 0], policy, gamma, context, weights)
 
 
 def _in_memory(x: Any) -> bool:

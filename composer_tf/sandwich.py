@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from composer_tf import validation
+from composer_tf.policy import UNIFORM
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
@@ -15,9 +16,11 @@ class Sandwich:
 
     REINFORCE trains a module on the examples that the policy sends to it. With
     the sandwich rule the two ends of the curve see every example, so that the
-    controller compares paths that are as good as they get. It adds the cost of
-    these two paths to a training step, and nothing to inference. The policy's
-    reward stays what it is.
+    controller compares paths that are as good as they get. A third path, drawn
+    uniformly for each example, does the same for what lies between: else a
+    policy that settled on the two ends would never find out how good the paths
+    between them could be. All this adds the cost of these paths to a training
+    step, and nothing to inference. The policy's reward stays what it is.
 
     Distillation has the paths learn from each other: the teacher is the mean of
     what the two ends predict, or the dearest path alone, and all paths that ran
@@ -26,6 +29,7 @@ class Sandwich:
     Args:
         dearest: Weight of the dearest path's loss, float >= 0. Defaults to 1.
         cheapest: Weight of the cheapest path's loss, float >= 0. Defaults to 1.
+        random: Weight of a random path's loss, float >= 0. Defaults to 0.
         distillation: Weight of the distillation loss, float >= 0. It needs a
             classifier trained on logits. Defaults to 0.
         teacher: `"mean"` (default) or `"dearest"`; the mean is for a cheapest
@@ -51,6 +55,7 @@ class Sandwich:
         self,
         dearest: float = 1.0,
         cheapest: float = 1.0,
+        random: float = 0.0,
         distillation: float = 0.0,
         teacher: Literal["mean", "dearest"] = "mean",
         temperature: float = 2.0,
@@ -58,6 +63,7 @@ class Sandwich:
         for name, weight in (
             ("dearest", dearest),
             ("cheapest", cheapest),
+            ("random", random),
             ("distillation", distillation),
         ):
             if not 0.0 <= weight < float("inf"):
@@ -71,9 +77,17 @@ class Sandwich:
             )
         self.dearest = float(dearest)
         self.cheapest = float(cheapest)
+        self.random = float(random)
         self.distillation = float(distillation)
         self.teacher = teacher
         self.temperature = float(temperature)
+
+    def paths(
+        self, dearest: Sequence[int], cheapest: Sequence[int]
+    ) -> list[Sequence[int]]:
+        """The two or three paths that every example takes, n modules each."""
+        uniform = [UNIFORM] * len(dearest)
+        return [dearest, cheapest, uniform][: 3 if self.random else 2]
 
     def loss(
         self,
@@ -84,22 +98,25 @@ class Sandwich:
         """What is added to the surrogate loss of each example.
 
         Args:
-            data_losses: Of the dearest and the cheapest path, float32 `[B]`.
-            outputs: Of these two, `[B, ...]`; logits if there is distillation.
-            sampled: Outputs of the sampled paths, `[K, B, ...]`.
+            data_losses: Of each of `paths`, float32 `[B]`.
+            outputs: Of each, `[B, ...]`; logits if there is distillation.
+            sampled: Outputs of the paths that the policy sampled,
+                `[K, B, ...]`.
 
         Returns:
             float32 `[B]`.
         """
-        dearest_loss, cheapest_loss = data_losses
-        total = self.dearest * dearest_loss + self.cheapest * cheapest_loss
+        weights = (self.dearest, self.cheapest, self.random)
+        total = tf.add_n(
+            [w * loss for w, loss in zip(weights, data_losses, strict=False)]
+        )
         if not self.distillation:
             return total
-        ends = [self._soften(logits) for logits in outputs]
-        taught_by = ends if self.teacher == "mean" else ends[:1]
+        softened = [self._soften(logits) for logits in outputs]
+        taught_by = softened[: 2 if self.teacher == "mean" else 1]
         targets = tf.add_n([tf.exp(end) for end in taught_by]) / len(taught_by)
         targets = tf.stop_gradient(targets)  # [B, classes]
-        students = ends if self.teacher == "mean" else ends[1:]
+        students = softened if self.teacher == "mean" else softened[1:]
         cross_entropies = [
             _cross_entropy(targets, student) for student in students
         ]
@@ -119,6 +136,7 @@ class Sandwich:
         return {
             "dearest": self.dearest,
             "cheapest": self.cheapest,
+            "random": self.random,
             "distillation": self.distillation,
             "teacher": self.teacher,
             "temperature": self.temperature,

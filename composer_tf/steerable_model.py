@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.preferences import Gamma, PreferenceCollection
+from composer_tf.replicated_model import ReplicatedModel
 
 Decision = Literal["mode", "sample"]
 
 
-class SteerableModel(keras.Model):
+class SteerableModel(ReplicatedModel):
     """A Keras model whose behaviour follows gamma at test time.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from composer_tf import datasets, measurements, validation
+from composer_tf import datasets, measurements, validation, workers
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError, differences
 from composer_tf.path_network import PathNetwork
@@ -34,14 +34,21 @@ _OUTPUTS = (
 _NUM_TABLE_ROWS = 9
 
 
-class _Prepared(NamedTuple):
-    model: Composer
+class _Run(NamedTuple):
+    """What is the same for all networks of a run."""
+
+    config: Config
+    strategy: tf.distribute.Strategy
     train: tf.data.Dataset
     validation: tf.data.Dataset
     shuffle: datasets.EpochShuffle
 
 
-def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
+def run(
+    config: Config,
+    workdir: str | os.PathLike,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, Any]:
     """Trains, evaluates and draws; resumes what an earlier call began.
 
     The folder receives `config.json`, `checkpoints/`, `logs/` (TensorBoard),
@@ -50,7 +57,10 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
 
     Args:
         config: What to do.
-        workdir: The folder, created if it does not exist.
+        workdir: The folder, created if it does not exist. All workers of a
+            strategy share it; the chief writes.
+        strategy: Over whose replicas each batch is spread. Their number
+            changes no result, but for rounding. Defaults to one device.
 
     Returns:
         The content of `metrics.json`.
@@ -64,21 +74,30 @@ def run(config: Config, workdir: str | os.PathLike) -> dict[str, Any]:
     """
     config.validate()
     folder = pathlib.Path(workdir)
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
     check_folder(folder, config)
     if all((folder / name).exists() for name in _OUTPUTS):
         metrics = read_json(folder / "metrics.json")
         print(f"{folder} is finished; nothing to do.")
         _report(folder, metrics)
         return metrics
-    prepared = _prepare(config)
-    claim(folder, config)
-    _fit(prepared.model, prepared, config, folder)
-    _save(prepared.model, folder)
-    networks = _train_alone(prepared, config, folder)
-    metrics = _evaluate(prepared.model, networks, config, folder)
-    write_json(metrics, folder / "metrics.json")
-    _report(folder, metrics)
-    return metrics
+    single_run = _load(config, strategy)
+    model = _make_composer(single_run)
+    chief = workers.is_chief(strategy)
+    if chief:
+        claim(folder, config)
+    _fit(model, single_run, folder)
+    if chief:
+        _save(model, folder)
+    paths = [_parse_path(name, model) for name in config.evaluation.alone]
+    for path in paths:
+        _train_alone(path, model, single_run, _folder_alone(path, folder))
+    if chief:
+        metrics = _evaluate(paths, config, folder)
+        write_json(metrics, folder / "metrics.json")
+        _report(folder, metrics)
+    workers.wait_for_all(strategy)
+    return read_json(folder / "metrics.json")
 
 
 def check_folder(folder: pathlib.Path, config: Config) -> None:
@@ -115,8 +134,7 @@ def claim(folder: pathlib.Path, config: Config) -> None:
         write_json(config.to_json(), folder / "config.json")
 
 
-def _prepare(config: Config) -> _Prepared:
-    """Data and compiled model; a config that cannot work fails here."""
+def _load(config: Config, strategy: tf.distribute.Strategy) -> _Run:
     shuffle = datasets.EpochShuffle(config.seed)
     with _values_of_the_config():
         train, validation = datasets.load(
@@ -128,17 +146,23 @@ def _prepare(config: Config) -> _Prepared:
             augment=config.data.augment,
             data_dir=config.data.data_dir or None,
         )
+    return _Run(config, strategy, train, validation, shuffle)
+
+
+def _make_composer(run: _Run) -> Composer:
+    """Built and compiled; a config that cannot work fails here."""
+    config = run.config
     # After the data: preparing it draws from Python's random numbers.
     keras.utils.set_random_seed(config.seed)
-    with _values_of_the_config():
+    with _values_of_the_config(), run.strategy.scope():
         model = config.model.build(seed=config.seed)
         _check_preference(model, config)
-        images, _ = next(iter(train))
+        images, _ = run.train.element_spec
         model.build(images.shape)
         for name in config.evaluation.alone:
             _parse_path(name, model)
-    _compile(model, config, steps_per_epoch=len(train))
-    return _Prepared(model, train, validation, shuffle)
+        _compile(model, run)
+    return model
 
 
 @contextlib.contextmanager
@@ -175,31 +199,29 @@ def _parse_path(name: str, model: Composer) -> tuple[int, ...]:
     return path
 
 
-def _fit(
-    model: keras.Model,
-    prepared: _Prepared,
-    config: Config,
-    folder: pathlib.Path,
-) -> None:
+def _fit(model: keras.Model, run: _Run, folder: pathlib.Path) -> None:
     """Trains from the last checkpoint on."""
     checkpoint = EpochCheckpoint(folder / "checkpoints")
-    epoch = checkpoint.restore(model)
-    if epoch:
-        print(f"Resuming after epoch {epoch} of {config.epochs}.")
+    with run.strategy.scope():
+        epoch = checkpoint.restore(model)
+    workers.wait_for_all(run.strategy)  # Before one writes the next.
+    callbacks: list[keras.callbacks.Callback] = [run.shuffle]
+    verbose = 0
+    if workers.is_chief(run.strategy):
+        if epoch:
+            print(f"Resuming after epoch {epoch} of {run.config.epochs}.")
+        logs = str(folder / "logs")
+        callbacks.append(checkpoint)
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+        verbose = 1 if sys.stdout.isatty() else 2
     model.fit(
-        prepared.train,
-        validation_data=prepared.validation,
+        run.train,
+        validation_data=run.validation,
         initial_epoch=epoch,
-        epochs=config.epochs,
+        epochs=run.config.epochs,
         shuffle=False,  # The pipeline does; Keras would warn of it.
-        callbacks=[
-            prepared.shuffle,
-            checkpoint,
-            keras.callbacks.TensorBoard(
-                str(folder / "logs"), write_graph=False
-            ),
-        ],
-        verbose=1 if sys.stdout.isatty() else 2,  # type: ignore[arg-type]
+        callbacks=callbacks,
+        verbose=verbose,  # type: ignore[arg-type]
     )
 
 
@@ -210,33 +232,33 @@ def _save(model: Composer, folder: pathlib.Path) -> None:
         model.save(path)
 
 
+def _folder_alone(path: Sequence[int], folder: pathlib.Path) -> pathlib.Path:
+    return folder / "alone" / "-".join(map(str, path))
+
+
 def _train_alone(
-    prepared: _Prepared, config: Config, folder: pathlib.Path
-) -> list[tuple[tuple[int, ...], Any]]:
-    """The networks of single paths, each trained as the Composer was."""
-    networks = []
-    for name in config.evaluation.alone:
-        path = _parse_path(name, prepared.model)
-        own = folder / "alone" / "-".join(map(str, path))
-        saved = own / "model.keras"
-        if saved.exists():
-            networks.append((path, keras.models.load_model(saved)))
-            continue
-        print(f"Training path {own.name} alone.")
-        keras.utils.set_random_seed(config.seed)
-        composer = config.model.build(seed=config.seed)
-        composer.build(prepared.model.build_shape)
+    path: Sequence[int], model: Composer, run: _Run, folder: pathlib.Path
+) -> None:
+    """Trains the network of one path as the Composer was."""
+    if (folder / "model.keras").exists():
+        return
+    keras.utils.set_random_seed(run.config.seed)
+    with run.strategy.scope():
+        composer = run.config.model.build(seed=run.config.seed)
+        composer.build(model.build_shape)
         network = PathNetwork(composer.layers_along(path))
-        network.build(prepared.model.build_shape)
-        _compile(network, config, steps_per_epoch=len(prepared.train))
-        _fit(network, prepared, config, own)
-        with atomic_path(saved) as partial:
+        network.build(model.build_shape)
+        _compile(network, run)
+    if workers.is_chief(run.strategy):
+        print(f"Training path {folder.name} alone.")
+    _fit(network, run, folder)
+    if workers.is_chief(run.strategy):
+        with atomic_path(folder / "model.keras") as partial:
             network.save(partial)
-        networks.append((path, network))
-    return networks
 
 
-def _compile(model: Any, config: Config, steps_per_epoch: int) -> None:
+def _compile(model: Any, run: _Run) -> None:
+    config, steps_per_epoch = run.config, len(run.train)
     learning_rate: Any = config.optimizer.learning_rate
     if config.optimizer.decay:
         learning_rate = keras.optimizers.schedules.CosineDecay(
@@ -252,12 +274,10 @@ def _compile(model: Any, config: Config, steps_per_epoch: int) -> None:
 
 
 def _evaluate(
-    model: Composer,
-    networks: Sequence[tuple[tuple[int, ...], Any]],
-    config: Config,
-    folder: pathlib.Path,
+    paths: Sequence[tuple[int, ...]], config: Config, folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Measures on the test split and draws the pictures."""
+    """Measures what was saved on the test split, and draws the pictures."""
+    model = keras.models.load_model(folder / "model.keras")
     data_dir = config.data.data_dir or None
     (test,) = datasets.load(
         config.data.name,
@@ -265,14 +285,14 @@ def _evaluate(
         splits=("test",),
         data_dir=data_dir,
     )
-    alone = [
-        measurements.Alone(
-            path,
-            measurements.cost_of_network(model, path),
-            tf.nn.softmax(network.predict(test, verbose=0)).numpy(),
+    alone = []
+    for path in paths:
+        saved = _folder_alone(path, folder) / "model.keras"
+        logits = keras.models.load_model(saved).predict(test, verbose=0)
+        cost = measurements.cost_of_network(model, path)
+        alone.append(
+            measurements.Alone(path, cost, tf.nn.softmax(logits).numpy())
         )
-        for path, network in networks
-    ]
     return measurements.measure(
         model,
         test,

@@ -60,9 +60,12 @@ def check_labels(labels: Any, num_classes: int | None) -> None:
 
 
 def check_paths(
-    choices: Any, num_modules: Sequence[int], name: str = "choices"
+    choices: Any,
+    num_modules: Sequence[int],
+    name: str = "choices",
+    least: int = -1,
 ) -> None:
-    """Raises `ValueError` unless `[R, n]` choices are in `[-1, m_i)`.
+    """Raises `ValueError` unless `[R, n]` choices are in `[least, m_i)`.
 
     What is not known yet, in a traced function, is not checked.
     """
@@ -74,7 +77,7 @@ def check_paths(
     if tf.is_symbolic_tensor(choices):
         return
     values = np.asarray(choices)
-    if np.any(values < -1) or np.any(values >= np.array(num_modules)):
+    if np.any(values < least) or np.any(values >= np.array(num_modules)):
         raise ValueError(
             f"`{name}` must be from 0 to {[m - 1 for m in num_modules]}, or "
             f"-1 to ask the controller, got {values.tolist()}."

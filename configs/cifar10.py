@@ -23,11 +23,11 @@ def get_config() -> Config:
     """Returns the config of the run."""
     return Config(
         data=DataConfig(name="cifar10", batch_size=128, augment=True),
-        model=Cifar10(sandwich=1.0, distillation=0.1),
+        model=Cifar10(dearest=4.0, cheapest=1.0, random=2.0),
         optimizer=OptimizerConfig(learning_rate=5e-3),
         evaluation=EvaluationConfig(
             alone=("cheapest", "1-1-1", "2-2-2", "dearest"),
             label_groups=(MAN_MADE, NATURAL),
         ),
-        epochs=24,
+        epochs=20,
     )

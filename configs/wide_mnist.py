@@ -21,7 +21,11 @@ def get_config() -> Config:
     return Config(
         data=DataConfig(name="wide_mnist/mnist", batch_size=128),
         model=WideMnist(
-            small_units=84, large_units=320, sandwich=1.0, distillation=1.0
+            small_units=84,
+            large_units=320,
+            dearest=1.0,
+            cheapest=1.0,
+            distillation=1.0,
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3),
         evaluation=EvaluationConfig(alone=("cheapest", "dearest")),

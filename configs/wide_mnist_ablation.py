@@ -26,5 +26,8 @@ def get_config() -> Config:
         jit_compile=True,
         steps_per_execution=32,
         num_seeds=5,
-        variants={"plain": {}, "sandwich": {"model.sandwich": 1.0}},
+        variants={
+            "plain": {},
+            "sandwich": {"model.dearest": 1.0, "model.cheapest": 1.0},
+        },
     )

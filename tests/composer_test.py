@@ -316,7 +316,7 @@ def test_a_fully_convolutional_model_of_any_size_trains():
     model = ct.Composer(
         [ct.Metalayer([convolution(3, 1), convolution(3, 3, padding="same")])],
         preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
-        sandwich=ct.Sandwich(1.0, 1.0, 1.0),
+        sandwich=ct.Sandwich(distillation=1.0),
         costs=[[1.0, 2.0]],
     )
     model.compile()

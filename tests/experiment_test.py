@@ -161,7 +161,7 @@ def test_real_runs_are_summed_up_and_not_done_again(tmp_path, capsys):
         WideMnist(small_units=4, large_units=8),
         evaluation=EvaluationConfig(num_gammas=3, num_mixtures=2),
         epochs=1,
-        variants={"a": {}, "b": {"model.sandwich": 1.0}},
+        variants={"a": {}, "b": {"model.dearest": 1.0}},
     )
     folder = tmp_path / "experiment"
     first = experiment.run(config, folder)

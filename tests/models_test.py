@@ -32,11 +32,13 @@ def test_it_maps_images_to_logits_of_each_class(model):
 @pytest.mark.parametrize("model", SHAPES)
 def test_the_sandwich_is_an_option(model):
     assert SMALL[model].build().sandwich is None
-    settings = model(sandwich=0.5, distillation=2.0)
-    sandwich = settings.build().sandwich
-    assert sandwich.dearest == sandwich.cheapest == 0.5
-    assert sandwich.distillation == 2.0
-    with pytest.raises(ValueError, match="`distillation` needs `sandwich`"):
+    for weight in ("dearest", "cheapest", "random"):
+        settings = model(**{weight: 0.5}, distillation=2.0)
+        sandwich = settings.build().sandwich
+        assert getattr(sandwich, weight) == 0.5
+        assert sandwich.dearest + sandwich.cheapest + sandwich.random == 0.5
+        assert sandwich.distillation == 2.0
+    with pytest.raises(ValueError, match="`distillation` needs `dearest`"):
         model(distillation=1.0).build()
 
 
@@ -81,14 +83,17 @@ def test_every_setting_reaches_the_composer():
         entropy=(0.0, 1.0),
         costs="macs",
         estimator="exact",
-        sandwich=0.5,
+        dearest=0.5,
+        cheapest=0.75,
+        random=0.125,
         distillation=0.25,
         teacher="dearest",
     )
     assert {f.name for f in dataclasses.fields(settings)} == {
         *("num_metalayers", "hidden_units", "features", "controller_units"),
         *("grid", "max_gap", "glimpse", "batch_entropy", "entropy", "costs"),
-        *("estimator", "sandwich", "distillation", "teacher"),
+        *("estimator", "dearest", "cheapest", "random"),
+        *("distillation", "teacher"),
     }
     composer = settings.build(seed=7)
     controller = composer.controller
@@ -99,7 +104,8 @@ def test_every_setting_reaches_the_composer():
     assert composer.seed == 7
     assert composer.sandwich.get_config() == {
         "dearest": 0.5,
-        "cheapest": 0.5,
+        "cheapest": 0.75,
+        "random": 0.125,
         "distillation": 0.25,
         "teacher": "dearest",
         "temperature": 2.0,
@@ -112,7 +118,7 @@ def test_every_setting_reaches_the_composer():
 
 
 def test_cifar_is_taught_by_its_dearest_path():
-    sandwich = Cifar10(sandwich=1.0, distillation=1.0).build().sandwich
+    sandwich = Cifar10(dearest=1.0, distillation=1.0).build().sandwich
     assert sandwich.teacher == "dearest"
 
 

@@ -106,7 +106,7 @@ def test_it_adds_the_gradients_of_both_ends(estimator, weighted):
 def test_a_training_step_distils_into_every_path(teacher):
     """The exact estimator takes all four paths, so nothing is random."""
     temperature, weight = 3.0, 0.25
-    sandwich = ct.Sandwich(0.0, 0.0, weight, teacher, temperature)
+    sandwich = ct.Sandwich(0.0, 0.0, 0.0, weight, teacher, temperature)
     plain = steps_taken(None, estimator="exact")
     distilled = steps_taken(sandwich, estimator="exact")
     model = build(None, "exact")
@@ -176,7 +176,7 @@ def test_distillation_is_the_cross_entropy_to_the_teacher(teacher):
 
 
 def test_the_teacher_does_not_learn():
-    sandwich = ct.Sandwich(0.0, 0.0, 1.0, teacher="dearest")
+    sandwich = ct.Sandwich(0.0, 0.0, 0.0, 1.0, "dearest")
     dear, cheap, sampled = (
         tf.Variable(tf.random.normal(shape))
         for shape in ([4, 3], [4, 3], [2, 4, 3])
@@ -190,7 +190,7 @@ def test_the_teacher_does_not_learn():
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_model_with_it_trains_and_is_saved(jit_compile, tmp_path):
-    model = build(ct.Sandwich(1.0, 1.0, 0.5))
+    model = build(ct.Sandwich(1.0, 1.0, 0.25, 0.5))
     model.compile(keras.optimizers.Adam(0.02), jit_compile=jit_compile)
     x, y = some_data(64)
     y = (x[:, 0] > 0).astype(int)
@@ -214,7 +214,7 @@ def test_it_builds_the_model_when_training_begins():
 
 @pytest.mark.parametrize("teacher", ["mean", "dearest"])
 def test_distillation_of_a_map_of_labels_is_the_mean_over_its_cells(teacher):
-    sandwich = ct.Sandwich(0.0, 0.0, 1.0, teacher)
+    sandwich = ct.Sandwich(0.0, 0.0, 0.0, 1.0, teacher)
     dear, cheap, sampled = tf.unstack(
         tf.random.stateless_normal([3, 4, 5, 4, CLASSES], [1, 2])
     )
@@ -262,3 +262,66 @@ def test_bad_arguments_are_named(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=f"`{name}`"):
         ct.Sandwich(**arguments)
+
+
+def test_a_random_path_is_uniform_whatever_the_policy():
+    model = build(ct.Sandwich(random=1.0))
+    x, _ = some_data(4000)
+    model(x[:1])
+    head = model.controller.head
+    head.bias.assign([9.0, -9.0])  # The policy itself takes module 0.
+    composition = model(
+        x, paths=[[-2, -2], [-1, -1]], training=True, return_composition=True
+    )
+    uniform, sampled = np.split(composition.policy.choices.numpy(), 2)
+    paths = uniform @ [2, 1]
+    counts = np.bincount(paths, minlength=4)
+    # Five standard deviations of a binomial with p = 1/4.
+    np.testing.assert_allclose(counts, 1000, atol=5 * np.sqrt(750))
+    assert sampled.mean() < 0.1
+
+
+def test_a_random_path_is_trained_with_its_weight():
+    """Against the same step whose random paths are given by hand."""
+    sandwich = ct.Sandwich(0.0, 0.0, random=3.0)
+    model = build(sandwich)
+    x, y = some_data()
+    model(x)
+    state = model.seed_generator.state.numpy()
+    paths = [[-1, -1], [1, 0], [0, 1], [-2, -2]]
+    drawn = model(x, paths=paths, training=True, return_composition=True)
+    choices = drawn.policy.choices.numpy()[-len(x) :]
+    model.seed_generator.state.assign(state)
+    changed = difference(model, lambda: model.train_step((tf.constant(x), y)))
+    plain = build(ct.Sandwich(0.0, 0.0))
+    plain(x)
+    plain.seed_generator.state.assign(state)
+    without = difference(plain, lambda: plain.train_step((tf.constant(x), y)))
+    other = build(None)
+    with tf.GradientTape() as tape:
+        losses = [
+            tf.nn.sparse_softmax_cross_entropy_with_logits(
+                y[i : i + 1], run_path(other, x[i : i + 1], choices[i])
+            )
+            for i in range(len(x))
+        ]
+        total = 3.0 * tf.reduce_mean(tf.concat(losses, 0))
+    weights = other.metalayers[0].modules[1].trainable_variables
+    expected = tape.gradient(total, weights)
+    for variable, gradient in zip(
+        model.metalayers[0].modules[1].trainable_variables,
+        expected,
+        strict=True,
+    ):
+        index = [v is variable for v in model.trainable_variables].index(True)
+        np.testing.assert_allclose(
+            changed[index] - without[index], gradient, atol=1e-5
+        )
+
+
+def difference(model, step):
+    """How a step of gradient descent at rate 1 changes each weight."""
+    before = [v.numpy() for v in model.trainable_variables]
+    step()
+    after = [v.numpy() for v in model.trainable_variables]
+    return [b - a for b, a in zip(before, after, strict=True)]

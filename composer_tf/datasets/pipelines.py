@@ -50,7 +50,7 @@ def batches(
         if augment is not None:
             raise ValueError("`augment` needs `shuffle`, got None.")
         data = tf.data.Dataset.from_tensor_slices((images, labels))
-        return data.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return _shared_by_workers(data.batch(batch_size))
     per_pass = size // batch_size
     all_images, all_labels = tf.constant(images), tf.constant(labels)
 
@@ -75,4 +75,12 @@ def batches(
     data = data.apply(
         tf.data.experimental.assert_cardinality(passes * per_pass)
     )
-    return data.prefetch(tf.data.AUTOTUNE)
+    return _shared_by_workers(data)
+
+
+def _shared_by_workers(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Every worker of `tf.distribute` reads all and takes its rows of each."""
+    options = tf.data.Options()
+    policy = tf.data.experimental.AutoShardPolicy.DATA
+    options.experimental_distribute.auto_shard_policy = policy
+    return data.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from composer_tf import replicas
 from composer_tf.estimators import functional
 from composer_tf.estimators.estimator import (
     Estimator,
@@ -67,7 +68,11 @@ class Reinforce(Estimator):
         self._context_shape = list(context_shape)
         if self.baseline == "moving_average":
             self.average = self.add_weight(
-                name="average", shape=(), initializer="zeros", trainable=False
+                name="average",
+                shape=(),
+                initializer="zeros",
+                trainable=False,
+                aggregation="only_first_replica",  # It is the same on all.
             )
         if self.baseline == "learned":
             self.value = keras.Sequential(
@@ -119,7 +124,7 @@ class Reinforce(Estimator):
             self.average.assign(average + change)
             return average, 0.0
         if self.baseline == "learned":
-            value = self.value(context)[:, 0]  # [B]
+            value = replicas.count_once(self.value(context)[:, 0])  # [B]
             return value, tf.reduce_mean((value - rewards) ** 2, axis=0)
         return tf.zeros([]), 0.0
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from composer_tf import replicas
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
-from composer_tf.policy import STEERING, categorical, tile_rows
+from composer_tf.policy import POLICY, STEERING, UNIFORM, categorical, tile_rows
 
 Decide = Callable[[tf.Tensor, int], tf.Tensor]
 
@@ -52,10 +53,10 @@ def follow(
         decide: Maps logits float32 `[R, m_i]` and the metalayer's index i to
             choices int32 `[R]`, equation (3).
         routing: Name of a strategy of `composer_tf.layers.routing`.
-        paths: K tuples of n modules that `decide` will choose, or -1 where
+        paths: K tuples of n modules that `decide` will choose, negative where
             that is not known beforehand. `None` for one path, not known.
     """
-    paths = [[-1] * len(steps)] if paths is None else paths
+    paths = [[POLICY] * len(steps)] if paths is None else paths
     state = controller.initial_state(tf.shape(gamma)[0])
     context = gamma
     logits: list[tf.Tensor] = []
@@ -83,7 +84,7 @@ def follow(
             activations,
             choice,
             routing=routing,
-            blocks=[path[i] for path in paths],
+            blocks=[max(path[i], POLICY) for path in paths],
             shared=i == 0,
         )
         logits.append(step_logits)
@@ -91,23 +92,37 @@ def follow(
     return Path(activations, tuple(logits), tf.stack(choices, axis=-1), context)
 
 
-def decide_by(seeds: tf.Tensor | None, choices: tf.Tensor | None) -> Decide:
+def decide_by(
+    seeds: tf.Tensor | None, choices: tf.Tensor | None, num_paths: int = 1
+) -> Decide:
     """Equation (3): the mode or a sample of the policy, where none is given.
 
     Args:
         seeds: Stateless, int32 `[n, 2]`; `None` for the mode.
-        choices: Int32 `[R, n]` of what is given, -1 where it is not; or `None`.
+        choices: Int32 `[R, n]` of what is given, `POLICY` where it is not, or,
+            with seeds, `UNIFORM`; or `None`.
+        num_paths: K, where R rows are K paths of B examples.
     """
 
     def decide(logits: tf.Tensor, index: int) -> tf.Tensor:
+        given = None
+        if choices is not None:
+            given = tf.cast(choices, tf.int32)[:, index]
         if seeds is None:
             choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
         else:
-            choice = categorical(logits).sample(seed=seeds[index])
-        if choices is None:
+            if given is not None:
+                is_uniform = (given == UNIFORM)[:, tf.newaxis]
+                logits = tf.where(is_uniform, 0.0, logits)
+            choice = replicas.draw(
+                lambda rows: categorical(rows).sample(seed=seeds[index]),
+                logits,
+                num_paths,
+            )
+        if given is None:
             return choice
-        given = tf.cast(choices, tf.int32)[:, index]
         # tf.where(given < 0, choice, given), by what devices have too.
+        given = tf.maximum(given, POLICY)
         return given - tf.minimum(given, 0) * (choice + 1)
 
     return decide

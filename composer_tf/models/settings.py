@@ -40,10 +40,12 @@ class ComposerSettings:
         entropy: Range of the unbatched entropy preference's gamma.
         costs: Unit of the glimpse preference: `"macs"` or `"parameters"`.
         estimator: Name of the gradient estimator.
-        sandwich: Weight of the dearest and the cheapest path's own losses; 0
-            for plain policy gradients.
+        dearest: Weight of the dearest path's own loss, as of `Sandwich`.
+        cheapest: Of the cheapest path's.
+        random: Of a random path's. With all three 0 it is plain policy
+            gradients.
         distillation: Weight of what the paths learn from each other; needs
-            `sandwich`.
+            one of the three.
         teacher: Whom they learn from: `"mean"` or `"dearest"`.
     """
 
@@ -55,7 +57,9 @@ class ComposerSettings:
     entropy: Range | None = None
     costs: str = "parameters"
     estimator: str = "reinforce"
-    sandwich: float = 0.0
+    dearest: float = 0.0
+    cheapest: float = 0.0
+    random: float = 0.0
     distillation: float = 0.0
     teacher: str = "mean"
 
@@ -76,7 +80,7 @@ class ComposerSettings:
 
         Raises:
             ValueError: If a setting is out of range, or there is distillation
-                without the sandwich.
+                without a sandwich.
         """
         return Composer(
             metalayers,
@@ -108,18 +112,16 @@ class ComposerSettings:
         ]
 
     def _sandwich(self) -> Sandwich | None:
-        if self.sandwich == 0.0:
+        weights = (self.dearest, self.cheapest, self.random)
+        if not any(weights):
             if self.distillation:
                 raise ValueError(
-                    "`distillation` needs `sandwich` above 0, got 0."
+                    "`distillation` needs `dearest`, `cheapest` or `random` "
+                    "above 0."
                 )
             return None
-        return Sandwich(
-            self.sandwich,
-            self.sandwich,
-            self.distillation,
-            cast(Literal["mean", "dearest"], self.teacher),
-        )
+        teacher = cast(Literal["mean", "dearest"], self.teacher)
+        return Sandwich(*weights, self.distillation, teacher)
 
 
 def _distribution(name: str, support: Range) -> GammaDistribution:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 import keras
 import tensorflow as tf
 
+from composer_tf import replicas
 from composer_tf.policy import Policy
 from composer_tf.preferences.distributions import (
     Constant,
@@ -109,8 +110,14 @@ class Preference(abc.ABC):
 
     def sample(self, batch_size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Draws gamma, float32 `[B]`, by a stateless int32 `[2]` seed."""
-        shape = [batch_size] if self.per == "example" else [1]
-        gamma = self.gamma.distribution().sample(shape, seed=seed)
+        distribution = self.gamma.distribution()
+        if self.per == "batch":
+            gamma = distribution.sample([1], seed=seed)
+        else:
+            gamma = replicas.draw(
+                lambda rows: distribution.sample(tf.shape(rows)[:-1], seed),
+                tf.zeros([batch_size, 1]),
+            )
         return tf.broadcast_to(tf.cast(gamma, tf.float32), [batch_size])
 
     def get_config(self) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""Training on two replicas is training on one, with the batch spread out."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+from composer_tf.path_network import PathNetwork
+from tests.small_training import X, Y, make
+
+WEIGHTS = np.linspace(0.0, 2.0, len(X), dtype="float32")
+
+
+def preferences():
+    return [
+        ct.GlimpsePreference(ct.Uniform(-1.0, 2.0)),
+        ct.BatchEntropyPreference(ct.Uniform(0.0, 0.5)),
+    ]
+
+
+def compiled(optimizer=None, **options):
+    keras.utils.set_random_seed(0)
+    model = make(**{"preferences": preferences(), **options})
+    model.build((None, X.shape[1]))
+    model.compile(optimizer or keras.optimizers.SGD(0.05), metrics=["accuracy"])
+    return model
+
+
+def batches(*arrays, size=16):
+    return tf.data.Dataset.from_tensor_slices((X, Y, *arrays)).batch(size)
+
+
+def assert_same_weights(one, two):
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+OPTIONS = {
+    "reinforce": dict,
+    "batch_mean": lambda: {"estimator": ct.Reinforce("batch_mean")},
+    "moving_average": lambda: {"estimator": ct.Reinforce("moving_average")},
+    "leave_one_out": lambda: {"estimator": ct.LeaveOneOut(2)},
+    "exact": lambda: {"estimator": "exact"},
+    "sandwich": lambda: {"sandwich": ct.Sandwich(distillation=0.5)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_hundred_steps_give_the_weights_of_one_device(two_replicas, options):
+    one = compiled(**options())
+    with two_replicas.scope():
+        two = compiled(**options())
+    data = batches(WEIGHTS)
+    logs = one.fit(data, epochs=25, verbose=0).history
+    logs_of_two = two.fit(data, epochs=25, verbose=0).history
+    assert_same_weights(one, two)
+    for name, values in logs.items():
+        np.testing.assert_allclose(values, logs_of_two[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [63, 48, 21])
+def test_rows_that_do_not_divide_evenly_count_alike(two_replicas, size):
+    """A batch of 63 leaves 1 row, which leaves the second replica none."""
+    one = compiled()
+    with two_replicas.scope():
+        two = compiled()
+    data = batches(size=size)
+    assert data.cardinality() > 1
+    # Uneven shares draw other noise: compared is what takes no sample.
+    (before,) = one.evaluate(data, verbose=0)[:1]
+    assert two.evaluate(data, verbose=0)[0] == pytest.approx(before, abs=1e-5)
+    logs = two.fit(data, epochs=2, verbose=0).history
+    assert all(np.isfinite(values).all() for values in logs.values())
+
+
+def test_predictions_keep_their_order(two_replicas):
+    one = compiled()
+    with two_replicas.scope():
+        two = compiled()
+    gamma = {"glimpse": np.linspace(-1.0, 2.0, len(X), dtype="float32")}
+    np.testing.assert_allclose(
+        two.predict(X, gamma=gamma, verbose=0),
+        one.predict(X, gamma=gamma, verbose=0),
+        atol=1e-6,
+    )
+
+
+def test_a_model_of_replicas_loads_on_one_device(two_replicas, tmp_path):
+    with two_replicas.scope():
+        two = compiled()
+    two.fit(batches(), verbose=0)
+    two.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(X, verbose=0), two.predict(X, verbose=0), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "arguments", "named"),
+    [
+        ("sgd", {"jit_compile": True}, "jit_compile"),
+        ("sgd", {"steps_per_execution": 4}, "steps_per_execution"),
+        (keras.optimizers.SGD(clipnorm=1.0), {}, "clipnorm"),
+        (keras.optimizers.SGD(global_clipnorm=1.0), {}, "global_clipnorm"),
+        (keras.optimizers.SGD(clipvalue=1.0), {}, "clipvalue"),
+        (
+            keras.optimizers.SGD(gradient_accumulation_steps=2),
+            {},
+            "gradient_accumulation_steps",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_replicas_cannot_do_is_refused(
+    two_replicas, optimizer, arguments, named
+):
+    with two_replicas.scope():
+        model = make()
+        with pytest.raises(ValueError, match=f"`{named}"):
+            model.compile(optimizer, **arguments)
+    make().compile(optimizer, **arguments)  # One device can.
+
+
+def test_a_network_of_one_path_trains_on_replicas(two_replicas, tmp_path):
+    def network():
+        keras.utils.set_random_seed(0)
+        composer = make()
+        composer.build((None, X.shape[1]))
+        network = PathNetwork(composer.layers_along([1]))
+        network.build((None, X.shape[1]))
+        network.compile(
+            keras.optimizers.SGD(0.05),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        return network
+
+    one = network()
+    with two_replicas.scope():
+        two = network()
+    one.fit(batches(), verbose=0)
+    two.fit(batches(), verbose=0)
+    assert_same_weights(one, two)
+    two.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    assert_same_weights(loaded, two)
