@@ -6,6 +6,7 @@ python -m composer_tf --config=configs/wide_mnist_digits.py --workdir=DIR
 import sys
 from typing import get_args
 
+import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -20,6 +21,11 @@ _EXPECTED_ERRORS = (
     DataUnavailableError,
     NonFiniteLossError,
     WorkdirError,
+)
+_LOST_WORKER_ERRORS = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.UnavailableError,
 )
 _CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A file of configs/, such as configs/wide_mnist.py."
@@ -52,6 +58,14 @@ def main(argv: list[str]) -> None:
             )
     except _EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
+    except _LOST_WORKER_ERRORS as error:
+        if _DISTRIBUTE.value != "multi_worker":
+            raise
+        first_line = str(error).partition("\n")[0]
+        sys.exit(
+            f"error: another worker was lost ({first_line}). Start all workers "
+            "again by the same commands: they resume the run."
+        )
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command resumes the run.")
 

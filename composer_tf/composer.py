@@ -211,9 +211,7 @@ class Composer(ExportableModel):
             self.controller,
             activations,
             scaled,
-            decide_by(
-                choice_seeds, choices, 1 if paths is None else len(paths)
-            ),
+            decide_by(choice_seeds, choices, num_paths=len(paths or [()])),
             routing or self._routing_in_use,
             paths,
         )

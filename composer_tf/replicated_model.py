@@ -11,9 +11,9 @@ _CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
 class ReplicatedModel(keras.Model):
     """What Keras 3 needs to `fit` a model of several replicas.
 
-    Make and compile the model in the scope of a `tf.distribute.MirroredStrategy`
-    (several devices) or `MultiWorkerMirroredStrategy` (several machines); all
-    else is as on one device. With several machines build it there too.
+    Make and compile it in the scope of a `MirroredStrategy` (several devices)
+    or a `MultiWorkerMirroredStrategy` (several machines); all else is as on one
+    device. With several machines build it there too.
     """
 
     def compile(
@@ -48,18 +48,26 @@ class ReplicatedModel(keras.Model):
             self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy
         )
 
-    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
-        """Keras's own fails with several workers, and with uneven shares."""
-        if self.built:
+    def _maybe_symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
+        """As Keras, which fails with several workers and with uneven shares."""
+        if self._has_several_workers:
+            if not self.built:
+                raise ValueError(
+                    "With several workers a model must be built before it is "
+                    "used: call `model.build(input_shape)` in the scope of the "
+                    "strategy."
+                )
             return
-        if not self._has_several_workers:
-            super()._maybe_symbolic_build(*args, **kwargs)
-        else:
-            raise ValueError(
-                "With several workers a model must be built before it is "
-                "trained: call `model.build(input_shape)` in the scope of the "
-                "strategy."
+        if self.distribute_strategy.num_replicas_in_sync > 1 and iterator:
+            local = self.distribute_strategy.experimental_local_results
+            _, _, batches = next(iter(iterator))
+            data_batch = tf.nest.map_structure(
+                lambda values: local(values)[0], next(batches)
             )
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
 
 
 def _check_for_replicas(optimizer: Any, arguments: dict[str, Any]) -> None:

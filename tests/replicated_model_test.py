@@ -90,7 +90,7 @@ def test_predictions_keep_their_order(two_replicas):
 def test_a_model_of_replicas_loads_on_one_device(two_replicas, tmp_path):
     with two_replicas.scope():
         two = compiled()
-    two.fit(batches(), verbose=0)
+    two.fit(batches(), shuffle=False, verbose=0)
     two.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(
@@ -140,8 +140,8 @@ def test_a_network_of_one_path_trains_on_replicas(two_replicas, tmp_path):
     one = network()
     with two_replicas.scope():
         two = network()
-    one.fit(batches(), verbose=0)
-    two.fit(batches(), verbose=0)
+    one.fit(batches(), shuffle=False, verbose=0)
+    two.fit(batches(), shuffle=False, verbose=0)
     assert_same_weights(one, two)
     two.save(tmp_path / "network.keras")
     loaded = keras.models.load_model(tmp_path / "network.keras")
