@@ -4,7 +4,7 @@ python -m composer_tf --config=configs/wide_mnist_digits.py --workdir=DIR
 """
 
 import sys
-from typing import get_args
+from typing import cast, get_args
 
 import tensorflow as tf
 from absl import app, flags, logging
@@ -49,7 +49,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
-    strategy = workers.make_strategy(_DISTRIBUTE.value)
+    strategy = workers.make_strategy(
+        cast(workers.StrategyName, _DISTRIBUTE.value)
+    )
     try:
         experiment.run(_CONFIG.value, _WORKDIR.value or "", strategy)
         if _PUBLISH.value and workers.is_chief(strategy):

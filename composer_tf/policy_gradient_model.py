@@ -275,13 +275,13 @@ def _whole_batch(
         return tf.transpose(tensor, [1, 0, 2])  # [K, B, ...] or [B, K, ...]
 
     policy = rows.policy
-    by_path = [rows.losses[..., tf.newaxis], *policy.logits, policy.choices]
+    by_path = [tf.expand_dims(rows.losses, -1), *policy.logits, policy.choices]
     *by_path, gamma, context, weights = replicas.gather(
         [*map(swap, by_path), gamma, context, weights]
     )
     losses, *logits, choices = map(swap, by_path)
     policy = policy._replace(logits=tuple(logits), choices=choices)
-    return _Batch(losses[..., 0], policy, gamma, context, weights)
+    return _Batch(tf.squeeze(losses, -1), policy, gamma, context, weights)
 
 
 def _in_memory(x: Any) -> bool:

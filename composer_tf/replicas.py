@@ -5,7 +5,6 @@ cost over it, a baseline) gets the rows of all replicas from here, and knows
 nothing of them. Where there is one replica, nothing happens here.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -33,7 +32,7 @@ def gather(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     if context is None:
         return list(tensors)
     shapes = [tensor.shape[1:] for tensor in tensors]
-    sizes = [math.prod(shape) for shape in shapes]
+    sizes = [tensor.shape[1:].num_elements() for tensor in tensors]
     own = tf.concat(
         [
             tf.reshape(tf.cast(tensor, tf.float32), [-1, size])

@@ -157,7 +157,7 @@ def _make_composer(run: _Run) -> Composer:
     with _values_of_the_config(), run.strategy.scope():
         model = config.model.build(seed=config.seed)
         _check_preference(model, config)
-        images, _ = run.train.element_spec
+        images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
         for name in config.evaluation.alone:
             _parse_path(name, model)
@@ -277,7 +277,7 @@ def _evaluate(
     paths: Sequence[tuple[int, ...]], config: Config, folder: pathlib.Path
 ) -> dict[str, Any]:
     """Measures what was saved on the test split, and draws the pictures."""
-    model = keras.models.load_model(folder / "model.keras")
+    model: Any = keras.models.load_model(folder / "model.keras")
     data_dir = config.data.data_dir or None
     (test,) = datasets.load(
         config.data.name,
@@ -288,7 +288,8 @@ def _evaluate(
     alone = []
     for path in paths:
         saved = _folder_alone(path, folder) / "model.keras"
-        logits = keras.models.load_model(saved).predict(test, verbose=0)
+        network: Any = keras.models.load_model(saved)
+        logits = network.predict(test, verbose=0)
         cost = measurements.cost_of_network(model, path)
         alone.append(
             measurements.Alone(path, cost, tf.nn.softmax(logits).numpy())

@@ -6,6 +6,9 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+
+import composer_tf as ct
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -34,6 +37,24 @@ def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
     scope["model"].fit(scope["train"].take(2), verbose=0)
     exec(block_with("evaluation.Recorder"), scope)
     assert len(scope["outcomes"].paths) == 2
+
+
+@pytest.mark.slow
+def test_a_model_of_several_replicas_trains(two_replicas):
+    scope = {"keras": keras, "tf": tf, "ct": ct}
+    block = block_with("ct.datasets.load")
+    exec(block[block.index("small =") : block.index("train, test")], scope)
+    # In this process TensorFlow bears one such strategy only.
+    scope["two_replicas"] = two_replicas
+    exec(
+        block_with("strategy.scope()").replace(
+            "tf.distribute.MirroredStrategy()", "two_replicas"
+        ),
+        scope,
+    )
+    images = np.zeros([16, 28, 56, 1], np.uint8)
+    history = scope["model"].fit(images, np.arange(16), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
 
 
 @pytest.mark.slow

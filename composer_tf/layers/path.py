@@ -111,14 +111,7 @@ def decide_by(
         if seeds is None:
             choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
         else:
-            if given is not None:
-                is_uniform = (given == UNIFORM)[:, tf.newaxis]
-                logits = tf.where(is_uniform, 0.0, logits)
-            choice = replicas.draw(
-                lambda rows: categorical(rows).sample(seed=seeds[index]),
-                logits,
-                num_paths,
-            )
+            choice = _sample(logits, seeds[index], given, num_paths)
         if given is None:
             return choice
         # tf.where(given < 0, choice, given), by what devices have too.
@@ -126,3 +119,15 @@ def decide_by(
         return given - tf.minimum(given, 0) * (choice + 1)
 
     return decide
+
+
+def _sample(
+    logits: tf.Tensor, seed: tf.Tensor, given: tf.Tensor | None, num_paths: int
+) -> tf.Tensor:
+    """Of the policy, or uniform in rows where that is given."""
+    if given is not None:
+        is_uniform = tf.expand_dims(given == UNIFORM, -1)
+        logits = tf.where(is_uniform, 0.0, logits)
+    return replicas.draw(
+        lambda rows: categorical(rows).sample(seed=seed), logits, num_paths
+    )
