@@ -1,0 +1,242 @@
+"""Accuracy against measured time: a Composer, and what one would ship instead.
+
+python benchmarks/accuracy_latency.py --run=DIR [--output=FOLDER]
+
+DIR is a finished run of `python -m composer_tf` whose config trains the
+cheapest and the dearest path alone. Real test images go through the Composer's
+artifact, at gammas of about evenly spaced costs, and through those of the
+networks of single paths, all in turns; the accuracies are the run's, over its
+whole test split. The competitors are static networks behind a switch of the
+application's own, one file each, and the cascade of the cheapest and the
+dearest. Time is relative to the dearest network's.
+"""
+
+import json
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from absl import app, flags, logging
+from matplotlib.figure import Figure
+
+import composer_tf as ct
+from composer_tf import datasets, exporters
+from composer_tf.exporters.artifacts import (
+    Artifact,
+    open_artifact,
+    size_in_bytes,
+)
+from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.workdir import read_json
+
+_RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and picture.")
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "Turns of each artifact.")
+_NUM_GAMMAS = flags.DEFINE_integer("gammas", 9, "Most points of the Composer.")
+
+_FILES = {"tflite": "m.tflite", "tf_saved_model": "m", "onnx": "m.onnx"}
+_BATCHES = {"tflite": (32, 1), "tf_saved_model": (4, 32), "onnx": (4, 32)}
+
+Point = dict[str, Any]
+
+
+class Measurement:
+    """One format: the files, and the time of a batch in each.
+
+    Args:
+        run: Folder of the run.
+        format: One of `exporters.FORMATS`.
+        folder: For the files.
+    """
+
+    def __init__(
+        self, run: pathlib.Path, format: str, folder: pathlib.Path
+    ) -> None:
+        self._metrics = read_json(run / "metrics.json")
+        config = read_json(run / "config.json")
+        self._preference = config["evaluation"]["preference"]
+        model: Any = keras.models.load_model(run / "model.keras")
+        assert isinstance(model, ct.Composer)
+        self._whole = model.routed_model()
+        self._names = model.preferences.names
+        self._defaults = model.preferences.default.numpy()
+        self._format, self._folder = format, folder
+        self._alone = {
+            path.name: tuple(map(int, path.name.split("-")))
+            for path in sorted((run / "alone").iterdir())
+        }
+        self._cheapest = "-".join(map(str, model.cost_table.cheapest))
+        self._dearest = "-".join(map(str, model.cost_table.dearest))
+        count, self.rows = _BATCHES[format]
+        images, _ = datasets.load_arrays(
+            config["data"]["name"], "test", config["data"]["data_dir"] or None
+        )
+        chosen = np.random.default_rng(0).permutation(len(images))
+        self._batches = images[chosen[: count * self.rows]].reshape(
+            [count, self.rows, *images.shape[1:]]
+        )
+
+    def measure(self) -> dict[str, Any]:
+        """Points of each method, and the sizes of the files."""
+        routed = self._export(self._whole, "composer")
+        files = {
+            name: self._export(self._whole.alone(path), f"alone_{name}")
+            for name, path in self._alone.items()
+        }
+        line = self._metrics["lines"]["composer"]
+        costs = np.array([point["cost"] for point in line])
+        wanted = np.linspace(costs.min(), costs.max(), _NUM_GAMMAS.value)
+        nearest = {int(np.argmin(np.abs(costs - cost))) for cost in wanted}
+        steered = [line[i] for i in sorted(nearest)]
+        callers = {}
+        for i, point in enumerate(steered):
+            callers[f"composer {i}"] = self._run(
+                routed, self._batches, point["gamma"]
+            )
+        sizes = sorted({1, self.rows // 4, self.rows // 2, self.rows} - {0})
+        for name, artifact in files.items():
+            for rows in sizes:
+                callers[f"{name} {rows}"] = self._run(
+                    artifact, self._batches[:, :rows]
+                )
+        seconds = interleaved_seconds(callers, _ROUNDS.value)
+        unit = seconds[f"{self._dearest} {self.rows}"]
+        relative = {name: value / unit for name, value in seconds.items()}
+        composer = [
+            {**point, "time": relative[f"composer {i}"]}
+            for i, point in enumerate(steered)
+        ]
+        alone = [
+            {**point, "time": relative[f"{name} {self.rows}"]}
+            for name, point in zip(self._alone, self._static(), strict=True)
+        ]
+        return {
+            "rows": self.rows,
+            "composer": composer,
+            "alone": alone,
+            "cascade": self._cascade(sizes, relative),
+            "bytes": {
+                "composer": self._bytes("composer"),
+                "cheapest and dearest": self._bytes(f"alone_{self._cheapest}")
+                + self._bytes(f"alone_{self._dearest}"),
+            },
+        }
+
+    def _static(self) -> list[Point]:
+        """Of each network alone, in the order of `_alone`."""
+        costs = self._metrics["lines"]["alone"]
+        assert len(costs) == len(self._alone)
+        return costs
+
+    def _cascade(
+        self, sizes: Sequence[int], relative: dict[str, float]
+    ) -> list[Point]:
+        """The cheap network on all rows, the dear one on those it is unsure of.
+
+        A batch leaves the dear network the mean number of such rows.
+        """
+        line = self._metrics["lines"]["cascade"]
+        cheap, dear = line[0]["cost"], line[-1]["cost"] - line[0]["cost"]
+        of_dear = [0.0] + [relative[f"{self._dearest} {n}"] for n in sizes]
+        points = []
+        for point in line:
+            rows = self.rows * (point["cost"] - cheap) / dear
+            time = relative[f"{self._cheapest} {self.rows}"] + np.interp(
+                rows, [0, *sizes], of_dear
+            )
+            points.append({**point, "time": float(time)})
+        return points
+
+    def _run(
+        self,
+        artifact: Artifact,
+        batches: np.ndarray,
+        gamma: float | None = None,
+    ) -> Any:
+        feeds: list[dict[str, np.ndarray]] = []
+        for batch in batches:
+            ((name, spec),) = self._whole.inputs.items()
+            feed = {name: batch.astype(spec.dtype.as_numpy_dtype)}
+            if gamma is not None:
+                columns = np.array(self._defaults)
+                columns[self._names.index(self._preference)] = gamma
+                rows = np.repeat(columns[np.newaxis], len(batch), axis=0)
+                feed["gamma"] = rows[:, 0] if rows.shape[1] == 1 else rows
+            feeds.append(feed)
+        callers = [artifact.caller(feed) for feed in feeds]
+
+        def run_all() -> None:
+            for call in callers:
+                call()
+
+        return run_all
+
+    def _export(self, model: Any, name: str) -> Artifact:
+        path = self._folder / name / _FILES[self._format]
+        path.parent.mkdir(parents=True)
+        exporters.export(model, path, self._format)
+        return open_artifact(path, self._format)
+
+    def _bytes(self, name: str) -> int:
+        return size_in_bytes(self._folder / name / _FILES[self._format])
+
+
+def plot(results: dict[str, Any], path: pathlib.Path) -> None:
+    """Draws accuracy against time for each format."""
+    figure = Figure(figsize=(4 * len(results), 3.5), layout="constrained")
+    all_axes = np.atleast_1d(figure.subplots(1, len(results), sharey=True))
+    for axes, (format, result) in zip(all_axes, results.items(), strict=True):
+        for method, style in (
+            ("composer", "o-"),
+            ("cascade", "--"),
+            ("alone", "s"),
+        ):
+            points = sorted(result[method], key=lambda point: point["time"])
+            axes.plot(
+                [point["time"] for point in points],
+                [point["accuracy"] for point in points],
+                style,
+                label=method,
+            )
+        axes.set(
+            title=f"{format}, batch {result['rows']}",
+            xlabel="time over that of the dearest network",
+        )
+    all_axes[0].set(ylabel="accuracy")
+    all_axes[0].legend()
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, prints and writes."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    logging.set_verbosity(logging.ERROR)
+    results = {}
+    with tempfile.TemporaryDirectory() as name:
+        for format in _FILES:
+            place = pathlib.Path(name) / format
+            result = Measurement(pathlib.Path(_RUN.value or ""), format, place)
+            results[format] = result.measure()
+            print(f"\n{format}, batch {results[format]['rows']}")
+            for method in ("composer", "alone"):
+                for point in results[format][method]:
+                    print(
+                        f"{method:<10}time {point['time']:5.2f}  "
+                        f"accuracy {point['accuracy']:.4f}",
+                        flush=True,
+                    )
+    if _OUTPUT.value:
+        output = pathlib.Path(_OUTPUT.value)
+        output.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(results, indent=2) + "\n"
+        (output / "accuracy_latency.json").write_text(text)
+        plot(results, output / "accuracy_latency.png")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("run")
+    app.run(main)
