@@ -23,7 +23,7 @@ from absl import app, flags, logging
 from matplotlib.figure import Figure
 
 import composer_tf as ct
-from composer_tf import datasets, exporters
+from composer_tf import datasets, exporters, measurements
 from composer_tf.exporters.artifacts import (
     Artifact,
     open_artifact,
@@ -64,10 +64,12 @@ class Measurement:
         self._names = model.preferences.names
         self._defaults = model.preferences.default.numpy()
         self._format, self._folder = format, folder
-        self._alone = {
-            path.name: tuple(map(int, path.name.split("-")))
-            for path in sorted((run / "alone").iterdir())
-        }
+        paths = [
+            tuple(map(int, path.name.split("-")))
+            for path in (run / "alone").iterdir()
+        ]
+        paths.sort(key=lambda path: measurements.cost_of_network(model, path))
+        self._alone = {"-".join(map(str, path)): path for path in paths}
         self._cheapest = "-".join(map(str, model.cost_table.cheapest))
         self._dearest = "-".join(map(str, model.cost_table.dearest))
         count, self.rows = _BATCHES[format]
@@ -126,10 +128,9 @@ class Measurement:
         }
 
     def _static(self) -> list[Point]:
-        """Of each network alone, in the order of `_alone`."""
-        costs = self._metrics["lines"]["alone"]
-        assert len(costs) == len(self._alone)
-        return costs
+        """Of each network alone, from cheap to dear."""
+        points = self._metrics["lines"]["alone"]
+        return sorted(points, key=lambda point: point["cost"])
 
     def _cascade(
         self, sizes: Sequence[int], relative: dict[str, float]

@@ -21,6 +21,7 @@ _EXPECTED_ERRORS = (
     DataUnavailableError,
     NonFiniteLossError,
     WorkdirError,
+    workers.WorkersError,
 )
 _LOST_WORKER_ERRORS = (
     tf.errors.AbortedError,
@@ -49,10 +50,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
-    strategy = workers.make_strategy(
-        cast(workers.StrategyName, _DISTRIBUTE.value)
-    )
     try:
+        strategy = workers.make_strategy(
+            cast(workers.StrategyName, _DISTRIBUTE.value)
+        )
         experiment.run(_CONFIG.value, _WORKDIR.value or "", strategy)
         if _PUBLISH.value and workers.is_chief(strategy):
             experiment.publish(

@@ -50,6 +50,8 @@ def run(
         return training.run(config, folder, strategy)
     training.check_folder(folder, config)
     chief = strategy is None or workers.is_chief(strategy)
+    if strategy is not None:
+        workers.wait_for_all(strategy)  # Before one changes the folder.
     if chief:
         training.claim(folder, config)
     variants: dict[str, dict[int, dict[str, Any]]] = {}

@@ -8,7 +8,8 @@ from typing import NamedTuple, Self
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-# In place of a module: what the policy samples or finds best, or any alike.
+# In place of a module: what the policy samples or finds best, and one drawn
+# uniformly.
 POLICY, UNIFORM = -1, -2
 # Name scope of all operations that decide: gamma, controller, choices.
 STEERING = "composer_tf_steering"

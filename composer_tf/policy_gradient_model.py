@@ -166,29 +166,13 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             )
             all_rows = self._by_path(y, composition, len(paths) + len(beside))
             rows = all_rows.take(slice(len(paths)))
+            others = all_rows.take(slice(len(paths), None))
             batch = _whole_batch(rows, composition, sample_weight)
-            surrogate = self.estimator(
-                batch.losses,
-                policy=batch.policy,
-                preferences=self.preferences,
-                gamma=batch.gamma,
-                context=batch.context,
-                sample_weight=batch.weights,
-            )  # [B], of all replicas
-            total = tf.reduce_sum(surrogate)
-            if self.sandwich is not None:
-                others = all_rows.take(slice(len(paths), None))
-                added = self.sandwich.loss(
-                    tf.unstack(others.losses),
-                    tf.unstack(others.outputs),
-                    rows.outputs,
-                )  # [B], of this one
-                total += tf.reduce_sum(_weights(sample_weight, added) * added)
-            total /= tf.cast(tf.shape(surrogate)[0], tf.float32)
-            total += self._penalty() / replicas.count()
-            total = self.optimizer.scale_loss(total)
+            loss = self.optimizer.scale_loss(
+                self._loss_to_apply(batch, rows, others, sample_weight)
+            )
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(total, variables), variables)
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
         self._track(batch, self.estimator.path_weights(batch.policy.log_prob))
         path_weights = self.estimator.path_weights(rows.policy.log_prob)
         y_pred = _heaviest_path(rows.outputs, path_weights)
@@ -201,6 +185,40 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         batch = _whole_batch(rows, composition, sample_weight)
         self._track(batch, tf.ones_like(batch.losses))
         return self.compute_metrics(x, y, composition.outputs, sample_weight)
+
+    def _loss_to_apply(
+        self,
+        batch: _Batch,
+        rows: _Rows,
+        others: _Rows,
+        sample_weight: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """This replica's share of the loss; the gradients are summed.
+
+        Args:
+            batch: Of all replicas.
+            rows: Of this one, along the estimator's paths.
+            others: Of this one, along the sandwich's.
+            sample_weight: Of this one.
+        """
+        surrogate = self.estimator(
+            batch.losses,
+            policy=batch.policy,
+            preferences=self.preferences,
+            gamma=batch.gamma,
+            context=batch.context,
+            sample_weight=batch.weights,
+        )  # [B]
+        total = tf.reduce_sum(surrogate)
+        if self.sandwich is not None:
+            added = self.sandwich.loss(
+                tf.unstack(others.losses),
+                tf.unstack(others.outputs),
+                rows.outputs,
+            )  # Of this replica's rows.
+            total += tf.reduce_sum(_weights(sample_weight, added) * added)
+        total /= tf.cast(tf.shape(surrogate)[0], tf.float32)
+        return total + self._penalty() / replicas.count()
 
     def _by_path(
         self, y: Any, composition: Composition, num_paths: int
@@ -248,7 +266,8 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         validation.check_finite("y", y)
         if self._has_sparse_loss():
             if not self.built:
-                self(tf.nest.map_structure(lambda array: array[:1], x))
+                with self.distribute_strategy.scope():
+                    self(tf.nest.map_structure(lambda array: array[:1], x))
             labels = np.asarray(y)
             ignored = getattr(self.loss, "ignore_class", None)
             if ignored is not None:

@@ -11,8 +11,9 @@ import tensorflow as tf
 
 
 def count() -> int:
-    """How many replicas share a batch."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
+    """How many replicas share the batch that is being computed."""
+    context = _context()
+    return 1 if context is None else context.num_replicas_in_sync
 
 
 def gather(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
@@ -71,7 +72,8 @@ def draw(
 
     By the same stateless seed every replica draws for the rows of all, and
     keeps its own. So no two rows share their noise, and the number of replicas
-    changes no result.
+    changes no result, as long as all hold equally many rows. Else a few rows of
+    neighbouring replicas draw the same.
 
     Args:
         sample: Maps parameters `[..., d]` to samples `[...]`, by a seed.

@@ -5,7 +5,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
+_CLIPS = "it clips each one's share of the gradient; use a lower rate"
+_REFUSED = {
+    "clipnorm": _CLIPS,
+    "global_clipnorm": _CLIPS,
+    "clipvalue": _CLIPS,
+    "gradient_accumulation_steps": "use a larger batch",
+    "use_ema": "average the weights of saved checkpoints",
+}
 
 
 class ReplicatedModel(keras.Model):
@@ -13,11 +20,12 @@ class ReplicatedModel(keras.Model):
 
     Make and compile it in the scope of a `MirroredStrategy` (several devices)
     or a `MultiWorkerMirroredStrategy` (several machines); all else is as on one
-    device. With several machines build it there too.
+    device. With several machines build it there too. Modules with a state of
+    their own (dropout's, batch normalization's) keep one on each replica.
     """
 
     def compile(
-        self, optimizer: Any = "rmsprop", *args: Any, **kwargs: Any
+        self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any
     ) -> None:
         """As `keras.Model.compile`.
 
@@ -25,25 +33,31 @@ class ReplicatedModel(keras.Model):
             ValueError: If the model has several replicas, and an argument is
                 given that Keras does not keep its word on then.
         """
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            _check_for_replicas(optimizer, kwargs)
+        replicated = self.distribute_strategy.num_replicas_in_sync > 1
+        if replicated:
+            _check_arguments(kwargs)
             kwargs["jit_compile"] = False
-        super().compile(optimizer, *args, **kwargs)
+        super().compile(optimizer, loss=loss, **kwargs)
+        if replicated:
+            _check_optimizer(self.optimizer)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
+        # Keras compiles a loaded model of an own `compile` in no other way.
         config = keras.saving.deserialize_keras_object(config)
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            config |= {"jit_compile": False, "steps_per_execution": 1}
         self.compile(**config)
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         logs = super().compute_metrics(*args, **kwargs)
-        if self._has_several_workers:  # Keras takes means along the first axis.
+        if self._is_multi_worker:  # Keras takes means along the first axis.
             logs = {name: log[tf.newaxis] for name, log in logs.items()}
         return logs
 
     @property
-    def _has_several_workers(self) -> bool:
+    def _is_multi_worker(self) -> bool:
         return isinstance(
             self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy
         )
@@ -52,7 +66,7 @@ class ReplicatedModel(keras.Model):
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
         """As Keras, which fails with several workers and with uneven shares."""
-        if self._has_several_workers:
+        if self._is_multi_worker:
             if not self.built:
                 raise ValueError(
                     "With several workers a model must be built before it is "
@@ -70,7 +84,7 @@ class ReplicatedModel(keras.Model):
         super()._maybe_symbolic_build(iterator, data_batch)
 
 
-def _check_for_replicas(optimizer: Any, arguments: dict[str, Any]) -> None:
+def _check_arguments(arguments: dict[str, Any]) -> None:
     if arguments.get("jit_compile") is True:
         raise ValueError(
             "`jit_compile=True` does not work with several replicas; use "
@@ -82,16 +96,18 @@ def _check_for_replicas(optimizer: Any, arguments: dict[str, Any]) -> None:
             "`steps_per_execution` must be 1 with several replicas, got "
             f"{steps}."
         )
-    optimizer = keras.optimizers.get(optimizer)
-    for name in _CLIPPING:
-        if getattr(optimizer, name, None) is not None:
-            raise ValueError(
-                f"`{name}` of the optimizer clips each replica's share of the "
-                "gradient, not their sum. Use a lower learning rate, or one "
-                "replica."
-            )
-    if getattr(optimizer, "gradient_accumulation_steps", None):
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
-            "`gradient_accumulation_steps` does not work with several "
-            "replicas; use a larger batch, or one replica."
+            "Loss scaling looks at one replica's gradient only, so with "
+            "several replicas dtype 'mixed_float16' does not work; use "
+            "'mixed_bfloat16'."
         )
+    for name, reason in _REFUSED.items():
+        if getattr(optimizer, name, None):
+            raise ValueError(
+                f"`{name}` of the optimizer does not work with several "
+                f"replicas: {reason}."
+            )

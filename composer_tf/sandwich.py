@@ -12,7 +12,7 @@ from composer_tf.policy import UNIFORM
 
 @keras.saving.register_keras_serializable(package="composer_tf")
 class Sandwich:
-    """Trains the dearest and the cheapest path beside the sampled one.
+    """Trains the ends of the curve, and what lies between, on every example.
 
     REINFORCE trains a module on the examples that the policy sends to it. With
     the sandwich rule the two ends of the curve see every example, so that the
@@ -29,13 +29,14 @@ class Sandwich:
     Args:
         dearest: Weight of the dearest path's loss, float >= 0. Defaults to 1.
         cheapest: Weight of the cheapest path's loss, float >= 0. Defaults to 1.
-        random: Weight of a random path's loss, float >= 0. Defaults to 0.
         distillation: Weight of the distillation loss, float >= 0. It needs a
             classifier trained on logits. Defaults to 0.
         teacher: `"mean"` (default) or `"dearest"`; the mean is for a cheapest
             path that is worth listening to.
         temperature: That divides the logits of teacher and students, float > 0.
             Defaults to 2.
+        random: Weight of a random path's loss, float >= 0. Defaults to 0, where
+            there is none.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -55,16 +56,16 @@ class Sandwich:
         self,
         dearest: float = 1.0,
         cheapest: float = 1.0,
-        random: float = 0.0,
         distillation: float = 0.0,
         teacher: Literal["mean", "dearest"] = "mean",
         temperature: float = 2.0,
+        random: float = 0.0,
     ) -> None:
         for name, weight in (
             ("dearest", dearest),
             ("cheapest", cheapest),
-            ("random", random),
             ("distillation", distillation),
+            ("random", random),
         ):
             if not 0.0 <= weight < float("inf"):
                 raise ValueError(
@@ -77,10 +78,10 @@ class Sandwich:
             )
         self.dearest = float(dearest)
         self.cheapest = float(cheapest)
-        self.random = float(random)
         self.distillation = float(distillation)
         self.teacher = teacher
         self.temperature = float(temperature)
+        self.random = float(random)
 
     def paths(
         self, dearest: Sequence[int], cheapest: Sequence[int]
@@ -136,10 +137,10 @@ class Sandwich:
         return {
             "dearest": self.dearest,
             "cheapest": self.cheapest,
-            "random": self.random,
             "distillation": self.distillation,
             "teacher": self.teacher,
             "temperature": self.temperature,
+            "random": self.random,
         }
 
     @classmethod

@@ -70,13 +70,16 @@ def run(
             left as it was.
         WorkdirError: If the folder belongs to another config, or a file in it
             is damaged.
+        WorkersError: If the workers do not share the folder.
         DataUnavailableError: If the data is not here and not to be had.
     """
     config.validate()
     folder = pathlib.Path(workdir)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     check_folder(folder, config)
-    if all((folder / name).exists() for name in _OUTPUTS):
+    finished = all((folder / name).exists() for name in _OUTPUTS)
+    workers.check_agreement(strategy, finished, "whether the run is finished")
+    if finished:
         metrics = read_json(folder / "metrics.json")
         print(f"{folder} is finished; nothing to do.")
         _report(folder, metrics)
@@ -86,10 +89,15 @@ def run(
     chief = workers.is_chief(strategy)
     if chief:
         claim(folder, config)
+    workers.wait_for_all(strategy)
+    claimed = (folder / "config.json").exists()
+    workers.check_agreement(strategy, claimed, "whether the workdir is theirs")
     _fit(model, single_run, folder)
     if chief:
         _save(model, folder)
-    paths = [_parse_path(name, model) for name in config.evaluation.alone]
+    # A path may have several names.
+    alone = config.evaluation.alone
+    paths = list(dict.fromkeys(_parse_path(name, model) for name in alone))
     for path in paths:
         _train_alone(path, model, single_run, _folder_alone(path, folder))
     if chief:
@@ -135,6 +143,15 @@ def claim(folder: pathlib.Path, config: Config) -> None:
 
 
 def _load(config: Config, strategy: tf.distribute.Strategy) -> _Run:
+    replicas = strategy.num_replicas_in_sync
+    if config.data.batch_size % replicas:
+        raise ConfigError(
+            f"`data.batch_size` must be a multiple of the {replicas} replicas, "
+            f"got {config.data.batch_size}."
+        )
+    chief = workers.is_chief(strategy)
+    if not chief:  # The chief prepares the data.
+        workers.wait_for_all(strategy)
     shuffle = datasets.EpochShuffle(config.seed)
     with _values_of_the_config():
         train, validation = datasets.load(
@@ -146,6 +163,8 @@ def _load(config: Config, strategy: tf.distribute.Strategy) -> _Run:
             augment=config.data.augment,
             data_dir=config.data.data_dir or None,
         )
+    if chief:
+        workers.wait_for_all(strategy)
     return _Run(config, strategy, train, validation, shuffle)
 
 
@@ -204,7 +223,7 @@ def _fit(model: keras.Model, run: _Run, folder: pathlib.Path) -> None:
     checkpoint = EpochCheckpoint(folder / "checkpoints")
     with run.strategy.scope():
         epoch = checkpoint.restore(model)
-    workers.wait_for_all(run.strategy)  # Before one writes the next.
+    workers.check_agreement(run.strategy, epoch, "the last epoch")
     callbacks: list[keras.callbacks.Callback] = [run.shuffle]
     verbose = 0
     if workers.is_chief(run.strategy):
@@ -240,7 +259,9 @@ def _train_alone(
     path: Sequence[int], model: Composer, run: _Run, folder: pathlib.Path
 ) -> None:
     """Trains the network of one path as the Composer was."""
-    if (folder / "model.keras").exists():
+    trained = (folder / "model.keras").exists()
+    workers.check_agreement(run.strategy, trained, f"path {folder.name} alone")
+    if trained:
         return
     keras.utils.set_random_seed(run.config.seed)
     with run.strategy.scope():

@@ -77,10 +77,11 @@ def check_paths(
     if tf.is_symbolic_tensor(choices):
         return
     values = np.asarray(choices)
+    uniform = ", or -2 for any alike" if least == -2 else ""
     if np.any(values < least) or np.any(values >= np.array(num_modules)):
         raise ValueError(
             f"`{name}` must be from 0 to {[m - 1 for m in num_modules]}, or "
-            f"-1 to ask the controller, got {values.tolist()}."
+            f"-1 to ask the controller{uniform}, got {values.tolist()}."
         )
 
 

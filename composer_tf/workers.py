@@ -1,10 +1,16 @@
 """The processes that train one model together, and which of them writes."""
 
+import json
+import os
 from typing import Literal
 
 import tensorflow as tf
 
 StrategyName = Literal["one", "mirrored", "multi_worker"]
+
+
+class WorkersError(RuntimeError):
+    """Workers that cannot work together."""
 
 
 def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
@@ -14,10 +20,14 @@ def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
         name: `"one"` device; `"mirrored"` over all GPUs of this machine; or
             `"multi_worker"`, over the machines that the environment variable
             `TF_CONFIG` names.
+
+    Raises:
+        WorkersError: If `TF_CONFIG` is needed and does not name them.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "multi_worker":
+        _check_environment(os.environ.get("TF_CONFIG", ""))
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
 
@@ -34,10 +44,47 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Returns when every process has come here."""
+    _mean(strategy, 0.0)
+
+
+def check_agreement(
+    strategy: tf.distribute.Strategy, number: int, what: str
+) -> None:
+    """Raises `WorkersError` unless all processes have the same number.
+
+    Args:
+        strategy: Of all of them.
+        number: This one's.
+        what: It is, for the error.
+    """
+    mean = _mean(strategy, float(number))
+    if mean != number:
+        raise WorkersError(
+            f"The workers disagree about {what}: this one has {number}, all "
+            f"have {mean:g} on average. They must share one workdir."
+        )
+
+
+def _mean(strategy: tf.distribute.Strategy, number: float) -> float:
+    """Over all replicas; returns when every process has given its own."""
 
     @tf.function
     def meet() -> tf.Tensor:
-        ones = strategy.run(lambda: tf.ones([]))
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+        numbers = strategy.run(lambda: tf.constant(number, tf.float64))
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None)
 
-    meet()
+    return float(meet())
+
+
+def _check_environment(value: str) -> None:
+    try:
+        role = json.loads(value)
+        complete = "task" in role and bool(role["cluster"])
+    except (KeyError, TypeError, ValueError):
+        complete = False
+    if not complete:
+        raise WorkersError(
+            "Several workers need the environment variable TF_CONFIG, such as "
+            '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": '
+            f'{{"type": "worker", "index": 0}}}}, got {value!r}.'
+        )

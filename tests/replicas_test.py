@@ -20,8 +20,7 @@ def on_replicas(strategy, function, rows_of_each):
         values = strategy.experimental_distribute_values_from_function(own)
         return strategy.run(function, args=(values,))
 
-    results = tf.nest.map_structure(strategy.experimental_local_results, run())
-    return results
+    return tf.nest.map_structure(strategy.experimental_local_results, run())
 
 
 def test_every_replica_gets_the_rows_of_all_in_order(two_replicas):

@@ -9,6 +9,8 @@ import composer_tf as ct
 from composer_tf.path_network import PathNetwork
 from tests.small_training import X, Y, make
 
+layers = keras.layers
+
 WEIGHTS = np.linspace(0.0, 2.0, len(X), dtype="float32")
 
 
@@ -19,11 +21,11 @@ def preferences():
     ]
 
 
-def compiled(optimizer=None, **options):
-    keras.utils.set_random_seed(0)
-    model = make(**{"preferences": preferences(), **options})
+def compiled(options=dict):
+    keras.utils.set_random_seed(0)  # Layers among the options draw from it.
+    model = make(**{"preferences": preferences(), **options()})
     model.build((None, X.shape[1]))
-    model.compile(optimizer or keras.optimizers.SGD(0.05), metrics=["accuracy"])
+    model.compile(keras.optimizers.SGD(0.05), metrics=["accuracy"])
     return model
 
 
@@ -42,16 +44,19 @@ OPTIONS = {
     "moving_average": lambda: {"estimator": ct.Reinforce("moving_average")},
     "leave_one_out": lambda: {"estimator": ct.LeaveOneOut(2)},
     "exact": lambda: {"estimator": "exact"},
-    "sandwich": lambda: {"sandwich": ct.Sandwich(distillation=0.5)},
+    "sandwich": lambda: {"sandwich": ct.Sandwich(distillation=0.5, random=0.5)},
+    "penalty": lambda: {
+        "stem": layers.Dense(6, kernel_regularizer=keras.regularizers.L2(0.1))
+    },
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_hundred_steps_give_the_weights_of_one_device(two_replicas, options):
-    one = compiled(**options())
+    one = compiled(options=options)
     with two_replicas.scope():
-        two = compiled(**options())
+        two = compiled(options=options)
     data = batches(WEIGHTS)
     logs = one.fit(data, epochs=25, verbose=0).history
     logs_of_two = two.fit(data, epochs=25, verbose=0).history
@@ -111,6 +116,7 @@ def test_a_model_of_replicas_loads_on_one_device(two_replicas, tmp_path):
             {},
             "gradient_accumulation_steps",
         ),
+        (keras.optimizers.SGD(use_ema=True), {}, "use_ema"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -122,6 +128,33 @@ def test_what_replicas_cannot_do_is_refused(
         with pytest.raises(ValueError, match=f"`{named}"):
             model.compile(optimizer, **arguments)
     make().compile(optimizer, **arguments)  # One device can.
+
+
+def test_loss_scaling_is_refused(two_replicas):
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
+    with (
+        two_replicas.scope(),
+        pytest.raises(ValueError, match="mixed_bfloat16"),
+    ):
+        make().compile(optimizer)
+
+
+def test_arrays_train_a_model_that_is_not_built(two_replicas):
+    with two_replicas.scope():
+        model = make()
+        model.compile("sgd")
+    logs = model.fit(X, Y, batch_size=16, verbose=0).history
+    assert np.isfinite(logs["loss"]).all()
+
+
+def test_a_model_of_xla_loads_on_replicas(two_replicas, tmp_path):
+    model = make()
+    model.compile("sgd", jit_compile=True, steps_per_execution=2)
+    model.fit(X, Y, batch_size=16, verbose=0)
+    model.save(tmp_path / "model.keras")
+    with two_replicas.scope():
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded.fit(X, Y, batch_size=16, verbose=0)
 
 
 def test_a_network_of_one_path_trains_on_replicas(two_replicas, tmp_path):

@@ -106,7 +106,7 @@ def test_it_adds_the_gradients_of_both_ends(estimator, weighted):
 def test_a_training_step_distils_into_every_path(teacher):
     """The exact estimator takes all four paths, so nothing is random."""
     temperature, weight = 3.0, 0.25
-    sandwich = ct.Sandwich(0.0, 0.0, 0.0, weight, teacher, temperature)
+    sandwich = ct.Sandwich(0.0, 0.0, weight, teacher, temperature)
     plain = steps_taken(None, estimator="exact")
     distilled = steps_taken(sandwich, estimator="exact")
     model = build(None, "exact")
@@ -176,7 +176,7 @@ def test_distillation_is_the_cross_entropy_to_the_teacher(teacher):
 
 
 def test_the_teacher_does_not_learn():
-    sandwich = ct.Sandwich(0.0, 0.0, 0.0, 1.0, "dearest")
+    sandwich = ct.Sandwich(0.0, 0.0, 1.0, "dearest")
     dear, cheap, sampled = (
         tf.Variable(tf.random.normal(shape))
         for shape in ([4, 3], [4, 3], [2, 4, 3])
@@ -190,7 +190,7 @@ def test_the_teacher_does_not_learn():
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_model_with_it_trains_and_is_saved(jit_compile, tmp_path):
-    model = build(ct.Sandwich(1.0, 1.0, 0.25, 0.5))
+    model = build(ct.Sandwich(1.0, 1.0, 0.5, random=0.25))
     model.compile(keras.optimizers.Adam(0.02), jit_compile=jit_compile)
     x, y = some_data(64)
     y = (x[:, 0] > 0).astype(int)
@@ -214,7 +214,7 @@ def test_it_builds_the_model_when_training_begins():
 
 @pytest.mark.parametrize("teacher", ["mean", "dearest"])
 def test_distillation_of_a_map_of_labels_is_the_mean_over_its_cells(teacher):
-    sandwich = ct.Sandwich(0.0, 0.0, 0.0, 1.0, teacher)
+    sandwich = ct.Sandwich(0.0, 0.0, 1.0, teacher)
     dear, cheap, sampled = tf.unstack(
         tf.random.stateless_normal([3, 4, 5, 4, CLASSES], [1, 2])
     )

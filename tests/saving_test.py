@@ -138,7 +138,7 @@ PUBLIC = {
     "Reinforce": lambda: ct.Reinforce("learned", decay=0.5, units=7),
     "LeaveOneOut": lambda: ct.LeaveOneOut(num_samples=3),
     "Exact": ct.Exact,
-    "Sandwich": lambda: ct.Sandwich(0.1, 0.2, 0.3, 0.4, "dearest", 4.0),
+    "Sandwich": lambda: ct.Sandwich(0.1, 0.2, 0.3, "dearest", 4.0, 0.5),
     "Uniform": lambda: ct.Uniform(-1.0, 2.0),
     "LogUniform": lambda: ct.LogUniform(0.5, 2.0),
     "Constant": lambda: ct.Constant(0.3),

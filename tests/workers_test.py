@@ -1,5 +1,6 @@
 """Several processes train one model, and outlive the death of one."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from composer_tf import training, workers
+from composer_tf.config import ConfigError
 from composer_tf.workdir import read_json
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -49,57 +51,69 @@ def tiny_config(config_file):
     return names["get_config"]()
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_addresses(count):
+    """Ports that nobody uses, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
 
 
-def start_two(config_file, workdir):
-    """Starts both workers of a run, their errors piped."""
-    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+@contextlib.contextmanager
+def two_workers(config_file, workdir, errors):
+    """Both workers of a run; their errors go to files `errors`, by index."""
+    addresses = free_addresses(2)
     processes = []
-    for index in range(2):
-        role = {
-            "cluster": {"worker": addresses},
-            "task": {"type": "worker", "index": index},
-        }
-        processes.append(
-            subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "composer_tf"),
-                    f"--config={config_file}",
-                    f"--workdir={workdir}",
-                    "--distribute=multi_worker",
-                ],
-                cwd=ROOT,
-                env={**os.environ, "TF_CONFIG": json.dumps(role)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    return processes
+    try:
+        for index, path in enumerate(errors):
+            role = {
+                "cluster": {"worker": addresses},
+                "task": {"type": "worker", "index": index},
+            }
+            command = [
+                *(sys.executable, "-m", "composer_tf"),
+                f"--config={config_file}",
+                f"--workdir={workdir}",
+                "--distribute=multi_worker",
+            ]
+            with open(path, "w") as file:
+                process = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env={**os.environ, "TF_CONFIG": json.dumps(role)},
+                    stdout=subprocess.DEVNULL,
+                    stderr=file,
+                )
+            processes.append(process)
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.slow
 def test_workers_resume_to_the_result_of_one_process(config_file, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
-    expected = training.run(tiny_config(config_file), alone)
-    chief, other = start_two(config_file, together)
+    errors = [tmp_path / "0.txt", tmp_path / "1.txt"]
     checkpoint = together / "checkpoints" / "epoch-000001.weights.h5"
-    while not checkpoint.exists():
-        assert chief.poll() is None, chief.stderr.read()
-        time.sleep(0.05)
-    other.kill()
-    _, errors = chief.communicate(timeout=240)
-    other.communicate()
-    assert chief.returncode != 0
-    assert "error: another worker was lost" in errors
-    assert "Traceback" not in errors
-    for process in start_two(config_file, together):
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+    deadline = time.monotonic() + 300
+    with two_workers(config_file, together, errors) as (chief, other):
+        while not checkpoint.exists():  # They prepare the data too.
+            assert chief.poll() is None, errors[0].read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        other.kill()
+        assert chief.wait(240) != 0
+    assert "error: another worker was lost" in errors[0].read_text()
+    assert "Traceback" not in errors[0].read_text()
+    with two_workers(config_file, together, errors) as processes:
+        for process, path in zip(processes, errors, strict=True):
+            assert process.wait(240) == 0, path.read_text()
+    expected = training.run(tiny_config(config_file), alone)
     metrics = read_json(together / "metrics.json")
     for name, value in expected["summary"].items():
         assert metrics["summary"][name] == pytest.approx(value, abs=1e-5)
@@ -149,3 +163,38 @@ def test_the_chief_is_named_or_the_first_worker(cluster, task, expected):
         )
 
     assert workers.is_chief(Strategy()) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["", "{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}}']
+)
+def test_workers_need_to_know_each_other(monkeypatch, value):
+    monkeypatch.setenv("TF_CONFIG", value)
+    with pytest.raises(workers.WorkersError, match="TF_CONFIG"):
+        workers.make_strategy("multi_worker")
+
+
+def test_workers_that_disagree_are_told(two_replicas, monkeypatch):
+    workers.check_agreement(two_replicas, 3, "the last epoch")
+    monkeypatch.setattr(workers, "_mean", lambda strategy, number: 1.5)
+    with pytest.raises(workers.WorkersError, match="disagree about the last"):
+        workers.check_agreement(two_replicas, 3, "the last epoch")
+
+
+def test_a_batch_that_replicas_cannot_share_evenly_is_refused(
+    two_replicas, config_file, tmp_path
+):
+    config = tiny_config(config_file)
+    config.data.batch_size = 501
+    with pytest.raises(ConfigError, match="multiple of the 2 replicas"):
+        training.run(config, tmp_path / "run", two_replicas)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_names_of_a_path_are_one_network(config_file, tmp_path):
+    config = tiny_config(config_file)
+    config.evaluation.alone = ("cheapest", "0")
+    config.epochs = 1
+    metrics = training.run(config, tmp_path / "run")
+    assert len(metrics["lines"]["alone"]) == 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from composer_tf.policy import Policy
+from composer_tf.policy import POLICY, Policy
 from composer_tf.preferences import PreferenceCollection
 
 
@@ -44,6 +44,10 @@ class Estimator(keras.layers.Layer, abc.ABC):
     ) -> tf.Tensor:
         """The surrogate loss, whose gradient is minus that of (10).
 
+        With several replicas the tensors hold the rows of all of them. What
+        trainable weights of the estimator's own compute passes through
+        `replicas.count_once`.
+
         Args:
             losses: float32 `[K, B]`, -log p(y|x,c).
             policy: Of batch shape `[K, B]`.
@@ -67,7 +71,7 @@ def sampled_paths(
         >>> sampled_paths(2, [4, 3, 4])
         [(-1, -1, -1), (-1, -1, -1)]
     """
-    return [(-1,) * len(num_modules)] * num_paths
+    return [(POLICY,) * len(num_modules)] * num_paths
 
 
 def example_rewards(

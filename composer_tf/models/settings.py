@@ -112,16 +112,20 @@ class ComposerSettings:
         ]
 
     def _sandwich(self) -> Sandwich | None:
-        weights = (self.dearest, self.cheapest, self.random)
-        if not any(weights):
+        if not any((self.dearest, self.cheapest, self.random)):
             if self.distillation:
                 raise ValueError(
                     "`distillation` needs `dearest`, `cheapest` or `random` "
                     "above 0."
                 )
             return None
-        teacher = cast(Literal["mean", "dearest"], self.teacher)
-        return Sandwich(*weights, self.distillation, teacher)
+        return Sandwich(
+            self.dearest,
+            self.cheapest,
+            self.distillation,
+            cast(Literal["mean", "dearest"], self.teacher),
+            random=self.random,
+        )
 
 
 def _distribution(name: str, support: Range) -> GammaDistribution:
