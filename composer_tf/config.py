@@ -183,23 +183,3 @@ def _set_field(config: Any, field: str, value: Any) -> None:
     if not hasattr(owner, name):
         raise ConfigError(f"`variants` names {field!r}, which does not exist.")
     setattr(owner, name, value)
-
-
-def differences(
-    old: dict[str, Any], new: dict[str, Any], prefix: str = ""
-) -> list[str]:
-    """A line such as `seed: 0 -> 1` for each field that differs.
-
-    Example:
-        >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
-        ['a.b: 1 -> 3']
-    """
-    lines = []
-    for key in sorted({*old, *new}):
-        name = f"{prefix}{key}"
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            lines += differences(before, after, f"{name}.")
-        elif before != after:
-            lines.append(f"{name}: {before} -> {after}")
-    return lines

@@ -13,7 +13,7 @@ import tensorflow as tf
 from composer_tf import evaluation, measurements, training, workers
 from composer_tf.config import Config
 from composer_tf.evaluation import Point
-from composer_tf.workdir import atomic_path, write_json
+from composer_tf.workdir import atomic_path, check_folder, claim, write_json
 
 _NUM_MEANS = 101
 
@@ -48,12 +48,12 @@ def run(
     folder = pathlib.Path(workdir)
     if list(runs) == [""]:
         return training.run(config, folder, strategy)
-    training.check_folder(folder, config)
+    check_folder(folder, config.to_json())
     chief = strategy is None or workers.is_chief(strategy)
     if strategy is not None:
         workers.wait_for_all(strategy)  # Before one changes the folder.
     if chief:
-        training.claim(folder, config)
+        claim(folder, config.to_json())
     variants: dict[str, dict[int, dict[str, Any]]] = {}
     for i, (name, single) in enumerate(runs.items(), start=1):
         print(f"\nRun {i} of {len(runs)}: {name}")

@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from composer_tf import datasets, measurements, validation, workers
 from composer_tf.composer import Composer
-from composer_tf.config import Config, ConfigError, differences
+from composer_tf.config import Config, ConfigError
 from composer_tf.path_network import PathNetwork
 from composer_tf.workdir import (
     EpochCheckpoint,
-    WorkdirError,
     atomic_path,
-    is_partial,
+    check_folder,
+    claim,
     read_json,
     write_json,
 )
@@ -76,7 +76,7 @@ def run(
     config.validate()
     folder = pathlib.Path(workdir)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
-    check_folder(folder, config)
+    check_folder(folder, config.to_json())
     finished = all((folder / name).exists() for name in _OUTPUTS)
     workers.check_agreement(strategy, finished, "whether the run is finished")
     if finished:
@@ -88,7 +88,7 @@ def run(
     model = _make_composer(single_run)
     chief = workers.is_chief(strategy)
     if chief:
-        claim(folder, config)
+        claim(folder, config.to_json())
     workers.wait_for_all(strategy)
     claimed = (folder / "config.json").exists()
     workers.check_agreement(strategy, claimed, "whether the workdir is theirs")
@@ -106,40 +106,6 @@ def run(
         _report(folder, metrics)
     workers.wait_for_all(strategy)
     return read_json(folder / "metrics.json")
-
-
-def check_folder(folder: pathlib.Path, config: Config) -> None:
-    """Raises `WorkdirError` if the folder is not this config's or free."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise WorkdirError(f"workdir {folder} is not a folder.")
-    path = folder / "config.json"
-    if path.exists():
-        changes = differences(read_json(path), config.to_json())
-        if changes:
-            raise WorkdirError(
-                f"workdir {folder} belongs to another config (its value -> "
-                "the one given): " + "; ".join(changes) + ". Use another "
-                "workdir, or the config it was started with."
-            )
-    elif any(not is_partial(path) for path in folder.iterdir()):
-        raise WorkdirError(
-            f"workdir {folder} is not empty and holds no config.json. Use "
-            "another workdir."
-        )
-
-
-def claim(folder: pathlib.Path, config: Config) -> None:
-    """Makes the folder this config's."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkdirError(
-            f"workdir {folder} cannot be created: {error}."
-        ) from error
-    if not (folder / "config.json").exists():
-        write_json(config.to_json(), folder / "config.json")
 
 
 def _load(config: Config, strategy: tf.distribute.Strategy) -> _Run:

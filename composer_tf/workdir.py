@@ -85,6 +85,65 @@ def read_json(path: pathlib.Path) -> Any:
         ) from error
 
 
+def check_folder(folder: pathlib.Path, config: dict[str, Any]) -> None:
+    """Raises `WorkdirError` if the folder is not this config's or free.
+
+    Args:
+        folder: The workdir, which need not exist.
+        config: As JSON.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise WorkdirError(f"workdir {folder} is not a folder.")
+    path = folder / "config.json"
+    if path.exists():
+        changes = differences(read_json(path), config)
+        if changes:
+            raise WorkdirError(
+                f"workdir {folder} belongs to another config (its value -> "
+                "the one given): " + "; ".join(changes) + ". Use another "
+                "workdir, or the config it was started with."
+            )
+    elif any(not is_partial(path) for path in folder.iterdir()):
+        raise WorkdirError(
+            f"workdir {folder} is not empty and holds no config.json. Use "
+            "another workdir."
+        )
+
+
+def claim(folder: pathlib.Path, config: dict[str, Any]) -> None:
+    """Makes the folder this config's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkdirError(
+            f"workdir {folder} cannot be created: {error}."
+        ) from error
+    if not (folder / "config.json").exists():
+        write_json(config, folder / "config.json")
+
+
+def differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """A line such as `seed: 0 -> 1` for each field that differs.
+
+    Example:
+        >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
+        ['a.b: 1 -> 3']
+    """
+    lines = []
+    for key in sorted({*old, *new}):
+        name = f"{prefix}{key}"
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{name}.")
+        elif before != after:
+            lines.append(f"{name}: {before} -> {after}")
+    return lines
+
+
 class EpochCheckpoint(keras.callbacks.Callback):
     """Saves weights, optimizer and random state at the end of each epoch.
 

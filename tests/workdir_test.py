@@ -9,6 +9,7 @@ from composer_tf.workdir import (
     EpochCheckpoint,
     WorkdirError,
     atomic_path,
+    differences,
     read_json,
     write_json,
 )
@@ -253,3 +254,13 @@ def test_the_old_folder_is_back_if_the_new_cannot_come(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no"), atomic_path(target) as partial:
         partial.mkdir()
     assert [path.name for path in target.iterdir()] == ["old"]
+
+
+def test_differences_names_every_changed_added_and_missing_field():
+    old = {"a": {"b": {"c": 1}}, "same": 0, "gone": 2}
+    new = {"a": {"b": {"c": 3}}, "same": 0, "new": "x"}
+    assert differences(old, new) == [
+        "a.b.c: 1 -> 3",
+        "gone: 2 -> None",
+        "new: None -> x",
+    ]
