@@ -13,7 +13,7 @@ from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.path import decide_by, follow
-from composer_tf.policy import STEERING, UNIFORM, Composition, Policy
+from composer_tf.policy import POLICY, STEERING, UNIFORM, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
@@ -205,7 +205,8 @@ class Composer(ExportableModel):
             batch_size = tf.shape(activations)[0]
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
-            choices = self._checked_choices(choices, paths, batch_size)
+            least = UNIFORM if decision == "sample" else POLICY
+            choices = self._checked_choices(choices, paths, batch_size, least)
         path = follow(
             self.metalayers,
             self.controller,
@@ -337,6 +338,7 @@ class Composer(ExportableModel):
         choices: tf.Tensor | None,
         paths: Sequence[Sequence[int]] | None,
         batch_size: tf.Tensor,
+        least: int,
     ) -> tf.Tensor | None:
         """The choices int32 `[R, n]` that are given, one way or the other."""
         if paths is None:
@@ -346,7 +348,7 @@ class Composer(ExportableModel):
         if choices is not None:
             raise ValueError("Give `choices` or `paths`, got both.")
         table = np.array(paths, np.int32)
-        validation.check_paths(table, self.num_modules, "paths", UNIFORM)
+        validation.check_paths(table, self.num_modules, "paths", least)
         return tf.repeat(tf.constant(table), batch_size, axis=0)
 
     def _count_costs(self) -> costs_lib.CostTable:

@@ -307,6 +307,9 @@ def test_bad_paths_are_refused_by_name(traced):
     for paths in ([(5, 0)], [(0, 0), (-2, 0)], [(0,)]):
         with pytest.raises(ValueError, match="`paths` must be"):
             run(paths=paths)
+    run(paths=[(0, 0), (-2, 0)], decision="sample")  # A uniform draw.
+    with pytest.raises(ValueError, match="or -2 for any alike"):
+        run(paths=[(0, 0), (-3, 0)], decision="sample")
     with pytest.raises(ValueError, match="`choices` or `paths`"):
         run(paths=[(0, 0)], choices=tf.zeros([7, 2], tf.int32))
 
