@@ -12,6 +12,7 @@ from composer_tf import training
 from composer_tf.config import ConfigError
 from composer_tf.datasets import DataUnavailableError
 from composer_tf.workdir import WorkdirError
+from composer_tf.workers import WorkersError
 
 ROOT = pathlib.Path(__file__).parents[1]
 MNIST = "--config=configs/wide_mnist.py"
@@ -100,17 +101,17 @@ def test_data_that_cannot_be_had_is_one_clear_error(tmp_path):
 
 def test_config_and_workdir_reach_the_run(main, tmp_path):
     calls = []
-    main(lambda config, workdir: calls.append((config, workdir)))
+    main(lambda config, workdir, _: calls.append((config, workdir)))
     ((config, workdir),) = calls
     assert config.data.name == "wide_mnist/mnist"
     assert pathlib.Path(workdir) == tmp_path / "run"
 
 
 @pytest.mark.parametrize(
-    "kind", [ConfigError, DataUnavailableError, WorkdirError]
+    "kind", [ConfigError, DataUnavailableError, WorkdirError, WorkersError]
 )
 def test_what_the_user_can_mend_is_an_error_without_a_traceback(main, kind):
-    def fail(config, workdir):
+    def fail(config, workdir, strategy):
         raise kind("Use another folder.")
 
     with pytest.raises(SystemExit) as error:
@@ -120,7 +121,7 @@ def test_what_the_user_can_mend_is_an_error_without_a_traceback(main, kind):
 
 
 def test_a_bug_keeps_its_traceback(main):
-    def fail(config, workdir):
+    def fail(config, workdir, strategy):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -128,7 +129,7 @@ def test_a_bug_keeps_its_traceback(main):
 
 
 def test_an_interrupt_says_how_to_go_on(main):
-    def interrupt(config, workdir):
+    def interrupt(config, workdir, strategy):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit, match="same command resumes"):
