@@ -14,21 +14,17 @@ dearest. Time is relative to the dearest network's.
 import json
 import pathlib
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from absl import app, flags, logging
+from harness import FILES, export_and_open
 from matplotlib.figure import Figure
 
 import composer_tf as ct
-from composer_tf import datasets, exporters, measurements
-from composer_tf.exporters.artifacts import (
-    Artifact,
-    open_artifact,
-    size_in_bytes,
-)
+from composer_tf import datasets, measurements
+from composer_tf.exporters.artifacts import Artifact, size_in_bytes
 from composer_tf.exporters.verification import interleaved_seconds
 from composer_tf.workdir import read_json
 
@@ -37,7 +33,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and picture.")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Turns of each artifact.")
 _NUM_GAMMAS = flags.DEFINE_integer("gammas", 9, "Most points of the Composer.")
 
-_FILES = {"tflite": "m.tflite", "tf_saved_model": "m", "onnx": "m.onnx"}
 _BATCHES = {"tflite": (32, 1), "tf_saved_model": (4, 32), "onnx": (4, 32)}
 
 Point = dict[str, Any]
@@ -73,6 +68,8 @@ class Measurement:
         self._cheapest = "-".join(map(str, model.cost_table.cheapest))
         self._dearest = "-".join(map(str, model.cost_table.dearest))
         count, self.rows = _BATCHES[format]
+        # Of the parts of a batch that a cascade may leave.
+        self._sizes = sorted({1, max(1, self.rows // 2), self.rows})
         images, _ = datasets.load_arrays(
             config["data"]["name"], "test", config["data"]["data_dir"] or None
         )
@@ -83,70 +80,66 @@ class Measurement:
 
     def measure(self) -> dict[str, Any]:
         """Points of each method, and the sizes of the files."""
+        steered = self._steered()
         routed = self._export(self._whole, "composer")
-        files = {
-            name: self._export(self._whole.alone(path), f"alone_{name}")
-            for name, path in self._alone.items()
+        callers = {
+            f"composer {i}": self._run(routed, self._batches, point["gamma"])
+            for i, point in enumerate(steered)
         }
-        line = self._metrics["lines"]["composer"]
-        costs = np.array([point["cost"] for point in line])
-        wanted = np.linspace(costs.min(), costs.max(), _NUM_GAMMAS.value)
-        nearest = {int(np.argmin(np.abs(costs - cost))) for cost in wanted}
-        steered = [line[i] for i in sorted(nearest)]
-        callers = {}
-        for i, point in enumerate(steered):
-            callers[f"composer {i}"] = self._run(
-                routed, self._batches, point["gamma"]
-            )
-        sizes = sorted({1, self.rows // 4, self.rows // 2, self.rows} - {0})
-        for name, artifact in files.items():
-            for rows in sizes:
+        for name, path in self._alone.items():
+            artifact = self._export(self._whole.alone(path), name)
+            for rows in self._sizes:
                 callers[f"{name} {rows}"] = self._run(
                     artifact, self._batches[:, :rows]
                 )
         seconds = interleaved_seconds(callers, _ROUNDS.value)
         unit = seconds[f"{self._dearest} {self.rows}"]
         relative = {name: value / unit for name, value in seconds.items()}
-        composer = [
-            {**point, "time": relative[f"composer {i}"]}
-            for i, point in enumerate(steered)
-        ]
-        alone = [
-            {**point, "time": relative[f"{name} {self.rows}"]}
-            for name, point in zip(self._alone, self._static(), strict=True)
-        ]
         return {
             "rows": self.rows,
-            "composer": composer,
-            "alone": alone,
-            "cascade": self._cascade(sizes, relative),
+            "composer": [
+                {**point, "time": relative[f"composer {i}"]}
+                for i, point in enumerate(steered)
+            ],
+            "alone": [
+                {**point, "time": relative[f"{name} {self.rows}"]}
+                for name, point in zip(self._alone, self._static(), strict=True)
+            ],
+            "cascade": self._cascade(relative),
             "bytes": {
-                "composer": self._bytes("composer"),
-                "cheapest and dearest": self._bytes(f"alone_{self._cheapest}")
-                + self._bytes(f"alone_{self._dearest}"),
+                name: size_in_bytes(self._folder / name)
+                for name in ("composer", *self._alone)
             },
         }
+
+    def _steered(self) -> list[Point]:
+        """Points of the Composer's curve, of about evenly spaced costs."""
+        line = self._metrics["lines"]["composer"]
+        costs = np.array([point["cost"] for point in line])
+        wanted = np.linspace(costs.min(), costs.max(), _NUM_GAMMAS.value)
+        nearest = {int(np.argmin(np.abs(costs - cost))) for cost in wanted}
+        return [line[i] for i in sorted(nearest)]
 
     def _static(self) -> list[Point]:
         """Of each network alone, from cheap to dear."""
         points = self._metrics["lines"]["alone"]
         return sorted(points, key=lambda point: point["cost"])
 
-    def _cascade(
-        self, sizes: Sequence[int], relative: dict[str, float]
-    ) -> list[Point]:
+    def _cascade(self, relative: dict[str, float]) -> list[Point]:
         """The cheap network on all rows, the dear one on those it is unsure of.
 
         A batch leaves the dear network the mean number of such rows.
         """
         line = self._metrics["lines"]["cascade"]
         cheap, dear = line[0]["cost"], line[-1]["cost"] - line[0]["cost"]
-        of_dear = [0.0] + [relative[f"{self._dearest} {n}"] for n in sizes]
+        of_dear = [0.0] + [
+            relative[f"{self._dearest} {n}"] for n in self._sizes
+        ]
         points = []
         for point in line:
             rows = self.rows * (point["cost"] - cheap) / dear
             time = relative[f"{self._cheapest} {self.rows}"] + np.interp(
-                rows, [0, *sizes], of_dear
+                rows, [0, *self._sizes], of_dear
             )
             points.append({**point, "time": float(time)})
         return points
@@ -176,13 +169,7 @@ class Measurement:
         return run_all
 
     def _export(self, model: Any, name: str) -> Artifact:
-        path = self._folder / name / _FILES[self._format]
-        path.parent.mkdir(parents=True)
-        exporters.export(model, path, self._format)
-        return open_artifact(path, self._format)
-
-    def _bytes(self, name: str) -> int:
-        return size_in_bytes(self._folder / name / _FILES[self._format])
+        return export_and_open(model, self._format, self._folder / name)
 
 
 def plot(results: dict[str, Any], path: pathlib.Path) -> None:
@@ -218,7 +205,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     results = {}
     with tempfile.TemporaryDirectory() as name:
-        for format in _FILES:
+        for format in FILES:
             place = pathlib.Path(name) / format
             result = Measurement(pathlib.Path(_RUN.value or ""), format, place)
             results[format] = result.measure()

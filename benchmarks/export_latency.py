@@ -18,11 +18,12 @@ from typing import Any
 import keras
 import numpy as np
 from absl import app, flags, logging
+from harness import export_and_open
 from matplotlib.figure import Figure
 
 import composer_tf as ct
 from composer_tf import exporters, models
-from composer_tf.exporters.artifacts import Artifact, open_artifact
+from composer_tf.exporters.artifacts import Artifact
 from composer_tf.exporters.samples import random_inputs
 from composer_tf.exporters.verification import interleaved_seconds
 
@@ -32,7 +33,6 @@ _FORMAT = flags.DEFINE_multi_enum(
     "format", list(exporters.FORMATS), list(exporters.FORMATS), "To measure."
 )
 
-_FORMATS = {"tflite": "m.tflite", "tf_saved_model": "m", "onnx": "m.onnx"}
 _SPLITS = {"all cheap": 0.0, "90/10": 0.1, "even": 0.5, "all dear": 1.0}
 _BATCH_SIZES = (32, 256)
 _NUM_MODULES = (2, 4, 8, 16, 32, 64)
@@ -136,11 +136,8 @@ class Contestants:
             )
 
     def _export(self, model: Any, name: str, **options: Any) -> Artifact:
-        folder = self._folder / name
-        folder.mkdir(parents=True)
-        path = folder / _FORMATS[self.format]
-        exporters.export(model, path, self.format, **options)
-        return open_artifact(path, self.format)
+        place = self._folder / name
+        return export_and_open(model, self.format, place, **options)
 
     def feed(self, rows: int, share: float | None) -> dict[str, np.ndarray]:
         """Inputs, and the forced path of each row if a share is given."""
@@ -200,13 +197,13 @@ def scaling(format: str, folder: pathlib.Path) -> dict[int, float]:
     rows = 1 if format == "tflite" else 32
     for m in _NUM_MODULES:
         model = equal(m).routed_model()
-        path = folder / f"m{m}" / _FORMATS[format]
-        path.parent.mkdir(parents=True)
-        exporters.export(model, path, format, with_override=True)
+        artifact = export_and_open(
+            model, format, folder / f"m{m}", with_override=True
+        )
         feed = random_inputs(model, rows, np.random.default_rng(0))
         feed["gamma"] = np.zeros([rows], np.float32)
         feed["override"] = np.full([rows, 1], m - 1, np.int32)
-        callers[str(m)] = open_artifact(path, format).caller(feed)
+        callers[str(m)] = artifact.caller(feed)
     seconds = interleaved_seconds(callers, _ROUNDS.value)
     return {m: seconds[str(m)] / seconds["2"] for m in _NUM_MODULES}
 

@@ -7,51 +7,28 @@ processes; and of loading an artifact of Wide-MNIST's Composer over that of its
 dearest network alone. All in turns; medians.
 """
 
+import functools
 import json
-import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
 
 from absl import app, flags, logging
+from harness import FILES, export
 
-from composer_tf import exporters, models
+from composer_tf import models
 from composer_tf.exporters.artifacts import open_artifact
+from composer_tf.exporters.verification import interleaved_seconds
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
-_FILES = {"tf_saved_model": "m", "tflite": "m.tflite", "onnx": "m.onnx"}
 
-
-def import_seconds(module: str) -> float:
-    """Processor time of a fresh process that imports a module."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"import {module}"], stderr=subprocess.DEVNULL
-    )
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0  # It has been waited for.
-    return usage.ru_utime + usage.ru_stime
-
-
-def load_seconds(path: pathlib.Path, format: str) -> float:
-    """Time of loading an artifact."""
-    start = time.perf_counter()
-    open_artifact(path, format)
-    return time.perf_counter() - start
-
-
-def medians(contestants: Mapping[str, Callable[[], float]]) -> dict[str, float]:
-    """Of each, in turns, after one turn that does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(_ROUNDS.value + 1):
-        for name, measure in contestants.items():
-            taken[name].append(measure())
-    return {name: statistics.median(t[1:]) for name, t in taken.items()}
+def import_freshly(module: str) -> None:
+    """Imports a module in a process of its own."""
+    command = [sys.executable, "-c", f"import {module}"]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
 def main(argv: list[str]) -> None:
@@ -59,38 +36,33 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
-    seconds = medians(
-        {
-            module: lambda module=module: import_seconds(module)
-            for module in ("tensorflow", "composer_tf")
-        }
-    )
-    ratios = {
-        "import composer_tf / import tensorflow": seconds["composer_tf"]
-        / seconds["tensorflow"]
+    callers = {
+        module: functools.partial(import_freshly, module)
+        for module in ("composer_tf", "tensorflow")
     }
     composer = models.WideMnist().build(seed=0)
     composer.build((None, 28, 56, 1))
     whole = composer.routed_model()
     alone = whole.alone(composer.cost_table.dearest)
     with tempfile.TemporaryDirectory() as folder:
-        for format, file in _FILES.items():
-            paths = {}
+        for format in FILES:
             for name, model in (("composer", whole), ("alone", alone)):
-                paths[name] = pathlib.Path(folder) / format / name / file
-                paths[name].parent.mkdir(parents=True)
-                exporters.export(model, paths[name], format)
-            seconds = medians(
-                {
-                    name: lambda path=path, format=format: load_seconds(
-                        path, format
-                    )
-                    for name, path in paths.items()
-                }
-            )
-            ratios[f"load {format}, composer / dearest network"] = (
-                seconds["composer"] / seconds["alone"]
-            )
+                place = pathlib.Path(folder) / format / name
+                path = export(model, format, place)
+                callers[f"{format} {name}"] = functools.partial(
+                    open_artifact, path, format
+                )
+        seconds = interleaved_seconds(callers, _ROUNDS.value)
+    ratios = {
+        "import composer_tf / import tensorflow": seconds["composer_tf"]
+        / seconds["tensorflow"]
+    } | {
+        f"load {format}, composer / dearest network": seconds[
+            f"{format} composer"
+        ]
+        / seconds[f"{format} alone"]
+        for format in FILES
+    }
     for name, ratio in ratios.items():
         print(f"{name:<50}{ratio:6.2f}")
     if _OUTPUT.value:

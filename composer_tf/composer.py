@@ -212,7 +212,7 @@ class Composer(ExportableModel):
             self.controller,
             activations,
             scaled,
-            decide_by(choice_seeds, choices, num_paths=len(paths or [()])),
+            decide_by(choice_seeds, choices, paths),
             routing or self._routing_in_use,
             paths,
         )

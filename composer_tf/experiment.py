@@ -44,14 +44,14 @@ def run(
         DataUnavailableError: If the data is not here and not to be had.
     """
     config.validate()
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
     runs = config.runs()
     folder = pathlib.Path(workdir)
     if list(runs) == [""]:
         return training.run(config, folder, strategy)
     check_folder(folder, config.to_json())
-    chief = strategy is None or workers.is_chief(strategy)
-    if strategy is not None:
-        workers.wait_for_all(strategy)  # Before one changes the folder.
+    workers.wait_for_all(strategy)  # Before one changes the folder.
+    chief = workers.is_chief(strategy)
     if chief:
         claim(folder, config.to_json())
     variants: dict[str, dict[int, dict[str, Any]]] = {}

@@ -48,6 +48,7 @@ class _Batch(NamedTuple):
         gamma: float32 `[B, k]`.
         context: float32 `[B, d]`.
         weights: float32 `[B]`, 1 where no sample weights are given.
+        path_weights: float32 `[K, B]`, what each path counts in the logs.
     """
 
     losses: tf.Tensor
@@ -55,6 +56,7 @@ class _Batch(NamedTuple):
     gamma: tf.Tensor
     context: tf.Tensor
     weights: tf.Tensor
+    path_weights: tf.Tensor
 
 
 class PolicyGradientModel(SteerableModel, abc.ABC):
@@ -167,14 +169,14 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             all_rows = self._by_path(y, composition, len(paths) + len(beside))
             rows = all_rows.take(slice(len(paths)))
             others = all_rows.take(slice(len(paths), None))
-            batch = _whole_batch(rows, composition, sample_weight)
+            path_weights = self.estimator.path_weights(rows.policy.log_prob)
+            batch = _whole_batch(rows, composition, sample_weight, path_weights)
             loss = self.optimizer.scale_loss(
                 self._loss_to_apply(batch, rows, others, sample_weight)
             )
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
-        self._track(batch, self.estimator.path_weights(batch.policy.log_prob))
-        path_weights = self.estimator.path_weights(rows.policy.log_prob)
+        self._track(batch)
         y_pred = _heaviest_path(rows.outputs, path_weights)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
@@ -182,8 +184,10 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         composition = self(x, training=False, return_composition=True)
         rows = self._by_path(y, composition, num_paths=1)
-        batch = _whole_batch(rows, composition, sample_weight)
-        self._track(batch, tf.ones_like(batch.losses))
+        path_weights = tf.ones_like(rows.losses)
+        self._track(
+            _whole_batch(rows, composition, sample_weight, path_weights)
+        )
         return self.compute_metrics(x, y, composition.outputs, sample_weight)
 
     def _loss_to_apply(
@@ -237,11 +241,11 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         penalties = [tf.cast(loss, tf.float32) for loss in self.losses]
         return tf.add_n([tf.zeros([]), *penalties])
 
-    def _track(self, batch: _Batch, path_weights: tf.Tensor) -> None:
+    def _track(self, batch: _Batch) -> None:
         """Updates loss, cost, reward and entropy."""
 
         def over_paths(values: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(path_weights * values, axis=0)  # [B]
+            return tf.reduce_sum(batch.path_weights * values, axis=0)  # [B]
 
         policy = batch.policy
         rewards = self.preferences.cost(policy, batch.gamma) - batch.losses
@@ -282,25 +286,35 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
 
 def _whole_batch(
-    rows: _Rows, composition: Composition, sample_weight: tf.Tensor | None
+    rows: _Rows,
+    composition: Composition,
+    sample_weight: tf.Tensor | None,
+    path_weights: tf.Tensor,
 ) -> _Batch:
     """Joins the rows of all replicas."""
-    weights = _weights(sample_weight, rows.losses[0])
-    gamma, context = composition.gamma, composition.context
+    batch = _Batch(
+        rows.losses,
+        rows.policy,
+        composition.gamma,
+        composition.context,
+        _weights(sample_weight, rows.losses[0]),
+        path_weights,
+    )
     if replicas.count() == 1:
-        return _Batch(rows.losses, rows.policy, gamma, context, weights)
+        return batch
 
     def swap(tensor: tf.Tensor) -> tf.Tensor:
         return tf.transpose(tensor, [1, 0, 2])  # [K, B, ...] or [B, K, ...]
 
-    policy = rows.policy
-    by_path = [tf.expand_dims(rows.losses, -1), *policy.logits, policy.choices]
+    numbers = tf.stack([batch.losses, path_weights], axis=-1)
+    by_path = [numbers, *rows.policy.logits, rows.policy.choices]
     *by_path, gamma, context, weights = replicas.gather(
-        [*map(swap, by_path), gamma, context, weights]
+        [*map(swap, by_path), batch.gamma, batch.context, batch.weights]
     )
-    losses, *logits, choices = map(swap, by_path)
-    policy = policy._replace(logits=tuple(logits), choices=choices)
-    return _Batch(tf.squeeze(losses, -1), policy, gamma, context, weights)
+    numbers, *logits, choices = map(swap, by_path)
+    losses, path_weights = tf.unstack(numbers, num=2, axis=-1)
+    policy = rows.policy._replace(logits=tuple(logits), choices=choices)
+    return _Batch(losses, policy, gamma, context, weights, path_weights)
 
 
 def _in_memory(x: Any) -> bool:

@@ -59,6 +59,8 @@ def count_once(tensor: tf.Tensor) -> tf.Tensor:
 
     Its gradient would be there once per replica.
     """
+    if count() == 1:
+        return tensor
     share = 1.0 / count()
     return share * tensor + tf.stop_gradient((1.0 - share) * tensor)
 

@@ -1,5 +1,6 @@
-"""The sandwich rule: both ends of the curve are trained on every example."""
+"""The sandwich rule: set paths are trained on every example."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -39,7 +40,7 @@ class Sandwich:
             there is none.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or all weights are 0.
 
     References:
         Yu and Huang (2019), Universally slimmable networks and improved
@@ -71,6 +72,11 @@ class Sandwich:
                 raise ValueError(
                     f"`{name}` must be finite and at least 0, got {weight}."
                 )
+        if not any((dearest, cheapest, distillation, random)):
+            raise ValueError(
+                "Of `dearest`, `cheapest`, `distillation` and `random` one "
+                "must be above 0."
+            )
         validation.check_choice("teacher", teacher, ("mean", "dearest"))
         if not 0.0 < temperature < float("inf"):
             raise ValueError(
@@ -86,9 +92,9 @@ class Sandwich:
     def paths(
         self, dearest: Sequence[int], cheapest: Sequence[int]
     ) -> list[Sequence[int]]:
-        """The two or three paths that every example takes, n modules each."""
+        """The paths that every example takes, n modules each."""
         uniform = [UNIFORM] * len(dearest)
-        return [dearest, cheapest, uniform][: 3 if self.random else 2]
+        return self._of_use([dearest, cheapest, uniform])
 
     def loss(
         self,
@@ -107,9 +113,9 @@ class Sandwich:
         Returns:
             float32 `[B]`.
         """
-        weights = (self.dearest, self.cheapest, self.random)
+        weights = self._of_use([self.dearest, self.cheapest, self.random])
         total = tf.add_n(
-            [w * loss for w, loss in zip(weights, data_losses, strict=False)]
+            [w * loss for w, loss in zip(weights, data_losses, strict=True)]
         )
         if not self.distillation:
             return total
@@ -128,6 +134,15 @@ class Sandwich:
         cross_entropies.append(tf.add_n(of_paths) / len(of_paths))
         scale = self.distillation * self.temperature**2
         return total + scale * tf.add_n(cross_entropies)
+
+    def _of_use(self, values: list[Any]) -> list[Any]:
+        """Of dearest, cheapest and random: those with a weight or a teacher."""
+        used = (
+            self.dearest or self.distillation,
+            self.cheapest or self.distillation,
+            self.random,
+        )
+        return list(itertools.compress(values, used))
 
     def _soften(self, logits: tf.Tensor) -> tf.Tensor:
         """Log probabilities at the temperature."""

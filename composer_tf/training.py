@@ -86,6 +86,9 @@ def run(
         return metrics
     single_run = _load(config, strategy)
     model = _make_composer(single_run)
+    # A path may have several names.
+    alone = config.evaluation.alone
+    paths = list(dict.fromkeys(_parse_path(name, model) for name in alone))
     chief = workers.is_chief(strategy)
     if chief:
         claim(folder, config.to_json())
@@ -95,9 +98,6 @@ def run(
     _fit(model, single_run, folder)
     if chief:
         _save(model, folder)
-    # A path may have several names.
-    alone = config.evaluation.alone
-    paths = list(dict.fromkeys(_parse_path(name, model) for name in alone))
     for path in paths:
         _train_alone(path, model, single_run, _folder_alone(path, folder))
     if chief:
@@ -144,8 +144,6 @@ def _make_composer(run: _Run) -> Composer:
         _check_preference(model, config)
         images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
-        for name in config.evaluation.alone:
-            _parse_path(name, model)
         _compile(model, run)
     return model
 

@@ -3,7 +3,7 @@
 python -m composer_tf --config=configs/entropy_ablation.py --workdir=DIR
 
 One metalayer of four equal modules, a constant preference, 100,000 steps, five
-seeds of each variant: about an hour on two cores. `unbatched` has the penalty
+seeds of each variant: about two hours on two cores. `unbatched` has the penalty
 at the strength of `batch`, `unbatched_weak` at a tenth, which suits it better.
 The gradient is exact, which with one metalayer costs no more than a sample. As
 in the paper logits have no bound: with one, each module sees some of every kind

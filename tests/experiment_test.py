@@ -15,7 +15,7 @@ def calls(monkeypatch):
     """Runs that are asked for; each returns numbers of its seed and epochs."""
     asked = []
 
-    def run(config, workdir, strategy=None):
+    def run(config, workdir, strategy):
         asked.append((workdir, config))
         accuracy = 0.5 + 0.1 * config.seed
         points = [

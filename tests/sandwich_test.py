@@ -264,6 +264,26 @@ def test_bad_arguments_are_named(arguments):
         ct.Sandwich(**arguments)
 
 
+def test_weights_that_are_all_zero_are_refused():
+    with pytest.raises(ValueError, match="one must be above 0"):
+        ct.Sandwich(dearest=0.0, cheapest=0.0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "paths"),
+    [
+        ({}, ["dearest", "cheapest"]),
+        ({"dearest": 0.0}, ["cheapest"]),
+        ({"cheapest": 0.0, "random": 1.0}, ["dearest", [-2, -2]]),
+        ({"cheapest": 0.0, "distillation": 1.0}, ["dearest", "cheapest"]),
+    ],
+)
+def test_only_paths_of_use_run(weights, paths):
+    ends = {"dearest": [1, 0], "cheapest": [0, 1]}
+    expected = [ends[path] if isinstance(path, str) else path for path in paths]
+    assert ct.Sandwich(**weights).paths(**ends) == expected
+
+
 def test_a_random_path_is_uniform_whatever_the_policy():
     model = build(ct.Sandwich(random=1.0))
     x, _ = some_data(4000)
@@ -288,12 +308,13 @@ def test_a_random_path_is_trained_with_its_weight():
     x, y = some_data()
     model(x)
     state = model.seed_generator.state.numpy()
-    paths = [[-1, -1], [1, 0], [0, 1], [-2, -2]]
-    drawn = model(x, paths=paths, training=True, return_composition=True)
+    drawn = model(
+        x, paths=[[-1, -1], [-2, -2]], training=True, return_composition=True
+    )
     choices = drawn.policy.choices.numpy()[-len(x) :]
     model.seed_generator.state.assign(state)
     changed = difference(model, lambda: model.train_step((tf.constant(x), y)))
-    plain = build(ct.Sandwich(0.0, 0.0))
+    plain = build(None)
     plain(x)
     plain.seed_generator.state.assign(state)
     without = difference(plain, lambda: plain.train_step((tf.constant(x), y)))

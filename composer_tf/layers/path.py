@@ -93,7 +93,9 @@ def follow(
 
 
 def decide_by(
-    seeds: tf.Tensor | None, choices: tf.Tensor | None, num_paths: int = 1
+    seeds: tf.Tensor | None,
+    choices: tf.Tensor | None,
+    paths: Sequence[Sequence[int]] | None = None,
 ) -> Decide:
     """Equation (3): the mode or a sample of the policy, where none is given.
 
@@ -101,33 +103,31 @@ def decide_by(
         seeds: Stateless, int32 `[n, 2]`; `None` for the mode.
         choices: Int32 `[R, n]` of what is given, `POLICY` where it is not, or,
             with seeds, `UNIFORM`; or `None`.
-        num_paths: K, where R rows are K paths of B examples.
+        paths: The K paths whose rows the choices are; `None` for one.
     """
+    num_paths = 1 if paths is None else len(paths)
+    has_uniform = any(UNIFORM in path for path in paths or ())
 
     def decide(logits: tf.Tensor, index: int) -> tf.Tensor:
         given = None
         if choices is not None:
             given = tf.cast(choices, tf.int32)[:, index]
+        if given is not None and has_uniform:
+            is_uniform = tf.expand_dims(given == UNIFORM, -1)
+            logits = tf.where(is_uniform, 0.0, logits)
+            given = tf.maximum(given, POLICY)
         if seeds is None:
             choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
         else:
-            choice = _sample(logits, seeds[index], given, num_paths)
+            seed = seeds[index]
+            choice = replicas.draw(
+                lambda rows: categorical(rows).sample(seed=seed),
+                logits,
+                num_paths,
+            )
         if given is None:
             return choice
         # tf.where(given < 0, choice, given), by what devices have too.
-        given = tf.maximum(given, POLICY)
         return given - tf.minimum(given, 0) * (choice + 1)
 
     return decide
-
-
-def _sample(
-    logits: tf.Tensor, seed: tf.Tensor, given: tf.Tensor | None, num_paths: int
-) -> tf.Tensor:
-    """Of the policy, or uniform in rows where that is given."""
-    if given is not None:
-        is_uniform = tf.expand_dims(given == UNIFORM, -1)
-        logits = tf.where(is_uniform, 0.0, logits)
-    return replicas.draw(
-        lambda rows: categorical(rows).sample(seed=seed), logits, num_paths
-    )
