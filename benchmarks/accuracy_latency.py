@@ -8,9 +8,12 @@ artifact, at gammas of about evenly spaced costs, and through those of the
 networks of single paths, all in turns; the accuracies are the run's, over its
 whole test split. The competitors are static networks behind a switch of the
 application's own, one file each, and the cascade of the cheapest and the
-dearest. Time is relative to the dearest network's.
+dearest. Where the run trained a network with early exits, each of its stages is
+a file too, and a batch leaves the next one the mean number of rows that are not
+sure yet. Time is relative to the dearest network's.
 """
 
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -18,12 +21,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from absl import app, flags, logging
 from harness import FILES, export_and_open
 from matplotlib.figure import Figure
 
 import composer_tf as ct
-from composer_tf import datasets, measurements
+from composer_tf import datasets, evaluation, measurements
+from composer_tf.early_exit_network import EarlyExitNetwork
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
 from composer_tf.exporters.verification import interleaved_seconds
 from composer_tf.workdir import read_json
@@ -67,15 +72,23 @@ class Measurement:
         self._alone = {"-".join(map(str, path)): path for path in paths}
         self._cheapest = "-".join(map(str, model.cost_table.cheapest))
         self._dearest = "-".join(map(str, model.cost_table.dearest))
+        self._exits: Any = None
+        if config["evaluation"]["early_exit"]:
+            saved = run / "early_exit" / "model.keras"
+            self._exits = keras.models.load_model(saved)
+            assert isinstance(self._exits, EarlyExitNetwork)
         count, self.rows = _BATCHES[format]
         # Of the parts of a batch that a cascade may leave.
         self._sizes = sorted({1, max(1, self.rows // 2), self.rows})
-        images, _ = datasets.load_arrays(
+        self._images, _ = datasets.load_arrays(
             config["data"]["name"], "test", config["data"]["data_dir"] or None
         )
-        chosen = np.random.default_rng(0).permutation(len(images))
-        self._batches = images[chosen[: count * self.rows]].reshape(
-            [count, self.rows, *images.shape[1:]]
+        chosen = np.random.default_rng(0).permutation(len(self._images))
+        ((self._input, spec),) = self._whole.inputs.items()
+        self._batches = (
+            self._images[chosen[: count * self.rows]]
+            .reshape([count, self.rows, *self._images.shape[1:]])
+            .astype(spec.dtype.as_numpy_dtype)
         )
 
     def measure(self) -> dict[str, Any]:
@@ -92,7 +105,8 @@ class Measurement:
                 callers[f"{name} {rows}"] = self._run(
                     artifact, self._batches[:, :rows]
                 )
-        seconds = interleaved_seconds(callers, _ROUNDS.value)
+        stages = self._stage_callers()
+        seconds = interleaved_seconds(callers | stages, _ROUNDS.value)
         unit = seconds[f"{self._dearest} {self.rows}"]
         relative = {name: value / unit for name, value in seconds.items()}
         return {
@@ -106,6 +120,7 @@ class Measurement:
                 for name, point in zip(self._alone, self._static(), strict=True)
             ],
             "cascade": self._cascade(relative),
+            "early_exit": self._early_exit(relative),
             "bytes": {
                 name: size_in_bytes(self._folder / name)
                 for name in ("composer", *self._alone)
@@ -132,16 +147,57 @@ class Measurement:
         """
         line = self._metrics["lines"]["cascade"]
         cheap, dear = line[0]["cost"], line[-1]["cost"] - line[0]["cost"]
-        of_dear = [0.0] + [
-            relative[f"{self._dearest} {n}"] for n in self._sizes
-        ]
         points = []
         for point in line:
-            rows = self.rows * (point["cost"] - cheap) / dear
-            time = relative[f"{self._cheapest} {self.rows}"] + np.interp(
-                rows, [0, *self._sizes], of_dear
+            share = (point["cost"] - cheap) / dear
+            time = self._time(self._cheapest, 1.0, relative)
+            time += self._time(self._dearest, share, relative)
+            points.append({**point, "time": time})
+        return points
+
+    def _time(
+        self, name: str, share: float, relative: dict[str, float]
+    ) -> float:
+        """Of a file on a share of a batch; 0 for none."""
+        times = [0.0, *(relative[f"{name} {rows}"] for rows in self._sizes)]
+        at = [0, *self._sizes]
+        return float(np.interp(share * self.rows, at, times))
+
+    def _stage_callers(self) -> dict[str, Any]:
+        """Of each stage between exits, on what it gets of real images."""
+        if self._exits is None:
+            return {}
+        callers, batches = {}, self._batches
+        for i, stage in enumerate(self._exits.stages):
+            spec = tf.TensorSpec([None, *batches.shape[2:]], batches.dtype)
+            model = dataclasses.replace(
+                self._whole.alone(()),
+                forward=_forward(stage, self._input),
+                inputs={self._input: spec},
+                variables=[v.value for v in stage.variables],
             )
-            points.append({**point, "time": float(time)})
+            artifact = self._export(model, f"exit_{i}")
+            for rows in self._sizes:
+                callers[f"exit_{i} {rows}"] = self._run(
+                    artifact, batches[:, :rows]
+                )
+            batches = np.stack([stage(batch)[0] for batch in batches])
+        return callers
+
+    def _early_exit(self, relative: dict[str, float]) -> list[Point]:
+        """Each stage on the rows that were not sure before it."""
+        if self._exits is None:
+            return []
+        logits = self._exits.predict(self._images, batch_size=1000, verbose=0)
+        confidence = tf.nn.softmax(logits).numpy().max(axis=-1)
+        points = []
+        for point in self._metrics["lines"]["early_exit"]:
+            taken = evaluation.exits_taken(confidence, point["gamma"])
+            time = sum(
+                self._time(f"exit_{i}", float(np.mean(taken >= i)), relative)
+                for i in range(confidence.shape[1])
+            )
+            points.append({**point, "time": time})
         return points
 
     def _run(
@@ -152,8 +208,7 @@ class Measurement:
     ) -> Any:
         feeds: list[dict[str, np.ndarray]] = []
         for batch in batches:
-            ((name, spec),) = self._whole.inputs.items()
-            feed = {name: batch.astype(spec.dtype.as_numpy_dtype)}
+            feed = {self._input: batch}
             if gamma is not None:
                 columns = np.array(self._defaults)
                 columns[self._names.index(self._preference)] = gamma
@@ -172,6 +227,14 @@ class Measurement:
         return export_and_open(model, self._format, self._folder / name)
 
 
+def _forward(stage: keras.layers.Layer, name: str) -> Any:
+    def forward(inputs, gamma, choices, routing):
+        activations, logits = stage(inputs[name], training=False)
+        return {"activations": activations, "logits": logits}
+
+    return forward
+
+
 def plot(results: dict[str, Any], path: pathlib.Path) -> None:
     """Draws accuracy against time for each format."""
     figure = Figure(figsize=(4 * len(results), 3.5), layout="constrained")
@@ -180,6 +243,7 @@ def plot(results: dict[str, Any], path: pathlib.Path) -> None:
         for method, style in (
             ("composer", "o-"),
             ("cascade", "--"),
+            ("early_exit", "-."),
             ("alone", "s"),
         ):
             points = sorted(result[method], key=lambda point: point["time"])

@@ -9,6 +9,7 @@ both paths; there the reference is each path's file on its own rows. Then the
 number of modules grows, all equal, one chosen.
 """
 
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 
 import composer_tf as ct
 from composer_tf import exporters, models
+from composer_tf.exporters import RoutedModel
 from composer_tf.exporters.artifacts import Artifact
 from composer_tf.exporters.samples import random_inputs
 from composer_tf.exporters.verification import interleaved_seconds
@@ -114,6 +116,15 @@ def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
     return model
 
 
+def computing_all(model: RoutedModel) -> RoutedModel:
+    """The same answers, by every module on every row and a selection."""
+
+    def forward(inputs, gamma, choices, routing):
+        return model.forward(inputs, gamma, choices, "dense")
+
+    return dataclasses.replace(model, forward=forward)
+
+
 class Contestants:
     """Artifacts of one Composer in one format."""
 
@@ -128,6 +139,9 @@ class Contestants:
             "dear": composer.cost_table.dearest,
         }
         self.routed = self._export(whole, "routed", with_override=True)
+        self.dense = self._export(
+            computing_all(whole), "dense", with_override=True
+        )
         self.alone, self.controlled = {}, {}
         for name, path in self.paths.items():
             self.alone[name] = self._export(whole.alone(path), f"alone_{name}")
@@ -156,6 +170,7 @@ class Contestants:
         callers = {}
         for name, share in (("cheap", 0.0), ("dear", 1.0)):
             callers[f"{name} routed"] = self.routed.caller(self.feed(1, share))
+            callers[f"{name} dense"] = self.dense.caller(self.feed(1, share))
             callers[f"{name} alone"] = self.alone[name].caller(plain)
             callers[f"{name} controlled"] = self.controlled[name].caller(
                 steered
@@ -168,6 +183,7 @@ class Contestants:
             for what, other in (
                 ("its modules", "alone"),
                 ("its modules and controller", "controlled"),
+                ("all modules", "dense"),
             )
         } | {
             "dear alone / cheap alone": seconds["dear alone"]
@@ -180,14 +196,22 @@ class Contestants:
         for split, share in _SPLITS.items():
             dear = round(rows * share)
             parts = {"cheap": rows - dear, "dear": dear}
-            callers = {"routed": self.routed.caller(self.feed(rows, share))}
+            feed = self.feed(rows, share)
+            callers = {
+                "routed": self.routed.caller(feed),
+                "dense": self.dense.caller(feed),
+            }
             for name, count in parts.items():
                 if count:
-                    feed = self.feed(count, None)
-                    callers[name] = self.alone[name].caller(feed)
+                    callers[name] = self.alone[name].caller(
+                        self.feed(count, None)
+                    )
             seconds = interleaved_seconds(callers, _ROUNDS.value)
             alone = sum(seconds[name] for name in parts if name in seconds)
             ratios[split] = seconds["routed"] / alone
+            ratios[f"{split}, / all modules"] = (
+                seconds["routed"] / seconds["dense"]
+            )
         return ratios
 
 

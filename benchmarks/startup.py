@@ -13,6 +13,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 from absl import app, flags, logging
 from harness import FILES, export
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
-    callers = {
+    callers: dict[str, Callable[[], object]] = {
         module: functools.partial(import_freshly, module)
         for module in ("composer_tf", "tensorflow")
     }

@@ -2,100 +2,226 @@
 
 python benchmarks/training_speed.py [--rounds=7] [--output=FILE.json]
 
-Both train the two modules of Wide-MNIST on the digits data. Keras trains them
-densely, every module on every example, without a controller: the mean of their
-logits is the output. Each runs in every setting below, in interleaved rounds;
-the claim is the ratio of the medians of the fastest setting of each.
+Keras trains the dense equivalent: every module on every example, without a
+controller; the mean of their logits is the output. And what is active: one
+module alone. The first table is of Wide-MNIST's two modules, by batch size and
+with XLA or without, where the claim is the ratio of the fastest setting of
+each; the next are of m equal, wide modules, of each routing and of estimators;
+the last tells where the time of a step goes. All speeds are medians of rounds
+in which every model of a table has its turn, relative to one of them.
 """
 
 import json
 import pathlib
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 from absl import app, flags
 
+import composer_tf as ct
 from composer_tf import datasets, models
+from composer_tf.path_network import PathNetwork
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds that are timed.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Examples per step.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
-_SETTINGS: dict[str, Any] = {
-    "xla": {"jit_compile": True},
-    "graph": {"jit_compile": False},
-}
-_PASSES = 10
+_BATCH_SIZES = (32, 128, 512)
+_NUM_MODULES = (2, 4, 8, 16, 32, 64)
+_NUM_WIDE = 16
+_UNITS = 512
+_NUM_STEPS = 20
+_BATCH_SIZE = 128
+_ROUTINGS = ("dense", "partition", "scatter")
+_SHAPE = (28, 56, 1)
+
+Speeds = dict[str, float]
+Call = Callable[[], object]
 
 
-def composer() -> keras.Model:
-    """The Composer of the paper's Figure 2."""
-    return models.WideMnist().build(seed=0)
+def wide(num_modules: int, **options: Any) -> ct.Composer:
+    """Equal modules of one wide layer each; K samples by `estimator`."""
+    layers = keras.layers
+    modules = [
+        keras.Sequential(
+            [layers.Flatten(), layers.Dense(_UNITS, "relu"), layers.Dense(20)]
+        )
+        for _ in range(num_modules)
+    ]
+    return ct.Composer(
+        stem=layers.Rescaling(1.0 / 255.0),
+        metalayers=[ct.Metalayer(modules)],
+        controller=ct.RNNController(units=16),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
+        seed=0,
+        **options,
+    )
 
 
-def dense_equivalent() -> keras.Model:
-    """The same stem and modules, all trained on all examples."""
-    source = models.WideMnist().build(seed=0)
-    image = keras.Input((28, 56, 1), dtype="uint8")
-    assert source.stem is not None
-    features = source.stem(image)
-    logits = [module(features) for module in source.choosing[0].modules]
+def dense_equivalent(composer: ct.Composer) -> keras.Model:
+    """Plain Keras: the same stem and modules, all trained on all examples."""
+    image = keras.Input(_SHAPE, dtype="uint8")
+    assert composer.stem is not None
+    features = composer.stem(image)
+    logits = [module(features) for module in composer.choosing[0].modules]
     return keras.Model(image, keras.layers.Average()(logits))
 
 
+def active_equivalent(composer: ct.Composer) -> keras.Model:
+    """Plain Keras: what runs for an example, its dearest module alone."""
+    composer.build((None, *_SHAPE))
+    return PathNetwork(composer.layers_along(composer.cost_table.dearest))
+
+
+def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
+    """A function that trains for an epoch, compiled by its first call."""
+    model.compile(
+        optimizer="adam",
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        steps_per_execution=len(data),
+        jit_compile=jit_compile,
+    )
+    return lambda: model.fit(data, verbose=0)
+
+
+def relative_speeds(calls: Mapping[str, Call], unit: str) -> Speeds:
+    """Medians of calls per second in turns, relative to those of `unit`."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(_ROUNDS.value):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(s) for name, s in seconds.items()}
+    return {name: medians[unit] / median for name, median in medians.items()}
+
+
+def random_data(batch_size: int = _BATCH_SIZE) -> tf.data.Dataset:
+    """Images and labels that are in memory."""
+    random = np.random.default_rng(0)
+    size = _NUM_STEPS * batch_size
+    images = random.integers(0, 256, [size, *_SHAPE], np.uint8)
+    labels = random.integers(0, 20, size)
+    return datasets.batches(images, labels, batch_size)
+
+
+def wide_mnist(batch_size: int) -> Speeds:
+    """Of Wide-MNIST on the digits data, over Keras' fastest setting."""
+    (data,) = datasets.load(
+        "wide_mnist/digits", batch_size, splits=("train",), passes=10
+    )
+    calls = {}
+    for setting, jit_compile in (("xla", True), ("graph", False)):
+        for name, make in (
+            ("composer", lambda composer: composer),
+            ("dense keras", dense_equivalent),
+            ("active keras", active_equivalent),
+        ):
+            model = make(models.WideMnist().build(seed=0))
+            calls[f"{name}, {setting}"] = training(model, data, jit_compile)
+    speeds = relative_speeds(calls, "dense keras, xla")
+    best = max(speeds["dense keras, xla"], speeds["dense keras, graph"])
+    speeds = {name: speed / best for name, speed in speeds.items()}
+    fastest = max(speeds["composer, xla"], speeds["composer, graph"])
+    return {**speeds, "composer / dense keras, fastest of each": fastest}
+
+
+def by_modules(num_modules: int) -> Speeds:
+    """Of m wide modules, over the dense equivalent."""
+    data = random_data()
+    calls = {
+        name: training(make(wide(num_modules)), data, jit_compile=False)
+        for name, make in (
+            ("composer", lambda composer: composer),
+            ("dense keras", dense_equivalent),
+            ("active keras", active_equivalent),
+        )
+    }
+    return relative_speeds(calls, "dense keras")
+
+
+def by_routing() -> Speeds:
+    """Of each routing of wide modules, over computing all and selecting."""
+    data = random_data()
+    calls = {
+        routing: training(wide(_NUM_WIDE, routing=routing), data, False)
+        for routing in _ROUTINGS
+    }
+    calls["dense, xla"] = training(
+        wide(_NUM_WIDE, routing="dense"), data, jit_compile=True
+    )
+    return relative_speeds(calls, "dense")
+
+
+def by_estimator() -> Speeds:
+    """Of K paths for each example, over one."""
+    data = random_data()
+    estimators: dict[str, Any] = {
+        "1 sample": "reinforce",
+        "2 samples": ct.LeaveOneOut(2),
+        "4 samples": ct.LeaveOneOut(4),
+        "all 4 paths": "exact",
+    }
+    calls = {
+        name: training(wide(4, estimator=estimator), data, False)
+        for name, estimator in estimators.items()
+    }
+    return relative_speeds(calls, "1 sample")
+
+
+def shares() -> dict[str, float]:
+    """Of a step of Wide-MNIST: what data, active modules and all take."""
+    (data,) = datasets.load(
+        "wide_mnist/digits", _BATCH_SIZE, splits=("train",), passes=10
+    )
+
+    @tf.function(autograph=False)
+    def read() -> Any:
+        return data.reduce(0, lambda count, _: count + 1)
+
+    build = models.WideMnist().build
+    network = active_equivalent(build(seed=0))
+    calls = {
+        "step": training(build(seed=0), data, jit_compile=False),
+        "input pipeline": read,
+        "network of the dearest path": training(network, data, False),
+    }
+    speeds = relative_speeds(calls, "step")
+    return {name: 1.0 / speed for name, speed in speeds.items()}
+
+
 def main(argv: list[str]) -> None:
-    """Times, prints a table and writes the JSON."""
+    """Times, prints the tables and writes the JSON."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    (data,) = datasets.load(
-        "wide_mnist/digits",
-        batch_size=_BATCH_SIZE.value,
-        splits=("train",),
-        passes=_PASSES,
-    )
-    contestants: dict[tuple[str, str], Any] = {}
-    for name, build in (("composer", composer), ("keras", dense_equivalent)):
-        for setting, options in _SETTINGS.items():
-            model: Any = build()
-            model.compile(
-                optimizer="adam",
-                loss=keras.losses.SparseCategoricalCrossentropy(
-                    from_logits=True
-                ),
-                steps_per_execution=len(data),
-                **options,
-            )
-            model.fit(data, verbose=0)  # Compiles.
-            contestants[name, setting] = model
-    rates = {key: [] for key in contestants}
-    for _ in range(_ROUNDS.value):
-        for key, model in contestants.items():
-            start = time.perf_counter()
-            model.fit(data, verbose=0)
-            rates[key].append(len(data) / (time.perf_counter() - start))
-    medians = {key: statistics.median(rate) for key, rate in rates.items()}
-    best = {
-        name: max(rate for (n, _), rate in medians.items() if n == name)
-        for name in ("composer", "keras")
+    sections: dict[str, Callable[[], dict[str, float]]] = {
+        **{
+            f"Wide-MNIST, batch {size}": lambda size=size: wide_mnist(size)
+            for size in _BATCH_SIZES
+        },
+        **{
+            f"{m} wide modules": lambda m=m: by_modules(m) for m in _NUM_MODULES
+        },
+        f"routing of {_NUM_WIDE} wide modules": by_routing,
+        "paths per example, 4 wide modules": by_estimator,
+        "time of a step of Wide-MNIST": shares,
     }
-    print(f"{'model':<10}{'setting':<8}{'relative speed':>15}")
-    for (name, setting), rate in medians.items():
-        print(f"{name:<10}{setting:<8}{rate / best['keras']:>15.2f}")
-    ratio = best["composer"] / best["keras"]
-    print(f"composer / keras, fastest setting of each: {ratio:.2f}")
+    report: dict[str, Any] = {"rounds": _ROUNDS.value}
+    for title, measure in sections.items():
+        report[title] = measure()
+        print(title)
+        for name, value in report[title].items():
+            print(f"  {name:<42}{value:6.2f}", flush=True)
+        keras.backend.clear_session()
     if _OUTPUT.value:
-        result = {
-            "ratio": ratio,
-            "relative_speed": {
-                " ".join(key): rate / best["keras"]
-                for key, rate in medians.items()
-            },
-            "batch_size": _BATCH_SIZE.value,
-            "rounds": _ROUNDS.value,
-        }
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(result, indent=2))
+        text = json.dumps(report, indent=2) + "\n"
+        pathlib.Path(_OUTPUT.value).write_text(text)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import evaluation, pictures
+from composer_tf import costs, evaluation, pictures
 from composer_tf.composer import Composer
 from composer_tf.config import EvaluationConfig
 from composer_tf.evaluation import Decisions, Point
@@ -35,10 +36,23 @@ class Alone(NamedTuple):
     probabilities: np.ndarray
 
 
+class Exits(NamedTuple):
+    """The network with early exits.
+
+    Attributes:
+        costs: Of what has run at each exit, as fractions of full cost.
+        probabilities: float32 `[N, exits, classes]` on the test split.
+    """
+
+    costs: Sequence[float]
+    probabilities: np.ndarray
+
+
 def measure(
     model: Composer,
     test: tf.data.Dataset,
     alone: Sequence[Alone],
+    exits: Exits | None,
     settings: EvaluationConfig,
     label_names: Sequence[str],
     folder: pathlib.Path,
@@ -50,6 +64,7 @@ def measure(
         model: Trained.
         test: Batches of (images, labels), in an order that does not change.
         alone: Networks to compare it with, maybe none.
+        exits: One with early exits, or `None`.
         settings: What to measure.
         label_names: Of the classes.
         folder: Receives `tradeoff.csv`, `tradeoff.png`, `routing.png`,
@@ -76,6 +91,10 @@ def measure(
         **_baselines(model, test, settings, seed),
         **_of_networks(alone, default.labels),
     }
+    if exits is not None:
+        lines["early_exit"] = evaluation.early_exit(
+            exits.probabilities, default.labels, exits.costs
+        )
     rows = np.linspace(0, len(steered) - 1, min(_NUM_HEATMAPS, len(steered)))
     shown = [steered[round(row)] for row in rows]
     specialisation = [
@@ -104,6 +123,23 @@ def cost_of_network(model: Composer, path: Sequence[int]) -> float:
     table = model.cost_table
     modules = zip(table.modules, path, strict=True)
     return (table.fixed + sum(costs[c] for costs, c in modules)) / table.full
+
+
+def costs_of_exits(
+    model: Composer, stages: Sequence[keras.layers.Layer]
+) -> list[float]:
+    """What has run at each exit, as a fraction of the Composer's full cost.
+
+    Args:
+        model: Whose unit of cost it is.
+        stages: Built, from exit to exit.
+    """
+    count = costs.COUNTERS[model.cost_table.unit]
+    shape, spent = model.build_shape, []
+    for stage in stages:
+        spent.append(count(stage, shape) / model.cost_table.full)
+        shape = stage.compute_output_shape(shape)[0]
+    return np.cumsum(spent).tolist()
 
 
 def _baselines(
@@ -235,7 +271,7 @@ def _margins(
     """Area, and by how much the curve stands above the others."""
     composer = lines["composer"]
     margins: dict[str, float | None] = {}
-    costs = np.linspace(composer[-1].cost, composer[0].cost, 201)
+    grid = np.linspace(composer[-1].cost, composer[0].cost, 201)
     if "oracle" in lines and composer[0].cost > composer[-1].cost:
         area = evaluation.normalized_area(
             composer, lines["random_mixture"], lines["oracle"]
@@ -243,7 +279,7 @@ def _margins(
         margins["composer/normalized_area"] = _or_none(area)
     for method, end in (("input_independent", 1.0), ("cascade", _CASCADE_END)):
         if method in lines:
-            at = costs[costs <= end]
+            at = grid[grid <= end]
             gaps = evaluation.interpolated_accuracy(
                 composer, at
             ) - evaluation.interpolated_accuracy(lines[method], at)

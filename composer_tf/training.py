@@ -1,18 +1,21 @@
 """A run: a config and a folder make a trained model, its curve and pictures."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from composer_tf import datasets, measurements, validation, workers
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError
+from composer_tf.early_exit_network import EarlyExitNetwork, ExitStage
 from composer_tf.path_network import PathNetwork
 from composer_tf.workdir import (
     EpochCheckpoint,
@@ -31,6 +34,7 @@ _OUTPUTS = (
     "examples.png",
     "metrics.json",
 )
+_EARLY_EXIT = "early_exit"
 _NUM_TABLE_ROWS = 9
 
 
@@ -52,8 +56,9 @@ def run(
     """Trains, evaluates and draws; resumes what an earlier call began.
 
     The folder receives `config.json`, `checkpoints/`, `logs/` (TensorBoard),
-    `alone/` (the networks to compare with), `model.keras`, `tradeoff.csv`,
-    the pictures and, last, `metrics.json`. Each file appears whole.
+    `alone/` and `early_exit/` (the networks to compare with), `model.keras`,
+    `tradeoff.csv`, the pictures and, last, `metrics.json`. Each file appears
+    whole.
 
     Args:
         config: What to do.
@@ -89,6 +94,11 @@ def run(
     # A path may have several names.
     alone = config.evaluation.alone
     paths = list(dict.fromkeys(_parse_path(name, model) for name in alone))
+    if config.evaluation.early_exit and len(model.num_modules) < 2:
+        raise ConfigError(
+            "`evaluation.early_exit` needs at least two metalayers, got a "
+            f"model of {len(model.num_modules)}."
+        )
     chief = workers.is_chief(strategy)
     if chief:
         claim(folder, config.to_json())
@@ -99,7 +109,11 @@ def run(
     if chief:
         _save(model, folder)
     for path in paths:
-        _train_alone(path, model, single_run, _folder_alone(path, folder))
+        make = functools.partial(_path_network, path)
+        _train_beside(make, model, single_run, _folder_alone(path, folder))
+    if config.evaluation.early_exit:
+        make = _early_exit_network
+        _train_beside(make, model, single_run, folder / _EARLY_EXIT)
     if chief:
         metrics = _evaluate(paths, config, folder)
         write_json(metrics, folder / "metrics.json")
@@ -219,23 +233,44 @@ def _folder_alone(path: Sequence[int], folder: pathlib.Path) -> pathlib.Path:
     return folder / "alone" / "-".join(map(str, path))
 
 
-def _train_alone(
-    path: Sequence[int], model: Composer, run: _Run, folder: pathlib.Path
+def _path_network(path: Sequence[int], composer: Composer) -> keras.Model:
+    return PathNetwork(composer.layers_along(path))
+
+
+def _early_exit_network(composer: Composer) -> keras.Model:
+    """The dearest path, with an exit behind each module but the last."""
+    metalayers = composer.choosing
+    ends = {id(module) for layer in metalayers[:-1] for module in layer.modules}
+    num_classes = composer.output_row_shape[-1]
+    stages, steps = [], []
+    for step in composer.layers_along(composer.cost_table.dearest):
+        steps.append(step)
+        if id(step) in ends:
+            stages.append(ExitStage(steps, num_classes))
+            steps = []
+    return EarlyExitNetwork([*stages, ExitStage(steps)])
+
+
+def _train_beside(
+    make: Callable[[Composer], keras.Model],
+    model: Composer,
+    run: _Run,
+    folder: pathlib.Path,
 ) -> None:
-    """Trains the network of one path as the Composer was."""
+    """Trains what is made of an untrained Composer, as that was trained."""
     trained = (folder / "model.keras").exists()
-    workers.check_agreement(run.strategy, trained, f"path {folder.name} alone")
+    workers.check_agreement(run.strategy, trained, f"{folder.name}'s network")
     if trained:
         return
     keras.utils.set_random_seed(run.config.seed)
     with run.strategy.scope():
         composer = run.config.model.build(seed=run.config.seed)
         composer.build(model.build_shape)
-        network = PathNetwork(composer.layers_along(path))
+        network = make(composer)
         network.build(model.build_shape)
         _compile(network, run)
     if workers.is_chief(run.strategy):
-        print(f"Training path {folder.name} alone.")
+        print(f"Training the network {folder.name}.")
     _fit(network, run, folder)
     if workers.is_chief(run.strategy):
         with atomic_path(folder / "model.keras") as partial:
@@ -272,22 +307,33 @@ def _evaluate(
     )
     alone = []
     for path in paths:
-        saved = _folder_alone(path, folder) / "model.keras"
-        network: Any = keras.models.load_model(saved)
-        logits = network.predict(test, verbose=0)
+        _, probabilities = _predict(_folder_alone(path, folder), test)
         cost = measurements.cost_of_network(model, path)
-        alone.append(
-            measurements.Alone(path, cost, tf.nn.softmax(logits).numpy())
-        )
+        alone.append(measurements.Alone(path, cost, probabilities))
+    exits = None
+    if config.evaluation.early_exit:
+        network, probabilities = _predict(folder / _EARLY_EXIT, test)
+        costs = measurements.costs_of_exits(model, network.stages)
+        exits = measurements.Exits(costs, probabilities)
     return measurements.measure(
         model,
         test,
         alone,
+        exits,
         config.evaluation,
         datasets.label_names(config.data.name, data_dir),
         folder,
         config.seed,
     )
+
+
+def _predict(
+    folder: pathlib.Path, data: tf.data.Dataset
+) -> tuple[Any, np.ndarray]:
+    """A network that was trained beside, and its probabilities."""
+    network: Any = keras.models.load_model(folder / "model.keras")
+    logits = network.predict(data, verbose=0)
+    return network, tf.nn.softmax(logits).numpy()
 
 
 def _report(folder: pathlib.Path, metrics: dict[str, Any]) -> None:

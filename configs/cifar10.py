@@ -27,6 +27,7 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(learning_rate=5e-3),
         evaluation=EvaluationConfig(
             alone=("cheapest", "1-1-1", "2-2-2", "dearest"),
+            early_exit=True,
             label_groups=(MAN_MADE, NATURAL),
         ),
         epochs=20,

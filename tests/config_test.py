@@ -77,6 +77,7 @@ def test_to_json_holds_every_field_and_the_class_of_the_model():
             "batch_size": 1000,
             "max_paths": 64,
             "alone": [],
+            "early_exit": False,
             "label_groups": [],
         },
         "epochs": 10,

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import pathlib
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import composer_tf as ct
 from composer_tf import datasets, training
 from composer_tf.config import Config, DataConfig, EvaluationConfig
 from composer_tf.models import WideMnist
+from composer_tf.models.settings import ComposerSettings
 from composer_tf.workdir import WorkdirError
 from tests.trained import assert_same_model
 
@@ -141,7 +144,8 @@ def test_the_networks_of_single_paths_are_measured_as_they_were_saved(
 def metrics_full(metrics):
     """Parameters of the dearest path."""
     costs = metrics["costs"]
-    return costs["fixed"] + costs["controller"] + max(costs["modules"][0])
+    dearest = sum(map(max, costs["modules"]))
+    return costs["fixed"] + costs["controller"] + dearest
 
 
 def test_the_summary_is_of_the_points(finished):
@@ -256,6 +260,7 @@ def test_a_run_that_was_killed_at_its_first_file_starts_again(
         ("evaluation", "alone", ("typo",)),
         ("evaluation", "alone", ("0-1",)),
         ("evaluation", "alone", ("2",)),
+        ("evaluation", "early_exit", ("early_exit",)),
     ],
 )
 def test_a_config_that_cannot_work_does_not_take_the_folder(
@@ -267,6 +272,55 @@ def test_a_config_that_cannot_work_does_not_take_the_folder(
     with pytest.raises(ValueError, match=named):
         training.run(config, tmp_path / "workdir")
     assert not list(tmp_path.rglob("*.json"))
+
+
+@dataclasses.dataclass(kw_only=True)
+class TwoMetalayers(ComposerSettings):
+    """A dense module before an exit could be, and one behind it."""
+
+    glimpse: tuple[float, float] | None = (-4.0, 6.0)
+
+    def build(self, seed=None):
+        def metalayer(units, activation):
+            dense = keras.layers.Dense
+            small, large = dense(2, "relu"), dense(8, "relu")
+            return ct.Metalayer(
+                [
+                    keras.Sequential([hidden, dense(units, activation)])
+                    for hidden in (small, large)
+                ]
+            )
+
+        stem = [keras.layers.Flatten(), keras.layers.Rescaling(1 / 255)]
+        return self.compose(
+            stem=keras.Sequential(stem),
+            metalayers=[metalayer(4, "relu"), metalayer(20, None)],
+            seed=seed,
+            name="two_metalayers",
+        )
+
+
+def test_a_network_with_early_exits_is_measured_as_it_was_saved(
+    tmp_path, data_dir
+):
+    config = tiny_config(data_dir)
+    config.model = TwoMetalayers()
+    config.evaluation.alone = ()
+    config.evaluation.early_exit = True
+    metrics = training.run(config, tmp_path)
+    network = keras.models.load_model(tmp_path / "early_exit" / "model.keras")
+    images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
+    hits = network.predict(images, verbose=0).argmax(-1) == labels[:, None]
+    line = metrics["lines"]["early_exit"]
+    for point, of_exit in ((line[0], hits[:, 0]), (line[-1], hits[:, 1])):
+        assert point["accuracy"] == pytest.approx(of_exit.mean())
+    # Large modules, and an exit of 20 classes from 4 features.
+    first = 1568 * 8 + 8 + 8 * 4 + 4 + 4 * 20 + 20
+    second = 4 * 8 + 8 + 8 * 20 + 20
+    costs = np.array([first, first + second]) / metrics_full(metrics)
+    ends = [line[0]["cost"], line[-1]["cost"]]
+    np.testing.assert_allclose(ends, costs)
+    assert metrics["summary"]["early_exit/accuracy@1"] is not None
 
 
 def test_evaluation_is_done_again_from_the_last_checkpoint(
@@ -292,7 +346,7 @@ def test_a_network_that_was_trained_is_not_trained_again(
 ):
     (workdir / "metrics.json").unlink()
     training.run(tiny_config(data_dir), workdir)
-    assert "alone." not in capsys.readouterr().out
+    assert "Training the network" not in capsys.readouterr().out
     name = "metrics.json"
     assert (workdir / name).read_bytes() == (finished / name).read_bytes()
 

@@ -2,10 +2,12 @@
 
 from composer_tf.evaluation.baselines import PathOutcomes as PathOutcomes
 from composer_tf.evaluation.baselines import cascade as cascade
+from composer_tf.evaluation.baselines import early_exit as early_exit
 from composer_tf.evaluation.baselines import evaluate_paths as evaluate_paths
 from composer_tf.evaluation.baselines import (
     evaluate_random_mixture as evaluate_random_mixture,
 )
+from composer_tf.evaluation.baselines import exits_taken as exits_taken
 from composer_tf.evaluation.baselines import (
     input_independent as input_independent,
 )

@@ -4,6 +4,7 @@
 random mixture      chance picks the module (the paper's baseline)
 input-independent   the best mixture of whole paths that ignores the input
 cascade             a cheap network, and a dear one where it is unsure
+early exit          a network that may answer before its last layer
 oracle              the cheapest path that is right, if any, is known
 =================== =====================================================
 """
@@ -226,3 +227,53 @@ def cascade(
         )
         for count in passed_on
     ]
+
+
+def early_exit(
+    probabilities: np.ndarray, labels: np.ndarray, costs: Sequence[float]
+) -> list[Point]:
+    """A network that each example leaves at the first confident exit.
+
+    Args:
+        probabilities: float `[N, exits, classes]`, of each exit.
+        labels: int `[N]`.
+        costs: Of what has run when an example leaves, one for each exit.
+
+    Returns:
+        101 points or fewer, over the whole range of thresholds: from the first
+        exit for every example to the last.
+
+    Example:
+        >>> probabilities = np.array(
+        ...     [[[0.9, 0.1], [1.0, 0.0]], [[0.6, 0.4], [0.0, 1.0]]])
+        >>> line = early_exit(probabilities, np.array([0, 1]), [0.5, 1.0])
+        >>> [(p.gamma, p.cost, p.accuracy) for p in line]
+        [(0.0, 0.5, 0.5), (0.6, 0.75, 1.0), (0.9, 1.0, 1.0)]
+    """
+    confidence = np.max(probabilities, axis=-1)  # [N, exits]
+    correct = np.argmax(probabilities, axis=-1) == np.reshape(labels, [-1, 1])
+    thresholds = np.unique(np.append(0.0, confidence[:, :-1]))
+    rows = np.unique(
+        np.linspace(0, len(thresholds) - 1, _NUM_POINTS).astype(int)
+    )
+    points = []
+    for threshold in thresholds[rows]:
+        taken = exits_taken(confidence, threshold)
+        cost = np.mean(np.asarray(costs)[taken])
+        accuracy = np.mean(correct[np.arange(len(taken)), taken])
+        points.append(
+            Point("early_exit", float(threshold), float(cost), float(accuracy))
+        )
+    return points
+
+
+def exits_taken(confidence: np.ndarray, threshold: float) -> np.ndarray:
+    """The first exit `[N]` whose confidence `[N, exits]` is above a threshold.
+
+    Example:
+        >>> exits_taken(np.array([[0.9, 0.9, 0.9], [0.5, 0.6, 0.7]]), 0.8)
+        array([0, 2])
+    """
+    leaves = confidence > threshold
+    leaves[:, -1] = True
+    return np.argmax(leaves, axis=1)

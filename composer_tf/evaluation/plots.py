@@ -16,6 +16,7 @@ _LABELS = {
     "input_independent": "Best input-independent mixture",
     "alone": "Trained alone",
     "cascade": "Confidence cascade",
+    "early_exit": "Early exits",
     "oracle": "Oracle",
 }
 _STYLES = {
@@ -23,6 +24,7 @@ _STYLES = {
     "random_mixture": "s--",
     "alone": "k*",
     "cascade": "-.",
+    "early_exit": "^-",
     "oracle": ":",
 }
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from composer_tf.evaluation import (
     PathOutcomes,
     cascade,
+    early_exit,
     evaluate_paths,
     input_independent,
     interpolated_accuracy,
@@ -100,6 +101,36 @@ def test_cascade_is_what_thresholds_give():
         answers = np.where(passed_on, dear.argmax(-1), cheap.argmax(-1))
         assert point.accuracy == pytest.approx(np.mean(answers == labels))
         assert point.cost == pytest.approx(0.2 + 0.7 * passed_on.mean())
+
+
+def test_early_exit_is_what_thresholds_give():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 30)
+    probabilities = random.dirichlet(np.ones(4), [30, 3])
+    costs = [0.1, 0.4, 0.7]
+    points = early_exit(probabilities, labels, costs)
+    assert len(points) == 61  # One more than exits that may be taken.
+    for point in points:
+        spent, correct = 0.0, 0
+        for of_exits, label in zip(probabilities, labels, strict=True):
+            sure = [i for i in (0, 1) if of_exits[i].max() > point.gamma]
+            taken = sure[0] if sure else 2
+            spent += costs[taken]
+            correct += of_exits[taken].argmax() == label
+        assert point.cost == pytest.approx(spent / 30)
+        assert point.accuracy == pytest.approx(correct / 30)
+    assert points[0].cost == pytest.approx(0.1)
+    assert points[-1].cost == pytest.approx(0.7)
+
+
+def test_early_exit_keeps_its_ends_when_it_has_many_points():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 500)
+    probabilities = random.dirichlet(np.ones(4), [500, 3])
+    points = early_exit(probabilities, labels, [0.1, 0.4, 0.7])
+    assert len(points) <= 101
+    assert points[0].cost == pytest.approx(0.1)
+    assert points[-1].cost == pytest.approx(0.7)
 
 
 def test_every_path_is_run_alone():

@@ -1,0 +1,169 @@
+"""A static network with exits on the way, as one would build instead."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import keras
+import tensorflow as tf
+
+from composer_tf.replicated_model import ReplicatedModel
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class ExitStage(keras.layers.Layer):
+    """What runs from one exit to the next, and the exit at its end.
+
+    The exit averages over the axes between batch and channels, and has one
+    dense layer. The last stage has none: it ends in logits itself.
+
+    Args:
+        steps: Layers, one after the other.
+        num_classes: Of the exit; `None` for the last stage.
+
+    Call arguments:
+        inputs: Of the first layer.
+        training: Bool.
+
+    Returns:
+        Activations of the last layer, and logits float32 `[B, num_classes]`.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[keras.layers.Layer],
+        num_classes: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{**kwargs, "autocast": False})
+        self.steps = list(steps)
+        self.num_classes = num_classes
+        self.exit = None
+        if num_classes is not None:
+            self.exit = keras.layers.Dense(num_classes, dtype="float32")
+
+    def build(self, input_shape: Any) -> None:
+        shape = input_shape
+        for step in self.steps:
+            if not step.built:
+                step.build(shape)
+            shape = step.compute_output_shape(shape)
+        if self.exit is not None:
+            self.exit.build((None, shape[-1]))
+        self.built = True
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, Any]:
+        shape = input_shape
+        for step in self.steps:
+            shape = step.compute_output_shape(shape)
+        return shape, (shape[0], self.num_classes or shape[-1])
+
+    def call(
+        self, inputs: Any, training: bool | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        activations = inputs
+        for step in self.steps:
+            activations = step(activations, training=training)
+        logits = tf.cast(activations, tf.float32)
+        if self.exit is not None:
+            between = range(1, logits.shape.rank - 1)
+            logits = self.exit(tf.reduce_mean(logits, axis=between))
+        return activations, logits
+
+    def get_config(self) -> dict[str, Any]:
+        steps = [keras.saving.serialize_keras_object(s) for s in self.steps]
+        config = super().get_config()
+        return {**config, "steps": steps, "num_classes": self.num_classes}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        deserialize = keras.saving.deserialize_keras_object
+        steps = [deserialize(step) for step in config["steps"]]
+        return cls(**{**config, "steps": steps})
+
+
+@keras.saving.register_keras_serializable(package="composer_tf")
+class EarlyExitNetwork(ReplicatedModel):
+    """A classifier that may answer before its last layer.
+
+    All exits are trained together, on the mean of their losses. At test time
+    an example leaves at the first exit that is confident enough
+    (`evaluation.early_exit`).
+
+    Args:
+        stages: One after the other, all but the last with an exit.
+
+    Call arguments:
+        inputs: Of the first stage.
+        training: Bool.
+
+    Returns:
+        Logits of every exit, float32 `[B, len(stages), num_classes]`.
+
+    References:
+        Teerapittayanon, McDanel and Kung (2016), BranchyNet: fast inference
+        via early exiting from deep neural networks.
+
+    Example:
+        >>> dense = keras.layers.Dense
+        >>> stages = [ExitStage([dense(4)], num_classes=3),
+        ...           ExitStage([dense(3)])]
+        >>> EarlyExitNetwork(stages)(tf.ones([2, 5])).shape
+        TensorShape([2, 2, 3])
+    """
+
+    def __init__(self, stages: Sequence[ExitStage], **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "autocast": False})
+        self.stages = list(stages)
+
+    def build(self, input_shape: Any) -> None:
+        shape = input_shape
+        for stage in self.stages:
+            if not stage.built:
+                stage.build(shape)
+            shape = stage.compute_output_shape(shape)[0]
+        self.built = True
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        self.build(config["input_shape"])
+
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        activations, answers = inputs, []
+        for stage in self.stages:
+            activations, logits = stage(activations, training=training)
+            answers.append(logits)
+        return tf.stack(answers, axis=1)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool | None = True,
+    ) -> tf.Tensor:
+        """The mean over the exits; the loss is for integer labels."""
+
+        def for_each_exit(values: Any) -> tf.Tensor:
+            return tf.repeat(tf.reshape(values, [-1, 1]), len(self.stages), 1)
+
+        if sample_weight is not None:
+            sample_weight = for_each_exit(sample_weight)
+        return super().compute_loss(
+            x, for_each_exit(y), y_pred, sample_weight, training
+        )
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Of the last exit."""
+        return super().compute_metrics(x, y, y_pred[:, -1], sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        stages = [keras.saving.serialize_keras_object(s) for s in self.stages]
+        return {**super().get_config(), "stages": stages}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        deserialize = keras.saving.deserialize_keras_object
+        stages = [deserialize(stage) for stage in config["stages"]]
+        return cls(**{**config, "stages": stages})
