@@ -205,6 +205,8 @@ class Composer(ExportableModel):
             batch_size = tf.shape(activations)[0]
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
+            betas = self.cost_table.fractions
+            prices = self.preferences.prices(gamma, betas)
             least = UNIFORM if decision == "sample" else POLICY
             choices = self._checked_choices(choices, paths, batch_size, least)
         path = follow(
@@ -212,14 +214,15 @@ class Composer(ExportableModel):
             self.controller,
             activations,
             scaled,
+            prices,
             decide_by(choice_seeds, choices, paths),
             routing or self._routing_in_use,
             paths,
         )
         if not return_composition:
             return path.outputs
-        module_costs = [tf.constant(c) for c in self.cost_table.fractions]
-        policy = Policy(path.logits, path.choices, tuple(module_costs))
+        module_costs = tuple(tf.constant(costs) for costs in betas)
+        policy = Policy(path.logits, path.choices, module_costs)
         context = tf.stop_gradient(path.context)
         return Composition(path.outputs, policy, gamma, context)
 

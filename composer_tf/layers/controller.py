@@ -11,6 +11,9 @@ import tensorflow as tf
 
 Shape = tuple[int | None, ...]
 
+# At the ends of the support dear modules then begin 4 nats apart from cheap.
+_PRICE_WEIGHT = 4.0
+
 
 class Controller(keras.layers.Layer, abc.ABC):
     """The functions g_1, ..., g_n of equation (2), given gamma too.
@@ -28,8 +31,13 @@ class Controller(keras.layers.Layer, abc.ABC):
     gradient, and the policy stays where it is. This bound (`floor_gaps`) always
     passes the gradient that leads back.
 
+    What gamma charges for a module is known, so it is not left to be learned: a
+    multiple of the price, learned from 4 on, is taken off the logits. Else a
+    policy whose gammas favour cheap modules on average has settled on them
+    before it notices gamma at all, and then gamma never does anything.
+
     A subclass implements `build_steps`, `initial_state` and `call`, which
-    passes its logits through `bound`.
+    passes its logits through `settle`.
 
     Args:
         units: Size of the hidden representation, int >= 1. Defaults to 32.
@@ -85,6 +93,12 @@ class Controller(keras.layers.Layer, abc.ABC):
             list(num_modules),
             num_gammas,
         )
+        if num_gammas:
+            self.price_weight = self.add_weight(
+                name="price_weight",
+                shape=(),
+                initializer=keras.initializers.Constant(_PRICE_WEIGHT),
+            )
         self.built = True
 
     @abc.abstractmethod
@@ -108,6 +122,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         gamma: tf.Tensor,
         state: tf.Tensor,
         index: int,
+        price: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """p_i = g_i(a_{i-1}, c_{i-1}), equation (2), as logits.
 
@@ -117,13 +132,22 @@ class Controller(keras.layers.Layer, abc.ABC):
             gamma: float32 `[B, k]`, scaled to [-1, 1].
             state: float32 `[B, s]`.
             index: Which metalayer, 0 for the first.
+            price: float32 `[B, m_i]`, what gamma charges for each module, as of
+                `PreferenceCollection.prices`; `None` for nothing.
 
         Returns:
             Logits float32 `[B, m_i]` and the next state.
         """
 
-    def bound(self, logits: tf.Tensor) -> tf.Tensor:
-        """Shifts the greatest logit to 0 and holds the others near it."""
+    def settle(self, logits: tf.Tensor, price: tf.Tensor | None) -> tf.Tensor:
+        """Takes the price off, and holds all logits near the greatest.
+
+        Args:
+            logits: float32 `[B, m_i]`, of what each module is worth.
+            price: As of `call`.
+        """
+        if price is not None:
+            logits -= self.price_weight * price
         if self.max_gap is None:
             return logits
         return floor_gaps(logits, self.max_gap)

@@ -63,6 +63,7 @@ class FeedForwardController(Controller):
         gamma: tf.Tensor,
         state: tf.Tensor,
         index: int,
+        price: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         inputs = [self.norms[index](self.summarize(activations, index)), gamma]
         if previous_choices is not None:
@@ -70,4 +71,4 @@ class FeedForwardController(Controller):
                 one_hot(previous_choices, self._num_modules[index - 1])
             )
         logits = self.networks[index](tf.concat(inputs, axis=-1))
-        return self.bound(logits), state
+        return self.settle(logits, price), state

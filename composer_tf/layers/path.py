@@ -36,6 +36,7 @@ def follow(
     controller: Controller,
     activations: tf.Tensor,
     gamma: tf.Tensor,
+    prices: Sequence[tf.Tensor] | None,
     decide: Decide,
     routing: str,
     paths: Sequence[Sequence[int]] | None = None,
@@ -50,6 +51,7 @@ def follow(
         controller: Built for them.
         activations: `[B, ...]`, a_0.
         gamma: float32 `[B, k]`, scaled to [-1, 1].
+        prices: n tensors float32 `[B, m_i]` for the controller, or `None`.
         decide: Maps logits float32 `[R, m_i]` and the metalayer's index i to
             choices int32 `[R]`, equation (3).
         routing: Name of a strategy of `composer_tf.layers.routing`.
@@ -72,13 +74,20 @@ def follow(
                 context = tf.concat([summary, gamma], axis=-1)  # [B, d]
             previous = choices[-1] if choices else None
             step_logits, state = controller(
-                activations, previous, gamma, state, index=i
+                activations,
+                previous,
+                gamma,
+                state,
+                index=i,
+                price=None if prices is None else prices[i],
             )  # [R, m_i]
             if i == 0:
                 gamma, state, step_logits = (
                     tile_rows(tensor, len(paths))
                     for tensor in (gamma, state, step_logits)
                 )
+                if prices is not None:
+                    prices = [tile_rows(price, len(paths)) for price in prices]
             choice = decide(step_logits, i)  # [R]
         activations = step(
             activations,

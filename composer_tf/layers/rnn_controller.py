@@ -67,6 +67,7 @@ class RNNController(Controller):
         gamma: tf.Tensor,
         state: tf.Tensor,
         index: int,
+        price: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         depth = max(self._num_modules)
         if previous_choices is None:
@@ -77,4 +78,4 @@ class RNNController(Controller):
         inputs = tf.concat([features, previous, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]
-        return self.bound(logits), hidden
+        return self.settle(logits, price), hidden

@@ -132,6 +132,36 @@ class PreferenceCollection:
         ]
         return tf.stack(columns, axis=-1)
 
+    def prices(
+        self, gamma: tf.Tensor, module_costs: Sequence[Sequence[float]]
+    ) -> list[tf.Tensor] | None:
+        """What gamma charges for each module of each metalayer.
+
+        Args:
+            gamma: float32 `[B, k]`.
+            module_costs: beta, n rows of m_i.
+
+        Returns:
+            n tensors float32 `[B, m_i]`, in units of the greatest difference
+            that gamma can make between two modules of a metalayer. `None` if no
+            steerable preference has prices, or they make no difference.
+        """
+        greatest = 0.0
+        rows = []  # Of each gamma, for all modules side by side.
+        sizes = [len(costs) for costs in module_costs]
+        for preference in self.steerable:
+            prices = preference.module_prices(module_costs)
+            if prices is None:
+                rows.append(np.zeros(sum(sizes)))
+                continue
+            spread = max(max(row) - min(row) for row in prices)
+            greatest += spread * max(map(abs, preference.gamma.support))
+            rows.append(np.concatenate(prices))
+        if not greatest:
+            return None
+        weights = tf.constant(np.stack(rows) / greatest, tf.float32)  # [k, m]
+        return tf.split(tf.matmul(gamma, weights), sizes, axis=-1)
+
     def split(self, gamma: tf.Tensor) -> list[tuple[Preference, tf.Tensor]]:
         """Every preference, the constant ones too, with its gamma `[B]`."""
         steered = iter(range(len(self.steerable)))

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import keras
@@ -100,6 +101,23 @@ class Preference(abc.ABC):
         mean cost, less what that would be without the example. It multiplies
         grad log p(c|x) after the baseline, so the estimate stays unbiased and
         does not drown in the other examples' choices.
+        """
+        return None
+
+    def module_prices(
+        self, module_costs: Sequence[Sequence[float]]
+    ) -> Sequence[Sequence[float]] | None:
+        """What a gamma of 1 charges for each module, in nats.
+
+        `None`, the default, where the cost is not a sum over a path's modules.
+        Where it is, the policy need not learn what gamma does: its logits start
+        from the prices (`Controller`).
+
+        Args:
+            module_costs: beta, n rows of m_i.
+
+        Returns:
+            n rows of m_i, or `None`.
         """
         return None
 

@@ -335,7 +335,7 @@ def test_a_policy_that_was_certain_learns_that_it_is_wrong():
     logits = tf.Variable([[12.0, -12.0, 3.0]])
     for _ in range(300):
         with tf.GradientTape() as tape:
-            log_probs = tf.nn.log_softmax(controller.bound(logits))
+            log_probs = tf.nn.log_softmax(controller.settle(logits, None))
             loss = -tf.reduce_sum(log_probs[:, 1])
         logits.assign_sub(0.1 * tape.gradient(loss, logits))
     assert np.argmax(logits[0]) == 1

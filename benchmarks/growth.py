@@ -1,0 +1,147 @@
+"""How time and memory grow with each dimension of a Composer.
+
+python benchmarks/growth.py [--rounds=3] [--output=FILE.json]
+
+The number of modules m, of metalayers n, the batch and the modules' width grow
+one at a time. Each measurement is a process of its own, in turns: the time of a
+training step and of a prediction, and by how much building, training and
+predicting raised the process's peak of resident memory. All relative to the
+smallest; the exponent is the slope of a straight line through the logarithms.
+"""
+
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+from absl import app, flags
+
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each measurement.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_ONE = flags.DEFINE_list("one", None, "Measure m,n,batch,width and print it.")
+
+_FEATURES = 256
+_NUM_STEPS = 20
+_QUANTITIES = ("training step", "prediction", "peak memory")
+
+
+class Size(NamedTuple):
+    """Modules m, metalayers n, rows of a batch, units of a module."""
+
+    modules: int = 4
+    metalayers: int = 2
+    batch: int = 128
+    width: int = 256
+
+
+_GROWTH = {
+    "modules": (2, 4, 8, 16, 32),
+    "metalayers": (1, 2, 4, 8),
+    "batch": (32, 128, 512, 2048),
+    "width": (64, 256, 1024, 4096),
+}
+
+
+def measure(size: Size) -> dict[str, float]:
+    """Times and memory of one Composer, in this process."""
+    import keras
+
+    import composer_tf as ct
+
+    def module() -> keras.Model:
+        dense = keras.layers.Dense
+        return keras.Sequential([dense(size.width, "relu"), dense(_FEATURES)])
+
+    def seconds(call) -> float:
+        call()
+        taken = []
+        for _ in range(3):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+        return statistics.median(taken)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    metalayers = [
+        ct.Metalayer([module() for _ in range(size.modules)])
+        for _ in range(size.metalayers)
+    ]
+    model = ct.Composer(
+        [*metalayers, keras.layers.Dense(10)],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 2.0))],
+        seed=0,
+    )
+    random = np.random.default_rng(0)
+    x = random.normal(size=[size.batch * _NUM_STEPS, _FEATURES])
+    data = ct.datasets.batches(
+        x.astype(np.float32), random.integers(0, 10, len(x)), size.batch
+    )
+    model.compile(steps_per_execution=_NUM_STEPS)
+    step = seconds(lambda: model.fit(data, verbose=0))
+    prediction = seconds(lambda: model.evaluate(data, verbose="0"))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    measured = (step, prediction, float(after - before))
+    return dict(zip(_QUANTITIES, measured, strict=True))
+
+
+def measure_apart(size: Size) -> dict[str, float]:
+    """The same in a new process, whose peak of memory is its own."""
+    one = ",".join(map(str, size))
+    done = subprocess.run(
+        [sys.executable, __file__, f"--one={one}"],
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def exponent(values: list[float], sizes: tuple[int, ...]) -> float:
+    """Of the power law that fits best."""
+    return float(np.polyfit(np.log(sizes), np.log(values), deg=1)[0])
+
+
+def main(argv: list[str]) -> None:
+    """Measures, prints tables and writes the JSON."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    if _ONE.value:
+        print(json.dumps(measure(Size(*map(int, _ONE.value)))))
+        return
+    wanted = {
+        (name, value): Size()._replace(**{name: value})
+        for name, values in _GROWTH.items()
+        for value in values
+    }
+    taken: dict[Size, list[dict[str, float]]] = {}
+    for _ in range(_ROUNDS.value):
+        for size in dict.fromkeys(wanted.values()):
+            taken.setdefault(size, []).append(measure_apart(size))
+    report = {}
+    for name, values in _GROWTH.items():
+        print(f"{name:<16}" + "".join(f"{v:>8}" for v in values), " exponent")
+        for quantity in _QUANTITIES:
+            medians = [
+                statistics.median(m[quantity] for m in taken[wanted[name, v]])
+                for v in values
+            ]
+            relative = [value / medians[0] for value in medians]
+            power = exponent(relative, values)
+            row = "".join(f"{ratio:8.2f}" for ratio in relative)
+            print(f"  {quantity:<14}{row}{power:10.2f}")
+            report[f"{name}, {quantity}"] = {
+                "relative": dict(zip(map(str, values), relative, strict=True)),
+                "exponent": power,
+            }
+    if _OUTPUT.value:
+        text = json.dumps({"rounds": _ROUNDS.value, **report}, indent=2)
+        pathlib.Path(_OUTPUT.value).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
