@@ -286,3 +286,33 @@ def test_too_many_paths_to_enumerate_are_refused():
     model.compile("sgd")
     with pytest.raises(ValueError, match="1024"):
         model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("high", [4.0, 10.0])
+def test_gammas_that_are_mostly_high_leave_the_whole_range_to_use(high):
+    """Plain REINFORCE, on classes that a linear module cannot tell apart."""
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    x = random.normal(size=[512, 8]).astype(np.float32)
+    y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    dense = keras.layers.Dense
+
+    def metalayer():
+        large = keras.Sequential([dense(32, "relu"), dense(8)])
+        return ct.Metalayer([dense(8), large])
+
+    model = ct.Composer(
+        [metalayer(), metalayer(), dense(2)],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, high))],
+        costs=[[0.1, 1.0], [0.1, 1.0]],
+        seed=0,
+    )
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(x, y, epochs=30, batch_size=64, verbose=0)
+
+    def cost(gamma):
+        policy = model(x, gamma=gamma, return_composition=True).policy
+        return np.mean(policy.path_cost)
+
+    assert cost(-1.0) > 0.95
+    assert cost(high) < 0.15

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 Shape = tuple[int | None, ...]
 
-# At the ends of the support dear modules then begin 4 nats apart from cheap.
+# At both ends of gamma's support a policy begins as decided as `max_gap` allows.
 _PRICE_WEIGHT = 4.0
 
 
@@ -33,8 +33,8 @@ class Controller(keras.layers.Layer, abc.ABC):
 
     What gamma charges for a module is known, so it is not left to be learned: a
     multiple of the price, learned from 4 on, is taken off the logits. Else a
-    policy whose gammas favour cheap modules on average has settled on them
-    before it notices gamma at all, and then gamma never does anything.
+    policy whose gammas favour cheap modules on average settles on them before
+    it notices gamma at all, and then gamma never does anything.
 
     A subclass implements `build_steps`, `initial_state` and `call`, which
     passes its logits through `settle`.

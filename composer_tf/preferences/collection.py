@@ -142,11 +142,12 @@ class PreferenceCollection:
             module_costs: beta, n rows of m_i.
 
         Returns:
-            n tensors float32 `[B, m_i]`, in units of the greatest difference
-            that gamma can make between two modules of a metalayer. `None` if no
-            steerable preference has prices, or they make no difference.
+            n tensors float32 `[B, m_i]`, in such a unit that at both ends of
+            gamma's support (but at 0) modules of a metalayer differ by 1 or
+            more. `None` if no steerable preference has prices, or they make no
+            difference.
         """
-        greatest = 0.0
+        unit = 0.0
         rows = []  # Of each gamma, for all modules side by side.
         sizes = [len(costs) for costs in module_costs]
         for preference in self.steerable:
@@ -155,11 +156,13 @@ class PreferenceCollection:
                 rows.append(np.zeros(sum(sizes)))
                 continue
             spread = max(max(row) - min(row) for row in prices)
-            greatest += spread * max(map(abs, preference.gamma.support))
+            unit += spread * min(
+                abs(end) for end in preference.gamma.support if end
+            )
             rows.append(np.concatenate(prices))
-        if not greatest:
+        if not unit:
             return None
-        weights = tf.constant(np.stack(rows) / greatest, tf.float32)  # [k, m]
+        weights = tf.constant(np.stack(rows) / unit, tf.float32)  # [k, m]
         return tf.split(tf.matmul(gamma, weights), sizes, axis=-1)
 
     def split(self, gamma: tf.Tensor) -> list[tuple[Preference, tf.Tensor]]:

@@ -291,6 +291,26 @@ def test_logits_are_bounded_so_that_every_module_is_tried(controller_class):
         controller_class(max_gap=0.0)
 
 
+@both
+def test_a_price_is_taken_off_the_logits(controller_class):
+    controller = built(controller_class, max_gap=None)
+    price = tf.constant([[0.25, -1.0]] * BATCH)
+    state = controller.initial_state(BATCH)
+    gamma = tf.zeros([BATCH, NUM_GAMMAS])
+
+    def logits(price):
+        inputs = activations()[0]
+        return controller(inputs, None, gamma, state, index=0, price=price)[0]
+
+    np.testing.assert_allclose(
+        logits(price), logits(None) - 4.0 * price, atol=1e-5
+    )
+    controller.price_weight.assign(0.5)
+    np.testing.assert_allclose(
+        logits(price), logits(None) - 0.5 * price, atol=1e-5
+    )
+
+
 def test_gaps_are_floored_and_the_best_stays_the_best():
     logits = tf.constant([[1.0, 0.5, -9.0], [-3.0, 40.0, 39.0]])
     floored = floor_gaps(logits, 4.0)

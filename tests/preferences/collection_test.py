@@ -192,3 +192,37 @@ def test_a_name_that_stands_twice_is_refused():
 def test_what_is_not_a_preference_is_refused():
     with pytest.raises(TypeError, match="must hold Preference objects"):
         PreferenceCollection([Uniform(0.0, 1.0)])
+
+
+def test_prices_are_of_the_preferences_that_charge_for_modules():
+    """By hand; the unit is 2 * (0.5 - 0.1), as the support is [-2, 6]."""
+    costs = [(0.1, 0.5), (0.3, 0.2, 0.0)]
+    gamma = tf.constant([[6.0, 1.0], [-2.0, 3.0]])
+    first, second = TWO.prices(gamma, costs)
+    expected = np.outer([6.0, -2.0], [0.1, 0.5, 0.3, 0.2, 0.0]) / (2.0 * 0.4)
+    np.testing.assert_allclose(first, expected[:, :2], rtol=1e-6)
+    np.testing.assert_allclose(second, expected[:, 2:], rtol=1e-6, atol=1e-9)
+
+
+def test_prices_of_several_preferences_add_up():
+    def price(name):
+        return GlimpsePreference(Uniform(-1.0, 2.0), name=name)
+
+    both = PreferenceCollection([price("a"), price("b")])
+    (prices,) = both.prices(tf.constant([[2.0, -1.0]]), [(0.0, 0.5)])
+    np.testing.assert_allclose(prices, [[0.0, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("preferences", "costs"),
+    [
+        ([EntropyPreference(LogUniform(0.1, 10.0))], [(0.1, 0.5)]),
+        ([GlimpsePreference(2.0)], [(0.1, 0.5)]),
+        ([GlimpsePreference(Uniform(-2.0, 6.0))], [(0.3, 0.3), (0.2,)]),
+        ([], [(0.1, 0.5)]),
+    ],
+)
+def test_no_prices_where_gamma_cannot_make_a_difference(preferences, costs):
+    collection = PreferenceCollection(preferences)
+    gamma = tf.zeros([2, len(collection.names)])
+    assert collection.prices(gamma, costs) is None
