@@ -11,7 +11,7 @@ import tensorflow as tf
 
 Shape = tuple[int | None, ...]
 
-# At both ends of gamma's support a policy begins as decided as `max_gap` allows.
+# With it a policy begins decided at both ends of gamma's support.
 _PRICE_WEIGHT = 4.0
 
 
