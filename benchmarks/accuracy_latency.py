@@ -23,14 +23,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
-from harness import FILES, export_and_open
+from harness import FILES, export_and_open, resident_bytes
 from matplotlib.figure import Figure
 
 import composer_tf as ct
 from composer_tf import datasets, evaluation, measurements
 from composer_tf.early_exit_network import EarlyExitNetwork
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
-from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.exporters.verification import interleaved_times
 from composer_tf.workdir import read_json
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
@@ -105,14 +105,23 @@ class Measurement:
                 callers[f"{name} {rows}"] = self._run(
                     artifact, self._batches[:, :rows]
                 )
-        stages = self._stage_callers()
-        seconds = interleaved_seconds(callers | stages, _ROUNDS.value)
-        unit = seconds[f"{self._dearest} {self.rows}"]
-        relative = {name: value / unit for name, value in seconds.items()}
+        callers |= self._stage_callers()
+        seconds = interleaved_times(callers, _ROUNDS.value)
+        unit = np.median(seconds[f"{self._dearest} {self.rows}"])
+        relative = {
+            name: float(np.median(taken) / unit)
+            for name, taken in seconds.items()
+        }
         return {
             "rows": self.rows,
             "composer": [
-                {**point, "time": relative[f"composer {i}"]}
+                {
+                    **point,
+                    "time": relative[f"composer {i}"],
+                    "95th percentile": float(
+                        np.percentile(seconds[f"composer {i}"], 95) / unit
+                    ),
+                }
                 for i, point in enumerate(steered)
             ],
             "alone": [
@@ -125,6 +134,23 @@ class Measurement:
                 name: size_in_bytes(self._folder / name)
                 for name in ("composer", *self._alone)
             },
+            "resident_bytes": self._resident_bytes(),
+        }
+
+    def _resident_bytes(self) -> dict[str, int]:
+        """Memory of the Composer, and of two networks behind a switch."""
+        choices = {
+            "composer": ["composer"],
+            "cheapest and dearest network": [self._cheapest, self._dearest],
+        }
+        feed = {self._input: self._batches[0]}
+        return {
+            choice: resident_bytes(
+                [self._folder / name / FILES[self._format] for name in names],
+                self._format,
+                feed,
+            )
+            for choice, names in choices.items()
         }
 
     def _steered(self) -> list[Point]:

@@ -1,7 +1,13 @@
 """What the benchmarks of artifacts share."""
 
 import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from composer_tf import exporters
 from composer_tf.exporters.artifacts import Artifact, open_artifact
@@ -24,3 +30,48 @@ def export_and_open(
 ) -> Artifact:
     """The same, loaded in the runtime of its format."""
     return open_artifact(export(model, format, folder, **options), format)
+
+
+_MEASURE_MEMORY = """
+import os, sys
+import numpy as np
+from composer_tf.exporters.artifacts import open_artifact
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+format, feed_path, warm_up, *paths = sys.argv[1:]
+feeds = dict(np.load(feed_path))
+open_artifact(warm_up, format).caller(feeds)()  # The runtime's own memory.
+before = resident()
+callers = [open_artifact(path, format).caller(feeds) for path in paths]
+for call in callers:
+    call()
+print(resident() - before)
+"""
+
+
+def resident_bytes(
+    paths: list[pathlib.Path], format: str, feed: Mapping[str, np.ndarray]
+) -> int:
+    """What a process that has run one artifact needs more for all of these.
+
+    Args:
+        paths: Of artifacts; the first is loaded once more before the others.
+        format: Of all.
+        feed: For each.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        arrays: dict[str, Any] = dict(feed)
+        np.savez(file.name, **arrays)
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", _MEASURE_MEMORY),
+                *(format, file.name, str(paths[0]), *map(str, paths)),
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    return int(done.stdout)
