@@ -29,7 +29,7 @@ class Cifar10(ComposerSettings):
     """
 
     channels: tuple[int, ...] = (16, 32, 64)
-    glimpse: Range | None = (-1.5, 1.5)
+    glimpse: Range | None = (-0.5, 3.0)
     costs: str = "macs"
     teacher: str = "dearest"
 
