@@ -32,6 +32,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json
 	$(BIN)/python benchmarks/estimator_training.py --output=results/estimator_training.json
 	$(BIN)/python benchmarks/export_latency.py --output=results
+	$(BIN)/python benchmarks/growth.py --output=results/growth.json
 	$(BIN)/python benchmarks/startup.py --output=results/startup.json
 
 # One folder of results/ for each; a run that was stopped is resumed.

@@ -6,79 +6,8 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
+from composer_tf.exit_stage import ExitStage
 from composer_tf.replicated_model import ReplicatedModel
-
-
-@keras.saving.register_keras_serializable(package="composer_tf")
-class ExitStage(keras.layers.Layer):
-    """What runs from one exit to the next, and the exit at its end.
-
-    The exit averages over the axes between batch and channels, and has one
-    dense layer. The last stage has none: it ends in logits itself.
-
-    Args:
-        steps: Layers, one after the other.
-        num_classes: Of the exit; `None` for the last stage.
-
-    Call arguments:
-        inputs: Of the first layer.
-        training: Bool.
-
-    Returns:
-        Activations of the last layer, and logits float32 `[B, num_classes]`.
-    """
-
-    def __init__(
-        self,
-        steps: Sequence[keras.layers.Layer],
-        num_classes: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**{**kwargs, "autocast": False})
-        self.steps = list(steps)
-        self.num_classes = num_classes
-        self.exit = None
-        if num_classes is not None:
-            self.exit = keras.layers.Dense(num_classes, dtype="float32")
-
-    def build(self, input_shape: Any) -> None:
-        shape = input_shape
-        for step in self.steps:
-            if not step.built:
-                step.build(shape)
-            shape = step.compute_output_shape(shape)
-        if self.exit is not None:
-            self.exit.build((None, shape[-1]))
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Any) -> tuple[Any, Any]:
-        shape = input_shape
-        for step in self.steps:
-            shape = step.compute_output_shape(shape)
-        return shape, (shape[0], self.num_classes or shape[-1])
-
-    def call(
-        self, inputs: Any, training: bool | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        activations = inputs
-        for step in self.steps:
-            activations = step(activations, training=training)
-        logits = tf.cast(activations, tf.float32)
-        if self.exit is not None:
-            between = range(1, logits.shape.rank - 1)
-            logits = self.exit(tf.reduce_mean(logits, axis=between))
-        return activations, logits
-
-    def get_config(self) -> dict[str, Any]:
-        steps = [keras.saving.serialize_keras_object(s) for s in self.steps]
-        config = super().get_config()
-        return {**config, "steps": steps, "num_classes": self.num_classes}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        deserialize = keras.saving.deserialize_keras_object
-        steps = [deserialize(step) for step in config["steps"]]
-        return cls(**{**config, "steps": steps})
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")

@@ -15,7 +15,8 @@ import tensorflow as tf
 from composer_tf import datasets, measurements, validation, workers
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError
-from composer_tf.early_exit_network import EarlyExitNetwork, ExitStage
+from composer_tf.early_exit_network import EarlyExitNetwork
+from composer_tf.exit_stage import ExitStage
 from composer_tf.path_network import PathNetwork
 from composer_tf.workdir import (
     EpochCheckpoint,

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from composer_tf.early_exit_network import EarlyExitNetwork, ExitStage
+from composer_tf.early_exit_network import EarlyExitNetwork
+from composer_tf.exit_stage import ExitStage
 from tests.small_training import X, Y
 
 CLASSES = 3

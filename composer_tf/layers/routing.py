@@ -199,15 +199,16 @@ def _scatter(
     dtype: str,
     run: Callable[[Module, tf.Tensor, tf.TensorShape, str], tf.Tensor],
 ) -> tf.Tensor:
-    """Sorts rows by choice, so that few operations grow with m."""
+    """Sorts rows by choice; what comes and goes is copied three times."""
     num_modules = len(modules)
     order = tf.argsort(choices, stable=True)  # [B]
     chosen = tf.cast(choices[:, tf.newaxis] == range(num_modules), tf.int32)
     counts = tf.reduce_sum(chosen, axis=0)  # [m]
-    parts = tf.split(tf.gather(inputs, order), counts, num=num_modules)
     outputs = [
-        run(module, part, output_shape, dtype)
-        for module, part in zip(modules, parts, strict=True)
+        run(module, tf.gather(inputs, rows), output_shape, dtype)
+        for module, rows in zip(
+            modules, tf.split(order, counts, num=num_modules), strict=True
+        )
     ]
     merged = tf.gather(tf.concat(outputs, axis=0), tf.argsort(order))
     return tf.ensure_shape(merged, [inputs.shape[0], *output_shape])
