@@ -78,6 +78,7 @@ def test_every_setting_reaches_the_composer():
         controller_units=5,
         grid=3,
         max_gap=1.5,
+        price_factor=2.5,
         glimpse=(-1.0, 2.0),
         batch_entropy=(0.1, 0.1),
         entropy=(0.0, 1.0),
@@ -91,14 +92,15 @@ def test_every_setting_reaches_the_composer():
     )
     assert {f.name for f in dataclasses.fields(settings)} == {
         *("num_metalayers", "hidden_units", "features", "controller_units"),
-        *("grid", "max_gap", "glimpse", "batch_entropy", "entropy", "costs"),
-        *("estimator", "dearest", "cheapest", "random"),
+        *("grid", "max_gap", "price_factor", "glimpse", "batch_entropy"),
+        *("entropy", "costs", "estimator", "dearest", "cheapest", "random"),
         *("distillation", "teacher"),
     }
     composer = settings.build(seed=7)
     controller = composer.controller
     assert (controller.units, controller.grid) == (5, 3)
     assert controller.max_gap == 1.5
+    assert controller.price_factor == 2.5
     assert composer.costs == "macs"
     assert isinstance(composer.estimator, ct.Exact)
     assert composer.seed == 7

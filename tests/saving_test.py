@@ -130,7 +130,9 @@ PUBLIC = {
     ),
     "Metalayer": lambda: ct.Metalayer([layers.Dense(3)], name="m"),
     "RNNController": lambda: ct.RNNController(5, grid=2, max_gap=None),
-    "FeedForwardController": lambda: ct.FeedForwardController(5, max_gap=3.0),
+    "FeedForwardController": lambda: ct.FeedForwardController(
+        5, price_factor=3.0
+    ),
     "StandardizedConv2D": lambda: ct.StandardizedConv2D(
         4, 3, strides=2, padding="valid", gain=0.5
     ),

@@ -11,9 +11,6 @@ import tensorflow as tf
 
 Shape = tuple[int | None, ...]
 
-# With it a policy begins decided at both ends of gamma's support.
-_PRICE_WEIGHT = 4.0
-
 
 class Controller(keras.layers.Layer, abc.ABC):
     """The functions g_1, ..., g_n of equation (2), given gamma too.
@@ -32,9 +29,9 @@ class Controller(keras.layers.Layer, abc.ABC):
     passes the gradient that leads back.
 
     What gamma charges for a module is known, so it is not left to be learned: a
-    multiple of the price, learned from 4 on, is taken off the logits. Else a
-    policy whose gammas favour cheap modules on average settles on them before
-    it notices gamma at all, and then gamma never does anything.
+    multiple of the price is taken off the logits. Else a policy whose gammas
+    favour cheap modules on average settles on them before it notices gamma at
+    all, and then gamma never does anything.
 
     A subclass implements `build_steps`, `initial_state` and `call`, which
     passes its logits through `settle`.
@@ -46,10 +43,13 @@ class Controller(keras.layers.Layer, abc.ABC):
             makes it dearer.
         max_gap: How far a logit may lie below the greatest, float > 0, or
             `None` for no bound. Defaults to 4.
+        price_factor: What the price is multiplied by before training, which
+            changes it, float >= 0; 0 leaves prices to be learned. Defaults to
+            4: a policy begins decided at both ends of gamma's support.
 
     Raises:
-        ValueError: If `units` or `grid` is smaller than 1, or `max_gap` is
-            not above 0.
+        ValueError: If `units` or `grid` is smaller than 1, `max_gap` is not
+            above 0, or `price_factor` is negative or not finite.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         units: int = 32,
         grid: int = 4,
         max_gap: float | None = 4.0,
+        price_factor: float = 4.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -65,9 +66,15 @@ class Controller(keras.layers.Layer, abc.ABC):
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
         if max_gap is not None and not max_gap > 0:
             raise ValueError(f"`max_gap` must be above 0, got {max_gap}.")
+        if not 0.0 <= price_factor < float("inf"):
+            raise ValueError(
+                "`price_factor` must be finite and at least 0, got "
+                f"{price_factor}."
+            )
         self.units = units
         self.grid = grid
         self.max_gap = max_gap
+        self.price_factor = price_factor
 
     def build(
         self,
@@ -93,11 +100,11 @@ class Controller(keras.layers.Layer, abc.ABC):
             list(num_modules),
             num_gammas,
         )
-        if num_gammas:
-            self.price_weight = self.add_weight(
-                name="price_weight",
+        if num_gammas and self.price_factor:
+            self.price_scale = self.add_weight(
+                name="price_scale",
                 shape=(),
-                initializer=keras.initializers.Constant(_PRICE_WEIGHT),
+                initializer=keras.initializers.Constant(self.price_factor),
             )
         self.built = True
 
@@ -146,8 +153,8 @@ class Controller(keras.layers.Layer, abc.ABC):
             logits: float32 `[B, m_i]`, of what each module is worth.
             price: As of `call`.
         """
-        if price is not None:
-            logits -= self.price_weight * price
+        if price is not None and self.price_factor:
+            logits -= self.price_scale * price
         if self.max_gap is None:
             return logits
         return floor_gaps(logits, self.max_gap)
@@ -192,6 +199,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             "units": self.units,
             "grid": self.grid,
             "max_gap": self.max_gap,
+            "price_factor": self.price_factor,
         }
 
     def get_build_config(self) -> dict[str, Any] | None:

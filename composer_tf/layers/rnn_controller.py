@@ -22,6 +22,8 @@ class RNNController(Controller):
             Defaults to 4.
         max_gap: How far a logit may lie below the greatest, float > 0, or
             `None`. Defaults to 4.
+        price_factor: What gamma's price of a module is multiplied by before
+            training, float >= 0. Defaults to 4.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]

@@ -35,6 +35,7 @@ class ComposerSettings:
         controller_units: Size of the controller's hidden state.
         grid: Cells per axis that the controller sees activations in.
         max_gap: How far a logit may lie below the greatest, or `None`.
+        price_factor: By which logits start from what gamma charges, or 0.
         glimpse: Range of the glimpse preference's gamma in training.
         batch_entropy: Range of the batch entropy preference's gamma.
         entropy: Range of the unbatched entropy preference's gamma.
@@ -52,6 +53,7 @@ class ComposerSettings:
     controller_units: int = 32
     grid: int = 4
     max_gap: float | None = 4.0
+    price_factor: float = 4.0
     glimpse: Range | None = None
     batch_entropy: Range | None = None
     entropy: Range | None = None
@@ -88,6 +90,7 @@ class ComposerSettings:
                 units=self.controller_units,
                 grid=self.grid,
                 max_gap=self.max_gap,
+                price_factor=self.price_factor,
                 name="controller",
             ),
             preferences=self._preferences(),

@@ -305,10 +305,24 @@ def test_a_price_is_taken_off_the_logits(controller_class):
     np.testing.assert_allclose(
         logits(price), logits(None) - 4.0 * price, atol=1e-5
     )
-    controller.price_weight.assign(0.5)
+    controller.price_scale.assign(0.5)
     np.testing.assert_allclose(
         logits(price), logits(None) - 0.5 * price, atol=1e-5
     )
+
+
+@both
+def test_prices_may_be_left_to_be_learned(controller_class):
+    controller = built(controller_class, price_factor=0.0)
+    price = tf.constant([[0.25, -1.0]] * BATCH)
+    state = controller.initial_state(BATCH)
+    arguments = (activations()[0], None, tf.zeros([BATCH, NUM_GAMMAS]), state)
+    with_price, _ = controller(*arguments, index=0, price=price)
+    without, _ = controller(*arguments, index=0)
+    np.testing.assert_array_equal(with_price, without)
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="`price_factor` must be finite"):
+            controller_class(price_factor=bad)
 
 
 def test_gaps_are_floored_and_the_best_stays_the_best():
