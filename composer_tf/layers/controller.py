@@ -45,7 +45,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             `None` for no bound. Defaults to 4.
         price_factor: What the price is multiplied by before training, which
             changes it, float >= 0; 0 leaves prices to be learned. Defaults to
-            4: a policy begins decided at both ends of gamma's support.
+            4: a policy begins all but decided at the ends of gamma's support.
 
     Raises:
         ValueError: If `units` or `grid` is smaller than 1, `max_gap` is not

@@ -142,10 +142,10 @@ class PreferenceCollection:
             module_costs: beta, n rows of m_i.
 
         Returns:
-            n tensors float32 `[B, m_i]`, in such a unit that at both ends of
-            gamma's support (but at 0) modules of a metalayer differ by 1 or
-            more. `None` if no steerable preference has prices, or they make no
-            difference.
+            n tensors float32 `[B, m_i]`, in a unit of what gamma can charge at
+            the nearer end of its support beyond 0, but at least a quarter of
+            what it can at the farther. `None` if no steerable preference has
+            prices, or they make no difference.
         """
         unit = 0.0
         rows = []  # Of each gamma, for all modules side by side.
@@ -156,9 +156,8 @@ class PreferenceCollection:
                 rows.append(np.zeros(sum(sizes)))
                 continue
             spread = max(max(row) - min(row) for row in prices)
-            unit += spread * min(
-                abs(end) for end in preference.gamma.support if end
-            )
+            low, high = preference.gamma.support
+            unit += spread * max(min(high, -low), max(high, -low) / 4.0)
             rows.append(np.concatenate(prices))
         if not unit:
             return None

@@ -214,6 +214,24 @@ def test_prices_of_several_preferences_add_up():
 
 
 @pytest.mark.parametrize(
+    ("gamma", "unit"),
+    [
+        (Uniform(-4.0, 6.0), 4.0),
+        (Uniform(-6.0, 4.0), 4.0),
+        (Uniform(-1.0, 10.0), 2.5),
+        (Uniform(0.0, 6.0), 1.5),
+        (Uniform(-6.0, -1.0), 1.5),
+        (LogUniform(0.01, 10.0), 2.5),
+    ],
+)
+def test_prices_are_neither_drowned_nor_overwhelming(gamma, unit):
+    """By a support that lies to one side, or almost."""
+    collection = PreferenceCollection([GlimpsePreference(gamma)])
+    (prices,) = collection.prices(tf.constant([[3.0]]), [(0.0, 0.5)])
+    np.testing.assert_allclose(prices, [[0.0, 3.0 / unit]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("preferences", "costs"),
     [
         ([EntropyPreference(LogUniform(0.1, 10.0))], [(0.1, 0.5)]),
