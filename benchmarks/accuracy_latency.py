@@ -17,6 +17,7 @@ import dataclasses
 import json
 import pathlib
 import tempfile
+import time
 from typing import Any
 
 import keras
@@ -30,7 +31,7 @@ import composer_tf as ct
 from composer_tf import datasets, evaluation, measurements
 from composer_tf.early_exit_network import EarlyExitNetwork
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
-from composer_tf.exporters.verification import interleaved_times
+from composer_tf.exporters.verification import interleaved_seconds
 from composer_tf.workdir import read_json
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
@@ -95,8 +96,11 @@ class Measurement:
         """Points of each method, and the sizes of the files."""
         steered = self._steered()
         routed = self._export(self._whole, "composer")
+        latencies: list[list[float]] = [[] for _ in steered]
         callers = {
-            f"composer {i}": self._run(routed, self._batches, point["gamma"])
+            f"composer {i}": self._run(
+                routed, self._batches, point["gamma"], latencies[i]
+            )
             for i, point in enumerate(steered)
         }
         for name, path in self._alone.items():
@@ -106,12 +110,10 @@ class Measurement:
                     artifact, self._batches[:, :rows]
                 )
         callers |= self._stage_callers()
-        seconds = interleaved_times(callers, _ROUNDS.value)
-        unit = np.median(seconds[f"{self._dearest} {self.rows}"])
-        relative = {
-            name: float(np.median(taken) / unit)
-            for name, taken in seconds.items()
-        }
+        seconds = interleaved_seconds(callers, _ROUNDS.value)
+        unit = seconds[f"{self._dearest} {self.rows}"]
+        relative = {name: value / unit for name, value in seconds.items()}
+        num_batches = len(self._batches)
         return {
             "rows": self.rows,
             "composer": [
@@ -119,7 +121,7 @@ class Measurement:
                     **point,
                     "time": relative[f"composer {i}"],
                     "95th percentile": float(
-                        np.percentile(seconds[f"composer {i}"], 95) / unit
+                        np.percentile(latencies[i], 95) * num_batches / unit
                     ),
                 }
                 for i, point in enumerate(steered)
@@ -144,9 +146,14 @@ class Measurement:
             "cheapest and dearest network": [self._cheapest, self._dearest],
         }
         feed = {self._input: self._batches[0]}
+
+        def place(name: str) -> pathlib.Path:
+            return self._folder / name / FILES[self._format]
+
         return {
             choice: resident_bytes(
-                [self._folder / name / FILES[self._format] for name in names],
+                list(map(place, names)),
+                place(self._dearest),
                 self._format,
                 feed,
             )
@@ -231,7 +238,9 @@ class Measurement:
         artifact: Artifact,
         batches: np.ndarray,
         gamma: float | None = None,
+        latencies: list[float] | None = None,
     ) -> Any:
+        """Runs one batch after the other; each one's seconds may be kept."""
         feeds: list[dict[str, np.ndarray]] = []
         for batch in batches:
             feed = {self._input: batch}
@@ -245,7 +254,10 @@ class Measurement:
 
         def run_all() -> None:
             for call in callers:
+                start = time.perf_counter()
                 call()
+                if latencies is not None:
+                    latencies.append(time.perf_counter() - start)
 
         return run_all
 

@@ -66,6 +66,11 @@ def measure(size: Size) -> dict[str, float]:
             taken.append(time.perf_counter() - start)
         return statistics.median(taken)
 
+    random = np.random.default_rng(0)
+    num_rows = size.batch * _NUM_STEPS
+    x = random.normal(size=[num_rows, _FEATURES]).astype(np.float32)
+    y = random.integers(0, 10, num_rows)
+    data = ct.datasets.batches(x, y, size.batch)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     metalayers = [
         ct.Metalayer([module() for _ in range(size.modules)])
@@ -76,14 +81,9 @@ def measure(size: Size) -> dict[str, float]:
         preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 2.0))],
         seed=0,
     )
-    random = np.random.default_rng(0)
-    x = random.normal(size=[size.batch * _NUM_STEPS, _FEATURES])
-    data = ct.datasets.batches(
-        x.astype(np.float32), random.integers(0, 10, len(x)), size.batch
-    )
     model.compile(steps_per_execution=_NUM_STEPS)
     step = seconds(lambda: model.fit(data, verbose=0))
-    prediction = seconds(lambda: model.evaluate(data, verbose="0"))
+    prediction = seconds(lambda: model.predict(data, verbose=0))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     measured = (step, prediction, float(after - before))
     return dict(zip(_QUANTITIES, measured, strict=True))

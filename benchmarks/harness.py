@@ -43,7 +43,8 @@ def resident():
 
 format, feed_path, warm_up, *paths = sys.argv[1:]
 feeds = dict(np.load(feed_path))
-open_artifact(warm_up, format).caller(feeds)()  # The runtime's own memory.
+warm = open_artifact(warm_up, format).caller(feeds)
+warm()  # Now the runtime has what it needs for itself.
 before = resident()
 callers = [open_artifact(path, format).caller(feeds) for path in paths]
 for call in callers:
@@ -53,12 +54,16 @@ print(resident() - before)
 
 
 def resident_bytes(
-    paths: list[pathlib.Path], format: str, feed: Mapping[str, np.ndarray]
+    paths: list[pathlib.Path],
+    warm_up: pathlib.Path,
+    format: str,
+    feed: Mapping[str, np.ndarray],
 ) -> int:
-    """What a process that has run one artifact needs more for all of these.
+    """What a process needs more for artifacts, once it has run another.
 
     Args:
-        paths: Of artifacts; the first is loaded once more before the others.
+        paths: Of the artifacts; each is loaded and run.
+        warm_up: Of the other one, which stays loaded.
         format: Of all.
         feed: For each.
     """
@@ -68,7 +73,7 @@ def resident_bytes(
         done = subprocess.run(
             [
                 *(sys.executable, "-c", _MEASURE_MEMORY),
-                *(format, file.name, str(paths[0]), *map(str, paths)),
+                *(format, file.name, str(warm_up), *map(str, paths)),
             ],
             check=True,
             stdout=subprocess.PIPE,

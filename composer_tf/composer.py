@@ -170,17 +170,23 @@ class Composer(ExportableModel):
         num_gammas = len(self.preferences.names)
         if not self.controller.built:
             self.controller.build(
-                activation_shapes, self.num_modules, num_gammas
+                activation_shapes,
+                self.num_modules,
+                num_gammas,
+                self.preferences.has_prices(self.num_modules),
             )
         if not self.estimator.built:
             size = self.controller.summary_size(activation_shapes[0])
             self.estimator.build((None, size + num_gammas))
         self.cost_table = table = self._count_costs()
-        if self.sandwich is not None and table.dearest == table.cheapest:
+        equal = table.dearest == table.cheapest
+        if equal and self.sandwich is not None and self.sandwich.runs_both_ends:
             raise ValueError(
-                "A sandwich needs modules of different costs, got "
-                f"{table.modules}."
+                "A sandwich of dearest and cheapest path needs modules of "
+                f"different costs, got {table.modules}."
             )
+        no_gamma = tf.zeros([1, num_gammas])
+        self.preferences.prices(no_gamma, table.fractions)  # Checks them.
         self.built = True
 
     def call(

@@ -65,8 +65,8 @@ class EvaluationConfig:
         alone: Paths whose networks are trained alone, each for as many steps,
             to compare the model with: `"cheapest"`, `"dearest"`, or modules
             such as `"0-2-1"`. The cheapest and the dearest make a cascade.
-        early_exit: Whether to train the dearest path with an exit after each
-            metalayer too, for as many steps.
+        early_exit: Whether to train the dearest path with exits too, one after
+            each metalayer but the last, for as many steps.
         label_groups: Groups of labels, such as man-made and natural things,
             whose mutual information with the choices is measured too.
     """

@@ -40,20 +40,21 @@ class ExitStage(keras.layers.Layer):
             self.exit = keras.layers.Dense(num_classes, dtype="float32")
 
     def build(self, input_shape: Any) -> None:
-        shape = input_shape
-        for step in self.steps:
-            if not step.built:
-                step.build(shape)
-            shape = step.compute_output_shape(shape)
+        activations_shape = self._shape_behind(input_shape)
         if self.exit is not None:
-            self.exit.build((None, shape[-1]))
+            self.exit.build((None, activations_shape[-1]))
         self.built = True
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, Any]:
-        shape = input_shape
-        for step in self.steps:
-            shape = step.compute_output_shape(shape)
+        shape = self._shape_behind(input_shape)
         return shape, (shape[0], self.num_classes or shape[-1])
+
+    def _shape_behind(self, input_shape: Any) -> Any:
+        """Of the activations; layers that are not built yet are, by that."""
+        activations: Any = keras.KerasTensor(input_shape)
+        for step in self.steps:
+            activations = step(activations)
+        return activations.shape
 
     def call(
         self, inputs: Any, training: bool | None = None

@@ -17,7 +17,7 @@ from composer_tf.workdir import atomic_path
 
 TABLE_COSTS = (0.25, 0.5, 0.55, 0.75, 1.0)
 KNEE = 0.57
-# Beyond it a cascade has run its dear network on almost every example.
+# Beyond it the last network, or exit, has run on almost every example.
 _CASCADE_END = 0.95
 _NUM_HEATMAPS = 5
 
@@ -133,8 +133,17 @@ def costs_of_exits(
     Args:
         model: Whose unit of cost it is.
         stages: Built, from exit to exit.
+
+    Raises:
+        ValueError: If the costs of modules are the user's own numbers.
     """
-    count = costs.COUNTERS[model.cost_table.unit]
+    unit = model.cost_table.unit
+    if unit not in costs.COUNTERS:
+        raise ValueError(
+            "`evaluation.early_exit` needs costs that can be counted, "
+            f"{sorted(costs.COUNTERS)}, got those of {unit!r}."
+        )
+    count = costs.COUNTERS[unit]
     shape, spent = model.build_shape, []
     for stage in stages:
         spent.append(count(stage, shape) / model.cost_table.full)
@@ -277,7 +286,11 @@ def _margins(
             composer, lines["random_mixture"], lines["oracle"]
         )
         margins["composer/normalized_area"] = _or_none(area)
-    for method, end in (("input_independent", 1.0), ("cascade", _CASCADE_END)):
+    for method, end in (
+        ("input_independent", 1.0),
+        ("cascade", _CASCADE_END),
+        ("early_exit", _CASCADE_END),
+    ):
         if method in lines:
             at = grid[grid <= end]
             gaps = evaluation.interpolated_accuracy(

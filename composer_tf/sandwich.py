@@ -1,4 +1,4 @@
-"""The sandwich rule: set paths are trained on every example."""
+"""The sandwich rule: the ends of the curve are trained on every example."""
 
 import itertools
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Sandwich:
         dearest: Weight of the dearest path's loss, float >= 0. Defaults to 1.
         cheapest: Weight of the cheapest path's loss, float >= 0. Defaults to 1.
         distillation: Weight of the distillation loss, float >= 0. It needs a
-            classifier trained on logits. Defaults to 0.
+            classifier trained on logits; both ends run then. Defaults to 0.
         teacher: `"mean"` (default) or `"dearest"`; the mean is for a cheapest
             path that is worth listening to.
         temperature: That divides the logits of teacher and students, float > 0.
@@ -89,6 +89,11 @@ class Sandwich:
         self.temperature = float(temperature)
         self.random = float(random)
 
+    @property
+    def runs_both_ends(self) -> bool:
+        """Whether the dearest and the cheapest path are both run."""
+        return bool(self.distillation or (self.dearest and self.cheapest))
+
     def paths(
         self, dearest: Sequence[int], cheapest: Sequence[int]
     ) -> list[Sequence[int]]:
@@ -136,7 +141,7 @@ class Sandwich:
         return total + scale * tf.add_n(cross_entropies)
 
     def _of_use(self, values: list[Any]) -> list[Any]:
-        """Of dearest, cheapest and random: those with a weight or a teacher."""
+        """Of dearest, cheapest and random: those that run; both ends teach."""
         used = (
             self.dearest or self.distillation,
             self.cheapest or self.distillation,

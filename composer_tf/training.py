@@ -95,11 +95,8 @@ def run(
     # A path may have several names.
     alone = config.evaluation.alone
     paths = list(dict.fromkeys(_parse_path(name, model) for name in alone))
-    if config.evaluation.early_exit and len(model.num_modules) < 2:
-        raise ConfigError(
-            "`evaluation.early_exit` needs at least two metalayers, got a "
-            f"model of {len(model.num_modules)}."
-        )
+    if config.evaluation.early_exit:
+        _check_early_exit(model, single_run)
     chief = workers.is_chief(strategy)
     if chief:
         claim(folder, config.to_json())
@@ -252,6 +249,31 @@ def _early_exit_network(composer: Composer) -> keras.Model:
     return EarlyExitNetwork([*stages, ExitStage(steps)])
 
 
+def _check_early_exit(model: Composer, run: _Run) -> None:
+    """Fails now, and not when the Composer is trained."""
+    if len(model.num_modules) < 2:
+        raise ConfigError(
+            "`evaluation.early_exit` needs at least two metalayers, got a "
+            f"model of {len(model.num_modules)}."
+        )
+    network: Any = _build_beside(_early_exit_network, model, run)
+    with _values_of_the_config():
+        measurements.costs_of_exits(model, network.stages)
+
+
+def _build_beside(
+    make: Callable[[Composer], keras.Model], model: Composer, run: _Run
+) -> keras.Model:
+    """What is made of an untrained Composer, with that one's weights."""
+    keras.utils.set_random_seed(run.config.seed)
+    with run.strategy.scope():
+        composer = run.config.model.build(seed=run.config.seed)
+        composer.build(model.build_shape)
+        network = make(composer)
+        network.build(model.build_shape)
+    return network
+
+
 def _train_beside(
     make: Callable[[Composer], keras.Model],
     model: Composer,
@@ -263,12 +285,8 @@ def _train_beside(
     workers.check_agreement(run.strategy, trained, f"{folder.name}'s network")
     if trained:
         return
-    keras.utils.set_random_seed(run.config.seed)
+    network = _build_beside(make, model, run)
     with run.strategy.scope():
-        composer = run.config.model.build(seed=run.config.seed)
-        composer.build(model.build_shape)
-        network = make(composer)
-        network.build(model.build_shape)
         _compile(network, run)
     if workers.is_chief(run.strategy):
         print(f"Training the network {folder.name}.")

@@ -310,9 +310,13 @@ def test_gammas_that_are_mostly_high_leave_the_whole_range_to_use(high):
     model.compile(keras.optimizers.Adam(0.01))
     model.fit(x, y, epochs=30, batch_size=64, verbose=0)
 
-    def cost(gamma):
-        policy = model(x, gamma=gamma, return_composition=True).policy
-        return np.mean(policy.path_cost)
+    def run(gamma):
+        composition = model(x, gamma=gamma, return_composition=True)
+        hits = np.argmax(composition.outputs, axis=-1) == y
+        return np.mean(composition.policy.path_cost), np.mean(hits)
 
-    assert cost(-1.0) > 0.95
-    assert cost(high) < 0.15
+    cost, accuracy = run(-1.0)
+    assert cost > 0.95
+    assert accuracy > 0.9
+    cost, _ = run(high)
+    assert cost < 0.15

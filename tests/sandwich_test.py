@@ -238,6 +238,14 @@ def test_modules_of_one_cost_make_no_sandwich():
     )
     with pytest.raises(ValueError, match="different costs"):
         model(tf.ones([2, 4]))
+    random = ct.Sandwich(dearest=0.0, cheapest=0.0, random=1.0)
+    equal = ct.Composer(
+        [ct.Metalayer([dense(3), dense(3)])],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+        sandwich=random,
+    )
+    equal.compile("sgd")
+    equal.fit(np.ones([4, 2]), np.zeros(4), verbose=0)  # Warns of nothing.
     with pytest.raises(TypeError, match="`sandwich` must be a Sandwich"):
         ct.Composer([ct.Metalayer([dense(3), dense(3)])], sandwich=True)
 

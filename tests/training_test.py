@@ -15,7 +15,12 @@ import tensorflow as tf
 
 import composer_tf as ct
 from composer_tf import datasets, training
-from composer_tf.config import Config, DataConfig, EvaluationConfig
+from composer_tf.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    EvaluationConfig,
+)
 from composer_tf.models import WideMnist
 from composer_tf.models.settings import ComposerSettings
 from composer_tf.workdir import WorkdirError
@@ -260,7 +265,7 @@ def test_a_run_that_was_killed_at_its_first_file_starts_again(
         ("evaluation", "alone", ("typo",)),
         ("evaluation", "alone", ("0-1",)),
         ("evaluation", "alone", ("2",)),
-        ("evaluation", "early_exit", ("early_exit",)),
+        ("evaluation", "early_exit", True),
     ],
 )
 def test_a_config_that_cannot_work_does_not_take_the_folder(
@@ -269,6 +274,7 @@ def test_a_config_that_cannot_work_does_not_take_the_folder(
     config = tiny_config(data_dir)
     setattr(getattr(config, part), field, value)
     named = value[0] if isinstance(value, tuple) else str(value)
+    named = "two metalayers" if field == "early_exit" else named
     with pytest.raises(ValueError, match=named):
         training.run(config, tmp_path / "workdir")
     assert not list(tmp_path.rglob("*.json"))
@@ -298,6 +304,23 @@ class TwoMetalayers(ComposerSettings):
             seed=seed,
             name="two_metalayers",
         )
+
+
+def test_early_exits_need_costs_that_can_be_counted(tmp_path, data_dir):
+    @dataclasses.dataclass
+    class OwnCosts(TwoMetalayers):
+        def build(self, seed=None):
+            model = super().build(seed)
+            config = model.get_config() | {"costs": [[1.0, 2.0], [1.0, 2.0]]}
+            return ct.Composer.from_config(config)
+
+    config = tiny_config(data_dir)
+    config.model = OwnCosts()
+    config.evaluation.alone = ()
+    config.evaluation.early_exit = True
+    with pytest.raises(ConfigError, match=r"can be counted.*'user'"):
+        training.run(config, tmp_path / "workdir")
+    assert not (tmp_path / "workdir").exists()
 
 
 def test_a_network_with_early_exits_is_measured_as_it_was_saved(

@@ -14,8 +14,8 @@ class Point(NamedTuple):
     Attributes:
         method: Such as `"composer"`, `"random_mixture"` or `"cascade"`.
         gamma: What was set: the preference; of a random mixture the share of
-            examples that take the dearest module, of a cascade the threshold,
-            of the others the share of full cost that may be spent.
+            examples that take the dearest module, of a cascade or early exits
+            the threshold, of the others the share of full cost to spend.
         cost: Mean cost per example, a fraction of the full path's, with
             everything that the method has to run.
         accuracy: Share of examples whose likeliest class is right.

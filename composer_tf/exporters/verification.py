@@ -1,5 +1,6 @@
 """Whether an artifact does what its model does, and runs only what it must."""
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -113,32 +114,21 @@ def interleaved_seconds(
         rounds: How often each has its turn.
         round_seconds: About how long a turn lasts.
     """
-    times = interleaved_times(callers, rounds, round_seconds)
-    return {name: float(np.median(taken)) for name, taken in times.items()}
-
-
-def interleaved_times(
-    callers: Mapping[str, Callable[[], object]],
-    rounds: int = 30,
-    round_seconds: float = 0.02,
-) -> dict[str, list[float]]:
-    """The same, with the seconds of every single call."""
     repeats = {}
     for name, call in callers.items():
         call()
-        seconds = max(_seconds(call), 1e-6)
+        start = time.perf_counter()
+        call()
+        seconds = max(time.perf_counter() - start, 1e-6)
         repeats[name] = max(1, round(round_seconds / seconds))
     taken: dict[str, list[float]] = {name: [] for name in callers}
     for _ in range(rounds):
         for name, call in callers.items():
-            taken[name] += [_seconds(call) for _ in range(repeats[name])]
-    return taken
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            taken[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def _gammas(exposure: Exposure, rows: int) -> Iterator[dict[str, np.ndarray]]:

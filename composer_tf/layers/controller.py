@@ -33,8 +33,8 @@ class Controller(keras.layers.Layer, abc.ABC):
     favour cheap modules on average settles on them before it notices gamma at
     all, and then gamma never does anything.
 
-    A subclass implements `build_steps`, `initial_state` and `call`, which
-    passes its logits through `settle`.
+    A subclass implements `build_steps`, `initial_state` and `call`; prices and
+    the bound are applied to what it returns (`settle`).
 
     Args:
         units: Size of the hidden representation, int >= 1. Defaults to 32.
@@ -43,9 +43,10 @@ class Controller(keras.layers.Layer, abc.ABC):
             makes it dearer.
         max_gap: How far a logit may lie below the greatest, float > 0, or
             `None` for no bound. Defaults to 4.
-        price_factor: What the price is multiplied by before training, which
-            changes it, float >= 0; 0 leaves prices to be learned. Defaults to
-            4: a policy begins all but decided at the ends of gamma's support.
+        price_factor: By how many nats the gap between the logits of the dearest
+            and the cheapest module grows, before training, from one end of
+            gamma's support to the other, float >= 0; there is none at 0. It is
+            trained; 0 leaves prices to be learned. Defaults to 16.
 
     Raises:
         ValueError: If `units` or `grid` is smaller than 1, `max_gap` is not
@@ -57,7 +58,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         units: int = 32,
         grid: int = 4,
         max_gap: float | None = 4.0,
-        price_factor: float = 4.0,
+        price_factor: float = 16.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -81,6 +82,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         activation_shapes: Sequence[Shape],
         num_modules: Sequence[int],
         num_gammas: int,
+        has_prices: bool = False,
     ) -> None:
         """Creates the weights for a given sequence of metalayers.
 
@@ -89,18 +91,21 @@ class Controller(keras.layers.Layer, abc.ABC):
                 the batch axis.
             num_modules: m_1, ..., m_n.
             num_gammas: k, how many gammas the policy is steered by.
+            has_prices: Whether one of them charges for modules.
         """
         self._build_arguments = {
             "activation_shapes": [list(shape) for shape in activation_shapes],
             "num_modules": list(num_modules),
             "num_gammas": num_gammas,
+            "has_prices": has_prices,
         }
         self.build_steps(
             [self.summary_size(shape) for shape in activation_shapes],
             list(num_modules),
             num_gammas,
         )
-        if num_gammas and self.price_factor:
+        self.price_scale = None
+        if has_prices and self.price_factor:
             self.price_scale = self.add_weight(
                 name="price_scale",
                 shape=(),
@@ -129,7 +134,6 @@ class Controller(keras.layers.Layer, abc.ABC):
         gamma: tf.Tensor,
         state: tf.Tensor,
         index: int,
-        price: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """p_i = g_i(a_{i-1}, c_{i-1}), equation (2), as logits.
 
@@ -139,8 +143,6 @@ class Controller(keras.layers.Layer, abc.ABC):
             gamma: float32 `[B, k]`, scaled to [-1, 1].
             state: float32 `[B, s]`.
             index: Which metalayer, 0 for the first.
-            price: float32 `[B, m_i]`, what gamma charges for each module, as of
-                `PreferenceCollection.prices`; `None` for nothing.
 
         Returns:
             Logits float32 `[B, m_i]` and the next state.
@@ -150,10 +152,10 @@ class Controller(keras.layers.Layer, abc.ABC):
         """Takes the price off, and holds all logits near the greatest.
 
         Args:
-            logits: float32 `[B, m_i]`, of what each module is worth.
-            price: As of `call`.
+            logits: float32 `[B, m_i]`, as `call` returns them.
+            price: float32 `[B, m_i]`, of `PreferenceCollection.prices`.
         """
-        if price is not None and self.price_factor:
+        if price is not None and self.price_scale is not None:
             logits -= self.price_scale * price
         if self.max_gap is None:
             return logits
@@ -188,7 +190,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         for index, inputs in enumerate(activations):
             logits, state = self(inputs, previous, gamma, state, index=index)
             previous = tf.zeros([batch_size], tf.int32)
-            all_logits.append(logits)
+            all_logits.append(self.settle(logits, None))
         return all_logits
 
     def get_config(self) -> dict[str, Any]:

@@ -21,8 +21,8 @@ class FeedForwardController(Controller):
             Defaults to 4.
         max_gap: How far a logit may lie below the greatest, float > 0, or
             `None`. Defaults to 4.
-        price_factor: What gamma's price of a module is multiplied by before
-            training, float >= 0. Defaults to 4.
+        price_factor: How far gamma's prices drive logits apart before training,
+            in nats, float >= 0. Defaults to 16.
 
     Example:
         >>> FeedForwardController(units=16).get_config()["units"]
@@ -65,7 +65,6 @@ class FeedForwardController(Controller):
         gamma: tf.Tensor,
         state: tf.Tensor,
         index: int,
-        price: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         inputs = [self.norms[index](self.summarize(activations, index)), gamma]
         if previous_choices is not None:
@@ -73,4 +72,4 @@ class FeedForwardController(Controller):
                 one_hot(previous_choices, self._num_modules[index - 1])
             )
         logits = self.networks[index](tf.concat(inputs, axis=-1))
-        return self.settle(logits, price), state
+        return logits, state

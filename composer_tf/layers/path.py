@@ -51,7 +51,7 @@ def follow(
         controller: Built for them.
         activations: `[B, ...]`, a_0.
         gamma: float32 `[B, k]`, scaled to [-1, 1].
-        prices: n tensors float32 `[B, m_i]` for the controller, or `None`.
+        prices: n tensors float32 `[B, m_i]`, of gamma, or `None`.
         decide: Maps logits float32 `[R, m_i]` and the metalayer's index i to
             choices int32 `[R]`, equation (3).
         routing: Name of a strategy of `composer_tf.layers.routing`.
@@ -74,13 +74,10 @@ def follow(
                 context = tf.concat([summary, gamma], axis=-1)  # [B, d]
             previous = choices[-1] if choices else None
             step_logits, state = controller(
-                activations,
-                previous,
-                gamma,
-                state,
-                index=i,
-                price=None if prices is None else prices[i],
-            )  # [R, m_i]
+                activations, previous, gamma, state, index=i
+            )
+            price = None if prices is None else prices[i]
+            step_logits = controller.settle(step_logits, price)  # [R, m_i]
             if i == 0:
                 gamma, state, step_logits = (
                     tile_rows(tensor, len(paths))
@@ -124,7 +121,6 @@ def decide_by(
         if given is not None and has_uniform:
             is_uniform = tf.expand_dims(given == UNIFORM, -1)
             logits = tf.where(is_uniform, 0.0, logits)
-            given = tf.maximum(given, POLICY)
         if seeds is None:
             choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
         else:
@@ -136,6 +132,7 @@ def decide_by(
             )
         if given is None:
             return choice
+        given = tf.maximum(given, POLICY)
         # tf.where(given < 0, choice, given), by what devices have too.
         return given - tf.minimum(given, 0) * (choice + 1)
 

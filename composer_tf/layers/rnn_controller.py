@@ -22,8 +22,8 @@ class RNNController(Controller):
             Defaults to 4.
         max_gap: How far a logit may lie below the greatest, float > 0, or
             `None`. Defaults to 4.
-        price_factor: What gamma's price of a module is multiplied by before
-            training, float >= 0. Defaults to 4.
+        price_factor: How far gamma's prices drive logits apart before training,
+            in nats, float >= 0. Defaults to 16.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]
@@ -69,7 +69,6 @@ class RNNController(Controller):
         gamma: tf.Tensor,
         state: tf.Tensor,
         index: int,
-        price: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         depth = max(self._num_modules)
         if previous_choices is None:
@@ -80,4 +79,4 @@ class RNNController(Controller):
         inputs = tf.concat([features, previous, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]
-        return self.settle(logits, price), hidden
+        return logits, hidden

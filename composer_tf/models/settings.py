@@ -35,7 +35,7 @@ class ComposerSettings:
         controller_units: Size of the controller's hidden state.
         grid: Cells per axis that the controller sees activations in.
         max_gap: How far a logit may lie below the greatest, or `None`.
-        price_factor: By which logits start from what gamma charges, or 0.
+        price_factor: How far gamma's prices drive logits apart, or 0.
         glimpse: Range of the glimpse preference's gamma in training.
         batch_entropy: Range of the batch entropy preference's gamma.
         entropy: Range of the unbatched entropy preference's gamma.
@@ -53,7 +53,7 @@ class ComposerSettings:
     controller_units: int = 32
     grid: int = 4
     max_gap: float | None = 4.0
-    price_factor: float = 4.0
+    price_factor: float = 16.0
     glimpse: Range | None = None
     batch_entropy: Range | None = None
     entropy: Range | None = None

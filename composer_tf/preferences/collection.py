@@ -132,37 +132,47 @@ class PreferenceCollection:
         ]
         return tf.stack(columns, axis=-1)
 
+    def has_prices(self, num_modules: Sequence[int]) -> bool:
+        """Whether a steerable preference charges for modules."""
+        no_costs = [[0.0] * m for m in num_modules]
+        return any(p.module_prices(no_costs) for p in self.steerable)
+
     def prices(
         self, gamma: tf.Tensor, module_costs: Sequence[Sequence[float]]
     ) -> list[tf.Tensor] | None:
         """What gamma charges for each module of each metalayer.
+
+        In such a unit that the difference between the dearest and the cheapest
+        module of a metalayer, where it is widest, grows by 1 from one end of
+        gamma's support to the other.
 
         Args:
             gamma: float32 `[B, k]`.
             module_costs: beta, n rows of m_i.
 
         Returns:
-            n tensors float32 `[B, m_i]`, in a unit of what gamma can charge at
-            the nearer end of its support beyond 0, but at least a quarter of
-            what it can at the farther. `None` if no steerable preference has
-            prices, or they make no difference.
+            n tensors float32 `[B, m_i]`, or `None` if no steerable preference
+            has prices.
+
+        Raises:
+            ValueError: If a preference's prices are not n rows of m_i finite
+                numbers.
         """
-        unit = 0.0
-        rows = []  # Of each gamma, for all modules side by side.
         sizes = [len(costs) for costs in module_costs]
-        for preference in self.steerable:
+        total = None
+        for i, preference in enumerate(self.steerable):
             prices = preference.module_prices(module_costs)
             if prices is None:
-                rows.append(np.zeros(sum(sizes)))
                 continue
-            spread = max(max(row) - min(row) for row in prices)
+            _check_prices(prices, sizes, preference.name)
             low, high = preference.gamma.support
-            unit += spread * max(min(high, -low), max(high, -low) / 4.0)
-            rows.append(np.concatenate(prices))
-        if not unit:
-            return None
-        weights = tf.constant(np.stack(rows) / unit, tf.float32)  # [k, m]
-        return tf.split(tf.matmul(gamma, weights), sizes, axis=-1)
+            widest = max(max(row) - min(row) for row in prices) or 1.0
+            row = np.concatenate(prices) / (widest * (high - low))
+            charge = gamma[:, i : i + 1] * tf.constant(
+                row[np.newaxis], tf.float32
+            )
+            total = charge if total is None else total + charge
+        return None if total is None else tf.split(total, sizes, axis=-1)
 
     def split(self, gamma: tf.Tensor) -> list[tuple[Preference, tf.Tensor]]:
         """Every preference, the constant ones too, with its gamma `[B]`."""
@@ -224,3 +234,14 @@ def finite_or(gamma: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
     nan = tf.constant([float("nan")])
     marked = tf.where(tf.abs(gamma) < float("inf"), gamma, nan)
     return tf.where(tf.not_equal(marked, marked), default, marked)
+
+
+def _check_prices(
+    prices: Sequence[Sequence[float]], sizes: Sequence[int], name: str
+) -> None:
+    fits = [np.size(row) for row in prices] == list(sizes)
+    if not (fits and all(np.all(np.isfinite(row)) for row in prices)):
+        raise ValueError(
+            f"`module_prices` of preference {name!r} must give one finite "
+            f"number per module, {list(sizes)} of them, got {prices!r}."
+        )

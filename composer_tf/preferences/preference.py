@@ -110,11 +110,11 @@ class Preference(abc.ABC):
         """What a gamma of 1 charges for each module, in nats.
 
         `None`, the default, where the cost is not a sum over a path's modules.
-        Where it is, the policy need not learn what gamma does: its logits start
-        from the prices (`Controller`).
+        Where it is, the policy need not learn what gamma does: the prices are
+        taken off its logits (`Controller`). They must add up to minus `cost`.
 
         Args:
-            module_costs: beta, n rows of m_i.
+            module_costs: beta, n rows of m_i, fractions of full cost.
 
         Returns:
             n rows of m_i, or `None`.

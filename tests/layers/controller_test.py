@@ -21,7 +21,7 @@ both = pytest.mark.parametrize(
 
 def built(controller_class, **kwargs):
     controller = controller_class(units=8, **kwargs)
-    controller.build(SHAPES, NUM_MODULES, NUM_GAMMAS)
+    controller.build(SHAPES, NUM_MODULES, NUM_GAMMAS, has_prices=True)
     return controller
 
 
@@ -47,7 +47,7 @@ def run(controller, choices=(1, 3, 0), gamma=0.0, inputs=None):
             index=i,
         )
         previous = tf.fill([batch], choices[i])
-        logits.append(step_logits)
+        logits.append(controller.settle(step_logits, None))
     return logits
 
 
@@ -294,32 +294,23 @@ def test_logits_are_bounded_so_that_every_module_is_tried(controller_class):
 @both
 def test_a_price_is_taken_off_the_logits(controller_class):
     controller = built(controller_class, max_gap=None)
-    price = tf.constant([[0.25, -1.0]] * BATCH)
-    state = controller.initial_state(BATCH)
-    gamma = tf.zeros([BATCH, NUM_GAMMAS])
-
-    def logits(price):
-        inputs = activations()[0]
-        return controller(inputs, None, gamma, state, index=0, price=price)[0]
-
+    logits = tf.constant([[1.0, 2.0], [-1.0, 0.5]])
+    price = tf.constant([[0.25, -1.0], [1.0, 0.0]])
     np.testing.assert_allclose(
-        logits(price), logits(None) - 4.0 * price, atol=1e-5
+        controller.settle(logits, price), [[-3.0, 18.0], [-17.0, 0.5]]
     )
     controller.price_scale.assign(0.5)
     np.testing.assert_allclose(
-        logits(price), logits(None) - 0.5 * price, atol=1e-5
+        controller.settle(logits, price), [[0.875, 2.5], [-1.5, 0.5]]
     )
 
 
 @both
 def test_prices_may_be_left_to_be_learned(controller_class):
-    controller = built(controller_class, price_factor=0.0)
-    price = tf.constant([[0.25, -1.0]] * BATCH)
-    state = controller.initial_state(BATCH)
-    arguments = (activations()[0], None, tf.zeros([BATCH, NUM_GAMMAS]), state)
-    with_price, _ = controller(*arguments, index=0, price=price)
-    without, _ = controller(*arguments, index=0)
-    np.testing.assert_array_equal(with_price, without)
+    controller = built(controller_class, price_factor=0.0, max_gap=None)
+    logits = tf.constant([[1.0, 2.0]])
+    price = tf.constant([[0.25, -1.0]])
+    np.testing.assert_array_equal(controller.settle(logits, price), logits)
     for bad in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="`price_factor` must be finite"):
             controller_class(price_factor=bad)

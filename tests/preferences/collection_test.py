@@ -195,40 +195,28 @@ def test_what_is_not_a_preference_is_refused():
 
 
 def test_prices_are_of_the_preferences_that_charge_for_modules():
-    """By hand; the unit is 2 * (0.5 - 0.1), as the support is [-2, 6]."""
+    """By hand: the support is 8 wide, and the widest spread of costs 0.4."""
     costs = [(0.1, 0.5), (0.3, 0.2, 0.0)]
-    gamma = tf.constant([[6.0, 1.0], [-2.0, 3.0]])
+    gamma = tf.constant([[6.0, 1.0], [-2.0, 3.0], [0.0, 1.0]])
     first, second = TWO.prices(gamma, costs)
-    expected = np.outer([6.0, -2.0], [0.1, 0.5, 0.3, 0.2, 0.0]) / (2.0 * 0.4)
+    expected = np.outer([6.0, -2.0, 0.0], [0.1, 0.5, 0.3, 0.2, 0.0]) / 3.2
     np.testing.assert_allclose(first, expected[:, :2], rtol=1e-6)
     np.testing.assert_allclose(second, expected[:, 2:], rtol=1e-6, atol=1e-9)
 
 
 def test_prices_of_several_preferences_add_up():
-    def price(name):
-        return GlimpsePreference(Uniform(-1.0, 2.0), name=name)
+    class Heat(GlimpsePreference):
+        def module_prices(self, module_costs):
+            return [[0.0, -3.0]]
 
-    both = PreferenceCollection([price("a"), price("b")])
-    (prices,) = both.prices(tf.constant([[2.0, -1.0]]), [(0.0, 0.5)])
-    np.testing.assert_allclose(prices, [[0.0, 0.5]])
-
-
-@pytest.mark.parametrize(
-    ("gamma", "unit"),
-    [
-        (Uniform(-4.0, 6.0), 4.0),
-        (Uniform(-6.0, 4.0), 4.0),
-        (Uniform(-1.0, 10.0), 2.5),
-        (Uniform(0.0, 6.0), 1.5),
-        (Uniform(-6.0, -1.0), 1.5),
-        (LogUniform(0.01, 10.0), 2.5),
-    ],
-)
-def test_prices_are_neither_drowned_nor_overwhelming(gamma, unit):
-    """By a support that lies to one side, or almost."""
-    collection = PreferenceCollection([GlimpsePreference(gamma)])
-    (prices,) = collection.prices(tf.constant([[3.0]]), [(0.0, 0.5)])
-    np.testing.assert_allclose(prices, [[0.0, 3.0 / unit]], rtol=1e-6)
+    both = PreferenceCollection(
+        [
+            GlimpsePreference(Uniform(-1.0, 3.0)),
+            Heat(LogUniform(0.5, 8.5)),
+        ]
+    )
+    (prices,) = both.prices(tf.constant([[2.0, 4.0]]), [(0.0, 0.5)])
+    np.testing.assert_allclose(prices, [[0.0, 2.0 / 4.0 - 4.0 / 8.0]])
 
 
 @pytest.mark.parametrize(
@@ -236,11 +224,30 @@ def test_prices_are_neither_drowned_nor_overwhelming(gamma, unit):
     [
         ([EntropyPreference(LogUniform(0.1, 10.0))], [(0.1, 0.5)]),
         ([GlimpsePreference(2.0)], [(0.1, 0.5)]),
-        ([GlimpsePreference(Uniform(-2.0, 6.0))], [(0.3, 0.3), (0.2,)]),
         ([], [(0.1, 0.5)]),
     ],
 )
-def test_no_prices_where_gamma_cannot_make_a_difference(preferences, costs):
+def test_no_prices_where_no_gamma_charges_for_modules(preferences, costs):
     collection = PreferenceCollection(preferences)
     gamma = tf.zeros([2, len(collection.names)])
     assert collection.prices(gamma, costs) is None
+    assert not collection.has_prices([2])
+
+
+def test_prices_of_equal_modules_make_no_difference():
+    collection = PreferenceCollection([GlimpsePreference(Uniform(-2.0, 6.0))])
+    (prices,) = collection.prices(tf.constant([[6.0]]), [(0.3, 0.3)])
+    assert prices[0, 0] == prices[0, 1]
+
+
+@pytest.mark.parametrize(
+    "bad", [[[1.0]], [[1.0, 2.0], [3.0]], [[1.0, float("nan")]]]
+)
+def test_prices_that_do_not_fit_are_refused(bad):
+    class Bad(GlimpsePreference):
+        def module_prices(self, module_costs):
+            return bad
+
+    collection = PreferenceCollection([Bad(Uniform(-2.0, 6.0))])
+    with pytest.raises(ValueError, match="`module_prices` of preference 'bad'"):
+        collection.prices(tf.zeros([1, 1]), [(0.1, 0.5)])
