@@ -13,8 +13,6 @@ in which every model of a table has its turn, relative to one of them.
 
 import json
 import pathlib
-import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,6 +23,7 @@ from absl import app, flags
 
 import composer_tf as ct
 from composer_tf import datasets, models
+from composer_tf.exporters.verification import interleaved_seconds
 from composer_tf.path_network import PathNetwork
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds that are timed.")
@@ -44,7 +43,7 @@ Call = Callable[[], object]
 
 
 def wide(num_modules: int, **options: Any) -> ct.Composer:
-    """Equal modules of one wide layer each; K samples by `estimator`."""
+    """Equal modules of one wide layer each; `options` are the Composer's."""
     layers = keras.layers
     modules = [
         keras.Sequential(
@@ -90,16 +89,8 @@ def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
 
 def relative_speeds(calls: Mapping[str, Call], unit: str) -> Speeds:
     """Medians of calls per second in turns, relative to those of `unit`."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(_ROUNDS.value):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(s) for name, s in seconds.items()}
-    return {name: medians[unit] / median for name, median in medians.items()}
+    seconds = interleaved_seconds(calls, _ROUNDS.value, round_seconds=0.0)
+    return {name: seconds[unit] / taken for name, taken in seconds.items()}
 
 
 def random_data(batch_size: int = _BATCH_SIZE) -> tf.data.Dataset:

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from composer_tf.composer import Composer as Composer
 from composer_tf.costs import CostTable as CostTable
+from composer_tf.early_exit_network import EarlyExitNetwork as EarlyExitNetwork
 from composer_tf.estimators import Estimator as Estimator
 from composer_tf.estimators import Exact as Exact
 from composer_tf.estimators import LeaveOneOut as LeaveOneOut
 from composer_tf.estimators import Reinforce as Reinforce
+from composer_tf.exit_stage import ExitStage as ExitStage
 from composer_tf.layers import Controller as Controller
 from composer_tf.layers import FeedForwardController as FeedForwardController
 from composer_tf.layers import Glimpse as Glimpse
 from composer_tf.layers import Metalayer as Metalayer
 from composer_tf.layers import RNNController as RNNController
 from composer_tf.layers import StandardizedConv2D as StandardizedConv2D
+from composer_tf.path_network import PathNetwork as PathNetwork
 from composer_tf.policy import Composition as Composition
 from composer_tf.policy import Policy as Policy
 from composer_tf.preferences import (

@@ -19,7 +19,10 @@ class EarlyExitNetwork(ReplicatedModel):
     (`evaluation.early_exit`).
 
     Args:
-        stages: One after the other, all but the last with an exit.
+        stages: Two or more, one after the other; all but the last have an exit.
+
+    Raises:
+        ValueError: If that is not so, or exits differ in their classes.
 
     Call arguments:
         inputs: Of the first stage.
@@ -43,6 +46,16 @@ class EarlyExitNetwork(ReplicatedModel):
     def __init__(self, stages: Sequence[ExitStage], **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "autocast": False})
         self.stages = list(stages)
+        *classes, last = (stage.num_classes for stage in self.stages)
+        if not classes or last is not None or None in classes:
+            raise ValueError(
+                "`stages` must be two or more of which all but the last have "
+                f"an exit, got exits of {[*classes, last]} classes."
+            )
+        if len(set(classes)) > 1:
+            raise ValueError(
+                f"`stages` must have exits of the same classes, got {classes}."
+            )
 
     def build(self, input_shape: Any) -> None:
         shape = input_shape

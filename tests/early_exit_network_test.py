@@ -82,3 +82,16 @@ def test_it_trains_and_is_saved(tmp_path):
     np.testing.assert_array_equal(
         loaded.predict(X, verbose=0), network.predict(X, verbose=0)
     )
+
+
+@pytest.mark.parametrize("classes", [[None], [3], [3, 3], [None, None]])
+def test_all_stages_but_the_last_have_an_exit(classes):
+    stages = [ExitStage([keras.layers.Dense(3)], k) for k in classes]
+    with pytest.raises(ValueError, match="all but the last have an exit"):
+        EarlyExitNetwork(stages)
+
+
+def test_exits_agree_on_the_classes():
+    stages = [ExitStage([keras.layers.Dense(3)], k) for k in (3, 4, None)]
+    with pytest.raises(ValueError, match=r"same classes, got \[3, 4\]"):
+        EarlyExitNetwork(stages)

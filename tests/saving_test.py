@@ -128,6 +128,11 @@ PUBLIC = {
         seed=3,
         name="given",
     ),
+    "PathNetwork": lambda: ct.PathNetwork([layers.Dense(3)], name="p"),
+    "ExitStage": lambda: ct.ExitStage([layers.Dense(3)], num_classes=4),
+    "EarlyExitNetwork": lambda: ct.EarlyExitNetwork(
+        [ct.ExitStage([layers.Dense(3)], 2), ct.ExitStage([layers.Dense(2)])]
+    ),
     "Metalayer": lambda: ct.Metalayer([layers.Dense(3)], name="m"),
     "RNNController": lambda: ct.RNNController(5, grid=2, max_gap=None),
     "FeedForwardController": lambda: ct.FeedForwardController(
