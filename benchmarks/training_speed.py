@@ -84,7 +84,7 @@ def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
         steps_per_execution=len(data),
         jit_compile=jit_compile,
     )
-    return lambda: model.fit(data, verbose=0)
+    return lambda: model.fit(data, shuffle=False, verbose=0)
 
 
 def relative_speeds(calls: Mapping[str, Call], unit: str) -> Speeds:
