@@ -30,8 +30,7 @@ class Controller(keras.layers.Layer, abc.ABC):
 
     What gamma charges for a module is known, so it is not left to be learned: a
     multiple of the price is taken off the logits. Else a policy whose gammas
-    favour cheap modules on average settles on them before it notices gamma at
-    all, and then gamma never does anything.
+    favour cheap modules on average may settle on them before it notices gamma.
 
     A subclass implements `build_steps`, `initial_state` and `call`; prices and
     the bound are applied to what it returns (`settle`).
