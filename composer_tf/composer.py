@@ -185,8 +185,7 @@ class Composer(ExportableModel):
                 "A sandwich of dearest and cheapest path needs modules of "
                 f"different costs, got {table.modules}."
             )
-        no_gamma = tf.zeros([1, num_gammas])
-        self.preferences.prices(no_gamma, table.fractions)  # Checks them.
+        self._price_table = self.preferences.price_table(table.fractions)
         self.built = True
 
     def call(
@@ -211,8 +210,7 @@ class Composer(ExportableModel):
             batch_size = tf.shape(activations)[0]
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
-            betas = self.cost_table.fractions
-            prices = self.preferences.prices(gamma, betas)
+            prices = self._prices(gamma)
             least = UNIFORM if decision == "sample" else POLICY
             choices = self._checked_choices(choices, paths, batch_size, least)
         path = follow(
@@ -227,8 +225,8 @@ class Composer(ExportableModel):
         )
         if not return_composition:
             return path.outputs
-        module_costs = tuple(tf.constant(costs) for costs in betas)
-        policy = Policy(path.logits, path.choices, module_costs)
+        module_costs = [tf.constant(c) for c in self.cost_table.fractions]
+        policy = Policy(path.logits, path.choices, tuple(module_costs))
         context = tf.stop_gradient(path.context)
         return Composition(path.outputs, policy, gamma, context)
 
@@ -323,6 +321,13 @@ class Composer(ExportableModel):
     def _steps(self) -> list[keras.layers.Layer]:
         """The stem, if there is one, and the metalayers and fixed steps."""
         return ([] if self.stem is None else [self.stem]) + self.metalayers
+
+    def _prices(self, gamma: tf.Tensor) -> list[tf.Tensor] | None:
+        """Of the modules of each metalayer, n tensors float32 `[B, m_i]`."""
+        if self._price_table is None:
+            return None
+        prices = tf.matmul(gamma, self._price_table)
+        return tf.split(prices, self.num_modules, axis=-1)
 
     def _use_routing(self, routing: str) -> None:
         self._routing_in_use = routing

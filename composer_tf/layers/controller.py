@@ -152,7 +152,8 @@ class Controller(keras.layers.Layer, abc.ABC):
 
         Args:
             logits: float32 `[B, m_i]`, as `call` returns them.
-            price: float32 `[B, m_i]`, of `PreferenceCollection.prices`.
+            price: float32 `[B, m_i]`, what gamma charges
+                (`PreferenceCollection.price_table`), or `None`.
         """
         if price is not None and self.price_scale is not None:
             logits -= self.price_scale * price

@@ -137,42 +137,40 @@ class PreferenceCollection:
         no_costs = [[0.0] * m for m in num_modules]
         return any(p.module_prices(no_costs) for p in self.steerable)
 
-    def prices(
-        self, gamma: tf.Tensor, module_costs: Sequence[Sequence[float]]
-    ) -> list[tf.Tensor] | None:
-        """What gamma charges for each module of each metalayer.
+    def price_table(
+        self, module_costs: Sequence[Sequence[float]]
+    ) -> np.ndarray | None:
+        """What each gamma charges for each module of all metalayers.
 
         In such a unit that the difference between the dearest and the cheapest
         module of a metalayer, where it is widest, grows by 1 from one end of
         gamma's support to the other.
 
         Args:
-            gamma: float32 `[B, k]`.
             module_costs: beta, n rows of m_i.
 
         Returns:
-            n tensors float32 `[B, m_i]`, or `None` if no steerable preference
-            has prices.
+            float32 `[k, m_1 + ... + m_n]`, which gamma `[B, k]` is multiplied
+            by, or `None` if no steerable preference has prices.
 
         Raises:
             ValueError: If a preference's prices are not n rows of m_i finite
                 numbers.
         """
         sizes = [len(costs) for costs in module_costs]
-        total = None
-        for i, preference in enumerate(self.steerable):
+        if not self.has_prices(sizes):
+            return None
+        table = np.zeros([len(self.steerable), sum(sizes)], np.float32)
+        for row, preference in zip(table, self.steerable, strict=True):
             prices = preference.module_prices(module_costs)
-            if prices is None:
-                continue
-            _check_prices(prices, sizes, preference.name)
-            low, high = preference.gamma.support
-            widest = max(max(row) - min(row) for row in prices) or 1.0
-            row = np.concatenate(prices) / (widest * (high - low))
-            charge = gamma[:, i : i + 1] * tf.constant(
-                row[np.newaxis], tf.float32
-            )
-            total = charge if total is None else total + charge
-        return None if total is None else tf.split(total, sizes, axis=-1)
+            if prices is not None:
+                _check_prices(prices, sizes, preference.name)
+                low, high = preference.gamma.support
+                widest = max(max(costs) - min(costs) for costs in prices)
+                row[:] = np.concatenate(prices) / (
+                    (widest or 1.0) * (high - low)
+                )
+        return table
 
     def split(self, gamma: tf.Tensor) -> list[tuple[Preference, tf.Tensor]]:
         """Every preference, the constant ones too, with its gamma `[B]`."""

@@ -197,14 +197,13 @@ def test_what_is_not_a_preference_is_refused():
 def test_prices_are_of_the_preferences_that_charge_for_modules():
     """By hand: the support is 8 wide, and the widest spread of costs 0.4."""
     costs = [(0.1, 0.5), (0.3, 0.2, 0.0)]
-    gamma = tf.constant([[6.0, 1.0], [-2.0, 3.0], [0.0, 1.0]])
-    first, second = TWO.prices(gamma, costs)
-    expected = np.outer([6.0, -2.0, 0.0], [0.1, 0.5, 0.3, 0.2, 0.0]) / 3.2
-    np.testing.assert_allclose(first, expected[:, :2], rtol=1e-6)
-    np.testing.assert_allclose(second, expected[:, 2:], rtol=1e-6, atol=1e-9)
+    glimpse = np.array([0.1, 0.5, 0.3, 0.2, 0.0]) / (8.0 * 0.4)
+    np.testing.assert_allclose(
+        TWO.price_table(costs), [glimpse, np.zeros(5)], rtol=1e-6
+    )
 
 
-def test_prices_of_several_preferences_add_up():
+def test_each_preference_has_a_unit_of_its_own():
     class Heat(GlimpsePreference):
         def module_prices(self, module_costs):
             return [[0.0, -3.0]]
@@ -215,8 +214,8 @@ def test_prices_of_several_preferences_add_up():
             Heat(LogUniform(0.5, 8.5)),
         ]
     )
-    (prices,) = both.prices(tf.constant([[2.0, 4.0]]), [(0.0, 0.5)])
-    np.testing.assert_allclose(prices, [[0.0, 2.0 / 4.0 - 4.0 / 8.0]])
+    table = both.price_table([(0.0, 0.5)])
+    np.testing.assert_allclose(table, [[0.0, 1.0 / 4.0], [0.0, -1.0 / 8.0]])
 
 
 @pytest.mark.parametrize(
@@ -229,15 +228,14 @@ def test_prices_of_several_preferences_add_up():
 )
 def test_no_prices_where_no_gamma_charges_for_modules(preferences, costs):
     collection = PreferenceCollection(preferences)
-    gamma = tf.zeros([2, len(collection.names)])
-    assert collection.prices(gamma, costs) is None
+    assert collection.price_table(costs) is None
     assert not collection.has_prices([2])
 
 
 def test_prices_of_equal_modules_make_no_difference():
     collection = PreferenceCollection([GlimpsePreference(Uniform(-2.0, 6.0))])
-    (prices,) = collection.prices(tf.constant([[6.0]]), [(0.3, 0.3)])
-    assert prices[0, 0] == prices[0, 1]
+    ((first, second),) = collection.price_table([(0.3, 0.3)])
+    assert first == second
 
 
 @pytest.mark.parametrize(
@@ -250,4 +248,4 @@ def test_prices_that_do_not_fit_are_refused(bad):
 
     collection = PreferenceCollection([Bad(Uniform(-2.0, 6.0))])
     with pytest.raises(ValueError, match="`module_prices` of preference 'bad'"):
-        collection.prices(tf.zeros([1, 1]), [(0.1, 0.5)])
+        collection.price_table([(0.1, 0.5)])
