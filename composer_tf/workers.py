@@ -44,7 +44,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Returns when every process has come here."""
-    _mean(strategy, 0.0)
+    _mean(strategy, tf.constant(0.0, tf.float64))
 
 
 def check_agreement(
@@ -57,7 +57,7 @@ def check_agreement(
         number: This one's.
         what: It is, for the error.
     """
-    mean = _mean(strategy, float(number))
+    mean = float(_mean(strategy, tf.constant(number, tf.float64)))
     if mean != number:
         raise WorkersError(
             f"The workers disagree about {what}: this one has {number}, all "
@@ -65,15 +65,11 @@ def check_agreement(
         )
 
 
-def _mean(strategy: tf.distribute.Strategy, number: float) -> float:
+@tf.function
+def _mean(strategy: tf.distribute.Strategy, number: tf.Tensor) -> tf.Tensor:
     """Over all replicas; returns when every process has given its own."""
-
-    @tf.function
-    def meet() -> tf.Tensor:
-        numbers = strategy.run(lambda: tf.constant(number, tf.float64))
-        return strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None)
-
-    return float(meet())
+    numbers = strategy.run(tf.identity, args=(number,))
+    return strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None)
 
 
 def _check_environment(value: str) -> None:
