@@ -28,7 +28,7 @@ from harness import FILES, export_and_open, resident_bytes
 from matplotlib.figure import Figure
 
 import composer_tf as ct
-from composer_tf import datasets, evaluation, measurements
+from composer_tf import datasets, evaluation, static_networks
 from composer_tf.early_exit_network import EarlyExitNetwork
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
 from composer_tf.exporters.verification import interleaved_seconds
@@ -69,7 +69,7 @@ class Measurement:
             tuple(map(int, path.name.split("-")))
             for path in (run / "alone").iterdir()
         ]
-        paths.sort(key=lambda path: measurements.cost_of_network(model, path))
+        paths.sort(key=lambda path: static_networks.cost_of_path(model, path))
         self._alone = {"-".join(map(str, path)): path for path in paths}
         self._cheapest = "-".join(map(str, model.cost_table.cheapest))
         self._dearest = "-".join(map(str, model.cost_table.dearest))

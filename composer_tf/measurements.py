@@ -5,11 +5,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import costs, evaluation, pictures
+from composer_tf import evaluation, pictures
 from composer_tf.composer import Composer
 from composer_tf.config import EvaluationConfig
 from composer_tf.evaluation import Decisions, Point
@@ -116,39 +115,6 @@ def measure(
         "specialisation": specialisation,
         "summary": _summary(lines, default, specialisation),
     }
-
-
-def cost_of_network(model: Composer, path: Sequence[int]) -> float:
-    """What a path costs without a controller, as a fraction of full cost."""
-    table = model.cost_table
-    modules = zip(table.modules, path, strict=True)
-    return (table.fixed + sum(costs[c] for costs, c in modules)) / table.full
-
-
-def costs_of_exits(
-    model: Composer, stages: Sequence[keras.layers.Layer]
-) -> list[float]:
-    """What has run at each exit, as a fraction of the Composer's full cost.
-
-    Args:
-        model: Whose unit of cost it is.
-        stages: Built, from exit to exit.
-
-    Raises:
-        ValueError: If the costs of modules are the user's own numbers.
-    """
-    unit = model.cost_table.unit
-    if unit not in costs.COUNTERS:
-        raise ValueError(
-            "`evaluation.early_exit` needs costs that can be counted, "
-            f"{sorted(costs.COUNTERS)}, got those of {unit!r}."
-        )
-    count = costs.COUNTERS[unit]
-    shape, spent = model.build_shape, []
-    for stage in stages:
-        spent.append(count(stage, shape) / model.cost_table.full)
-        shape = stage.compute_output_shape(shape)[0]
-    return np.cumsum(spent).tolist()
 
 
 def _baselines(

@@ -12,12 +12,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import datasets, measurements, validation, workers
+from composer_tf import (
+    datasets,
+    measurements,
+    static_networks,
+    validation,
+    workers,
+)
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError
-from composer_tf.early_exit_network import EarlyExitNetwork
-from composer_tf.exit_stage import ExitStage
-from composer_tf.path_network import PathNetwork
 from composer_tf.workdir import (
     EpochCheckpoint,
     atomic_path,
@@ -107,10 +110,10 @@ def run(
     if chief:
         _save(model, folder)
     for path in paths:
-        make = functools.partial(_path_network, path)
+        make = functools.partial(static_networks.path_network, path=path)
         _train_beside(make, model, single_run, _folder_alone(path, folder))
     if config.evaluation.early_exit:
-        make = _early_exit_network
+        make = static_networks.early_exit_network
         _train_beside(make, model, single_run, folder / _EARLY_EXIT)
     if chief:
         metrics = _evaluate(paths, config, folder)
@@ -231,39 +234,20 @@ def _folder_alone(path: Sequence[int], folder: pathlib.Path) -> pathlib.Path:
     return folder / "alone" / "-".join(map(str, path))
 
 
-def _path_network(path: Sequence[int], composer: Composer) -> keras.Model:
-    return PathNetwork(composer.layers_along(path))
-
-
-def _early_exit_network(composer: Composer) -> keras.Model:
-    """The dearest path, with an exit behind each module but the last."""
-    metalayers = composer.choosing
-    ends = {id(module) for layer in metalayers[:-1] for module in layer.modules}
-    num_classes = composer.output_row_shape[-1]
-    stages, steps = [], []
-    for step in composer.layers_along(composer.cost_table.dearest):
-        steps.append(step)
-        if id(step) in ends:
-            stages.append(ExitStage(steps, num_classes))
-            steps = []
-    return EarlyExitNetwork([*stages, ExitStage(steps)])
-
-
 def _check_early_exit(model: Composer, run: _Run) -> None:
     """Fails now, and not when the Composer is trained."""
-    if len(model.num_modules) < 2:
+    try:
+        network = _build_beside(static_networks.early_exit_network, model, run)
+        static_networks.costs_of_exits(model, network)
+    except ValueError as error:
         raise ConfigError(
-            "`evaluation.early_exit` needs at least two metalayers, got a "
-            f"model of {len(model.num_modules)}."
-        )
-    network: Any = _build_beside(_early_exit_network, model, run)
-    with _values_of_the_config():
-        measurements.costs_of_exits(model, network.stages)
+            f"`evaluation.early_exit` does not fit this model: {error}"
+        ) from error
 
 
 def _build_beside(
-    make: Callable[[Composer], keras.Model], model: Composer, run: _Run
-) -> keras.Model:
+    make: Callable[[Composer], Any], model: Composer, run: _Run
+) -> Any:
     """What is made of an untrained Composer, with that one's weights."""
     keras.utils.set_random_seed(run.config.seed)
     with run.strategy.scope():
@@ -275,7 +259,7 @@ def _build_beside(
 
 
 def _train_beside(
-    make: Callable[[Composer], keras.Model],
+    make: Callable[[Composer], Any],
     model: Composer,
     run: _Run,
     folder: pathlib.Path,
@@ -327,12 +311,12 @@ def _evaluate(
     alone = []
     for path in paths:
         _, probabilities = _predict(_folder_alone(path, folder), test)
-        cost = measurements.cost_of_network(model, path)
+        cost = static_networks.cost_of_path(model, path)
         alone.append(measurements.Alone(path, cost, probabilities))
     exits = None
     if config.evaluation.early_exit:
         network, probabilities = _predict(folder / _EARLY_EXIT, test)
-        costs = measurements.costs_of_exits(model, network.stages)
+        costs = static_networks.costs_of_exits(model, network)
         exits = measurements.Exits(costs, probabilities)
     return measurements.measure(
         model,

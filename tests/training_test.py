@@ -17,7 +17,6 @@ import composer_tf as ct
 from composer_tf import datasets, training
 from composer_tf.config import (
     Config,
-    ConfigError,
     DataConfig,
     EvaluationConfig,
 )
@@ -304,23 +303,6 @@ class TwoMetalayers(ComposerSettings):
             seed=seed,
             name="two_metalayers",
         )
-
-
-def test_early_exits_need_costs_that_can_be_counted(tmp_path, data_dir):
-    @dataclasses.dataclass
-    class OwnCosts(TwoMetalayers):
-        def build(self, seed=None):
-            model = super().build(seed)
-            config = model.get_config() | {"costs": [[1.0, 2.0], [1.0, 2.0]]}
-            return ct.Composer.from_config(config)
-
-    config = tiny_config(data_dir)
-    config.model = OwnCosts()
-    config.evaluation.alone = ()
-    config.evaluation.early_exit = True
-    with pytest.raises(ConfigError, match=r"can be counted.*'user'"):
-        training.run(config, tmp_path / "workdir")
-    assert not (tmp_path / "workdir").exists()
 
 
 def test_a_network_with_early_exits_is_measured_as_it_was_saved(

@@ -1,0 +1,79 @@
+"""Networks without a policy, of a Composer's layers, to compare it with.
+
+They share the Composer's layers and so its weights: give them one of their own
+to train. Costs are fractions of that Composer's full cost.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from composer_tf import costs
+from composer_tf.composer import Composer
+from composer_tf.early_exit_network import EarlyExitNetwork
+from composer_tf.exit_stage import ExitStage
+from composer_tf.path_network import PathNetwork
+
+
+def path_network(composer: Composer, path: Sequence[int]) -> PathNetwork:
+    """The network of one path, c_1, ..., c_n."""
+    return PathNetwork(composer.layers_along(path))
+
+
+def cost_of_path(composer: Composer, path: Sequence[int]) -> float:
+    """What the network of one path costs: all but the controller."""
+    table = composer.cost_table
+    modules = zip(table.modules, path, strict=True)
+    return (table.fixed + sum(costs[c] for costs, c in modules)) / table.full
+
+
+def early_exit_network(composer: Composer) -> EarlyExitNetwork:
+    """The dearest path, with an exit behind each module but the last.
+
+    Args:
+        composer: Built.
+
+    Raises:
+        ValueError: If it has fewer than two metalayers.
+    """
+    metalayers = composer.choosing
+    if len(metalayers) < 2:
+        raise ValueError(
+            "Early exits need at least two metalayers, got a model of "
+            f"{len(metalayers)}."
+        )
+    ends = {id(module) for layer in metalayers[:-1] for module in layer.modules}
+    num_classes = composer.output_row_shape[-1]
+    stages, steps = [], []
+    for step in composer.layers_along(composer.cost_table.dearest):
+        steps.append(step)
+        if id(step) in ends:
+            stages.append(ExitStage(steps, num_classes))
+            steps = []
+    return EarlyExitNetwork([*stages, ExitStage(steps)])
+
+
+def costs_of_exits(
+    composer: Composer, network: EarlyExitNetwork
+) -> list[float]:
+    """What has run at each exit.
+
+    Args:
+        composer: Whose costs are the unit.
+        network: Built.
+
+    Raises:
+        ValueError: If the costs of modules are the user's own numbers.
+    """
+    unit = composer.cost_table.unit
+    if unit not in costs.COUNTERS:
+        raise ValueError(
+            "Early exits need costs that can be counted, "
+            f"{sorted(costs.COUNTERS)}, got those of {unit!r}."
+        )
+    count = costs.COUNTERS[unit]
+    shape, spent = composer.build_shape, []
+    for stage in network.stages:
+        spent.append(count(stage, shape) / composer.cost_table.full)
+        shape = stage.compute_output_shape(shape)[0]
+    return np.cumsum(spent).tolist()

@@ -1,0 +1,71 @@
+import keras
+import numpy as np
+import pytest
+
+import composer_tf as ct
+from composer_tf import static_networks
+
+
+def build(costs="parameters", num_metalayers=2):
+    """Costs by hand of 4 inputs: a dense layer has inputs + 1 per unit."""
+    dense = keras.layers.Dense
+
+    def metalayer(units):
+        return ct.Metalayer(
+            [dense(units), keras.Sequential([dense(6), dense(units)])]
+        )
+
+    steps = [metalayer(3), dense(2), metalayer(5)]
+    model = ct.Composer(
+        steps if num_metalayers == 2 else steps[2:],
+        stem=keras.layers.Rescaling(2.0),
+        costs=costs,
+    )
+    model.build((None, 4))
+    return model
+
+
+FIXED = 3 * 2 + 2  # The dense layer between the metalayers.
+FIRST = (4 * 3 + 3, 4 * 6 + 6 + 6 * 3 + 3)
+SECOND = (2 * 5 + 5, 2 * 6 + 6 + 6 * 5 + 5)
+
+
+@pytest.mark.parametrize("path", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_a_path_costs_its_modules_and_what_is_fixed(path):
+    model = build()
+    cost = FIXED + FIRST[path[0]] + SECOND[path[1]]
+    share = static_networks.cost_of_path(model, path)
+    assert share == pytest.approx(cost / model.cost_table.full)
+    network = static_networks.path_network(model, path)
+    network.build(model.build_shape)
+    assert network.count_params() == cost
+
+
+def test_an_exit_stands_behind_each_module_of_the_dearest_path_but_the_last():
+    model = build()
+    network = static_networks.early_exit_network(model)
+    network.build(model.build_shape)
+    first = FIRST[1] + 3 * 5 + 5  # The exit has 5 classes.
+    costs = np.array([first, first + FIXED + SECOND[1]])
+    np.testing.assert_allclose(
+        static_networks.costs_of_exits(model, network),
+        costs / model.cost_table.full,
+    )
+    images = np.random.default_rng(0).normal(size=[7, 4]).astype(np.float32)
+    logits = network.predict(images, verbose=0)  # [B, exits, classes]
+    dearest = static_networks.path_network(model, (1, 1))
+    np.testing.assert_allclose(
+        logits[:, -1], dearest.predict(images, verbose=0), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_an_exit_needs_two_metalayers():
+    with pytest.raises(ValueError, match=r"two metalayers, got a model of 1"):
+        static_networks.early_exit_network(build(num_metalayers=1))
+
+
+def test_exits_need_costs_that_can_be_counted():
+    model = build(costs=[[1.0, 2.0], [1.0, 2.0]])
+    network = static_networks.early_exit_network(model)
+    with pytest.raises(ValueError, match=r"can be counted.*'user'"):
+        static_networks.costs_of_exits(model, network)
