@@ -9,6 +9,8 @@ from composer_tf.datasets.epoch_shuffle import EpochShuffle
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
+_PREFETCHED = 2  # Batches: one in use, one being made.
+
 
 def batches(
     images: np.ndarray,
@@ -50,7 +52,7 @@ def batches(
         if augment is not None:
             raise ValueError("`augment` needs `shuffle`, got None.")
         data = tf.data.Dataset.from_tensor_slices((images, labels))
-        return _shared_by_workers(data.batch(batch_size))
+        return _prefetched(data.batch(batch_size))
     per_pass = size // batch_size
     all_images, all_labels = tf.constant(images), tf.constant(labels)
 
@@ -75,12 +77,17 @@ def batches(
     data = data.apply(
         tf.data.experimental.assert_cardinality(passes * per_pass)
     )
-    return _shared_by_workers(data)
+    return _prefetched(data)
 
 
-def _shared_by_workers(data: tf.data.Dataset) -> tf.data.Dataset:
-    """Every worker of `tf.distribute` reads all and takes its rows of each."""
+def _prefetched(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Every worker of `tf.distribute` reads all and takes its rows of each.
+
+    Nothing is tuned: `tf.data` ends a pass only when its tuner wakes up, and
+    that sleeps ever longer, so that a pass may take twice its time.
+    """
     options = tf.data.Options()
+    options.autotune.enabled = False
     policy = tf.data.experimental.AutoShardPolicy.DATA
     options.experimental_distribute.auto_shard_policy = policy
-    return data.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return data.prefetch(_PREFETCHED).with_options(options)
