@@ -2,9 +2,10 @@
 
 python -m composer_tf --config=configs/price_ablation.py --workdir=DIR
 
-Figure 3's modules, with gammas that favour cheap ones most of the time. A
-policy that has to learn what gamma does (`unpriced`) may settle on one path for
-all of them. About a quarter of an hour.
+Figure 3's modules, with gammas that favour cheap ones most of the time. Two
+things then keep a policy on the cheap path for all gammas: that it has to learn
+what gamma does (`unpriced`), and that modules which it seldom chooses stay bad
+(`without_sandwich`). About half an hour.
 """
 
 from composer_tf.config import Config, DataConfig
@@ -20,10 +21,16 @@ def get_config() -> Config:
             num_metalayers=2,
             grid=14,
             glimpse=(-1.0, 10.0),
+            dearest=1.0,
+            cheapest=1.0,
         ),
         epochs=10,
         jit_compile=True,
         steps_per_execution=0,
         num_seeds=5,
-        variants={"priced": {}, "unpriced": {"model.price_factor": 0.0}},
+        variants={
+            "both": {},
+            "unpriced": {"model.price_factor": 0.0},
+            "without_sandwich": {"model.dearest": 0.0, "model.cheapest": 0.0},
+        },
     )
