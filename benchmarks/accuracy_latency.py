@@ -14,7 +14,6 @@ sure yet. Time is relative to the dearest network's.
 """
 
 import dataclasses
-import json
 import pathlib
 import tempfile
 import time
@@ -32,7 +31,7 @@ from composer_tf import datasets, evaluation, static_networks
 from composer_tf.early_exit_network import EarlyExitNetwork
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
 from composer_tf.exporters.verification import interleaved_seconds
-from composer_tf.workdir import read_json
+from composer_tf.workdir import read_json, write_json
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and picture.")
@@ -127,8 +126,8 @@ class Measurement:
                 for i, point in enumerate(steered)
             ],
             "alone": [
-                {**point, "time": relative[f"{name} {self.rows}"]}
-                for name, point in zip(self._alone, self._static(), strict=True)
+                {**self._static(name), "time": relative[f"{name} {self.rows}"]}
+                for name in self._alone
             ],
             "cascade": self._cascade(relative),
             "early_exit": self._early_exit(relative),
@@ -168,10 +167,13 @@ class Measurement:
         nearest = {int(np.argmin(np.abs(costs - cost))) for cost in wanted}
         return [line[i] for i in sorted(nearest)]
 
-    def _static(self) -> list[Point]:
-        """Of each network alone, from cheap to dear."""
-        points = self._metrics["lines"]["alone"]
-        return sorted(points, key=lambda point: point["cost"])
+    def _static(self, name: str) -> Point:
+        """Of a network alone."""
+        numbers = self._metrics["summary"]
+        return {
+            field: numbers[f"alone/{name}/{field}"]
+            for field in ("cost", "accuracy")
+        }
 
     def _cascade(self, relative: dict[str, float]) -> list[Point]:
         """The cheap network on all rows, the dear one on those it is unsure of.
@@ -322,8 +324,7 @@ def main(argv: list[str]) -> None:
     if _OUTPUT.value:
         output = pathlib.Path(_OUTPUT.value)
         output.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(results, indent=2) + "\n"
-        (output / "accuracy_latency.json").write_text(text)
+        write_json(results, output / "accuracy_latency.json")
         plot(results, output / "accuracy_latency.png")
 
 

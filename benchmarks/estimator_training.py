@@ -10,7 +10,6 @@ First every estimator takes as many steps, then as many as it can in the time
 that REINFORCE without a baseline takes.
 """
 
-import json
 import pathlib
 import statistics
 import time
@@ -21,7 +20,8 @@ import keras
 from absl import app, flags
 
 import composer_tf as ct
-from composer_tf import datasets, evaluation, models
+from composer_tf import datasets, evaluation, experiment, models
+from composer_tf.workdir import write_json
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each estimator.")
 _EPOCHS = flags.DEFINE_integer("epochs", 20, "Of ten passes each.")
@@ -78,7 +78,7 @@ def step_times() -> dict[str, float]:
     return {name: median / medians["none"] for name, median in medians.items()}
 
 
-def measure(model: ct.Composer, test: Any) -> dict[str, float]:
+def measure(model: ct.Composer, test: Any) -> dict[str, float | None]:
     """The objective and points of the curve, on the test split."""
     gammas = evaluation.gamma_grid(model, "glimpse", 17)
     rewards = [
@@ -96,26 +96,19 @@ def measure(model: ct.Composer, test: Any) -> dict[str, float]:
         "objective": statistics.mean(rewards),
         "cheapest_cost": min(point.cost for point in curve),
         "cheapest": min(curve, key=lambda point: point.cost).accuracy,
-        "at_0.6": evaluation.accuracy_at_cost(curve, 0.6) or float("nan"),
+        "at_0.6": evaluation.accuracy_at_cost(curve, 0.6),
         "best": max(point.accuracy for point in curve),
     }
 
 
 def over_seeds(make: Callable[[], ct.Estimator], epochs: int) -> dict[str, Any]:
     """Mean and standard deviation of each measure."""
-    runs = []
+    runs = {}
     for seed in range(_SEEDS.value):
         model, train_data, test = prepare(make(), seed, epochs)
         model.fit(train_data, epochs=epochs, verbose=0)
-        runs.append(measure(model, test))
-    result = {
-        key: {
-            "mean": statistics.mean(run[key] for run in runs),
-            "std": statistics.stdev(run[key] for run in runs),
-        }
-        for key in runs[0]
-    }
-    return {"epochs": epochs, **result}
+        runs[seed] = measure(model, test)
+    return {"epochs": epochs, **experiment.summarize(runs)}
 
 
 def report(name: str, result: dict[str, Any]) -> None:
@@ -123,7 +116,7 @@ def report(name: str, result: dict[str, Any]) -> None:
     cells = [
         f"{key} {value['mean']:.4f} ± {value['std']:.4f}"
         for key, value in result.items()
-        if key != "epochs"
+        if key != "epochs" and value["mean"] is not None
     ]
     print(f"{name:<32}{result['epochs']:>4} epochs", *cells, sep="  ")
 
@@ -148,7 +141,7 @@ def main(argv: list[str]) -> None:
             "equal_steps": equal_steps,
             "equal_time": equal_time,
         }
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(result, indent=2))
+        write_json(result, pathlib.Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

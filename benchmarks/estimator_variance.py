@@ -11,7 +11,6 @@ there is. It is given relative to REINFORCE without a baseline, with the
 standard error of that ratio.
 """
 
-import json
 import pathlib
 from typing import Any
 
@@ -24,6 +23,7 @@ import composer_tf as ct
 from composer_tf import datasets
 from composer_tf.estimators.reinforce import BASELINES
 from composer_tf.policy import tile_rows
+from composer_tf.workdir import write_json
 
 _SAMPLES = flags.DEFINE_integer("samples", 200, "Gradients on each batch.")
 _STEPS = flags.DEFINE_integer("steps", 500, "Training steps before measuring.")
@@ -160,7 +160,7 @@ def main(_: list[str]) -> None:
         cells = map("{:.3f} +- {:.3f}".format, row["ratio"], row["error"])
         print(f"{name:26} {row['module_evaluations']:11}", *cells, sep="  ")
     if _OUTPUT.value:
-        pathlib.Path(_OUTPUT.value).write_text(json.dumps(report, indent=2))
+        write_json(report, pathlib.Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ number of modules grows, all equal, one chosen.
 """
 
 import dataclasses
-import json
 import pathlib
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,7 +26,9 @@ from composer_tf import exporters, models
 from composer_tf.exporters import RoutedModel
 from composer_tf.exporters.artifacts import Artifact
 from composer_tf.exporters.samples import random_inputs
+from composer_tf.exporters.signatures import OVERRIDE
 from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.workdir import write_json
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot.")
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Turns of each artifact.")
@@ -161,7 +162,7 @@ class Contestants:
         dear = np.arange(rows)[:, None] < round(rows * share)
         chosen = np.where(dear, self.paths["dear"], self.paths["cheap"])
         gamma = np.zeros([rows], np.float32)
-        return {**feed, "gamma": gamma, "override": chosen.astype(np.int32)}
+        return {**feed, "gamma": gamma, OVERRIDE: chosen.astype(np.int32)}
 
     def single(self) -> dict[str, float]:
         """Batch of one: each forced path, over just its modules."""
@@ -226,7 +227,7 @@ def scaling(format: str, folder: pathlib.Path) -> dict[int, float]:
         )
         feed = random_inputs(model, rows, np.random.default_rng(0))
         feed["gamma"] = np.zeros([rows], np.float32)
-        feed["override"] = np.full([rows, 1], m - 1, np.int32)
+        feed[OVERRIDE] = np.full([rows, 1], m - 1, np.int32)
         callers[str(m)] = artifact.caller(feed)
     seconds = interleaved_seconds(callers, _ROUNDS.value)
     return {m: seconds[str(m)] / seconds["2"] for m in _NUM_MODULES}
@@ -284,8 +285,7 @@ def main(argv: list[str]) -> None:
     if _OUTPUT.value:
         output = pathlib.Path(_OUTPUT.value)
         output.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(results, indent=2) + "\n"
-        (output / "export_latency.json").write_text(text)
+        write_json(results, output / "export_latency.json")
         plot(curves, output / "export_scaling.png")
 
 

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
+from composer_tf.workdir import write_json
+
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each measurement.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _ONE = flags.DEFINE_list("one", None, "Measure m,n,batch,width and print it.")
@@ -139,8 +141,8 @@ def main(argv: list[str]) -> None:
                 "exponent": power,
             }
     if _OUTPUT.value:
-        text = json.dumps({"rounds": _ROUNDS.value, **report}, indent=2)
-        pathlib.Path(_OUTPUT.value).write_text(text + "\n")
+        report = {"rounds": _ROUNDS.value, **report}
+        write_json(report, pathlib.Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

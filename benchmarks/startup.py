@@ -8,7 +8,6 @@ dearest network alone. All in turns; medians.
 """
 
 import functools
-import json
 import pathlib
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from harness import FILES, export
 from composer_tf import models
 from composer_tf.exporters.artifacts import open_artifact
 from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
@@ -67,8 +67,8 @@ def main(argv: list[str]) -> None:
     for name, ratio in ratios.items():
         print(f"{name:<50}{ratio:6.2f}")
     if _OUTPUT.value:
-        text = json.dumps({"rounds": _ROUNDS.value, **ratios}, indent=2)
-        pathlib.Path(_OUTPUT.value).write_text(text + "\n")
+        report = {"rounds": _ROUNDS.value, **ratios}
+        write_json(report, pathlib.Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

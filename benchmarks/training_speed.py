@@ -11,7 +11,6 @@ the last tells where the time of a step goes. All speeds are medians of rounds
 in which every model of a table has its turn, relative to one of them.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,9 +21,9 @@ import tensorflow as tf
 from absl import app, flags
 
 import composer_tf as ct
-from composer_tf import datasets, models
+from composer_tf import datasets, models, static_networks
 from composer_tf.exporters.verification import interleaved_seconds
-from composer_tf.path_network import PathNetwork
+from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds that are timed.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
@@ -73,7 +72,8 @@ def dense_equivalent(composer: ct.Composer) -> keras.Model:
 def active_equivalent(composer: ct.Composer) -> keras.Model:
     """Plain Keras: what runs for an example, its dearest module alone."""
     composer.build((None, *_SHAPE))
-    return PathNetwork(composer.layers_along(composer.cost_table.dearest))
+    dearest = composer.cost_table.dearest
+    return static_networks.path_network(composer, dearest)
 
 
 def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
@@ -211,8 +211,7 @@ def main(argv: list[str]) -> None:
             print(f"  {name:<42}{value:6.2f}", flush=True)
         keras.backend.clear_session()
     if _OUTPUT.value:
-        text = json.dumps(report, indent=2) + "\n"
-        pathlib.Path(_OUTPUT.value).write_text(text)
+        write_json(report, pathlib.Path(_OUTPUT.value))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,10 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the outputs; a run that is there is resumed."
 )
 _PUBLISH = flags.DEFINE_string(
-    "publish", None, "Folder that gets a copy of the numbers and pictures."
+    "publish",
+    None,
+    "Folder that gets a copy of the numbers and pictures, in place of an "
+    "earlier one.",
 )
 _DISTRIBUTE = flags.DEFINE_enum(
     "distribute",
@@ -54,6 +57,8 @@ def main(argv: list[str]) -> None:
         strategy = workers.make_strategy(
             cast(workers.StrategyName, _DISTRIBUTE.value)
         )
+        if _PUBLISH.value:
+            experiment.check_destination(_PUBLISH.value)
         experiment.run(_CONFIG.value, _WORKDIR.value or "", strategy)
         if _PUBLISH.value and workers.is_chief(strategy):
             experiment.publish(

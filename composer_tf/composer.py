@@ -12,7 +12,7 @@ from composer_tf import estimators, validation
 from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
-from composer_tf.layers.path import decide_by, follow
+from composer_tf.layers.path import decide_by, follow, known_choices
 from composer_tf.policy import POLICY, STEERING, UNIFORM, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.sandwich import Sandwich
@@ -46,10 +46,11 @@ class Composer(ExportableModel):
             count as 0.
         decision: At test time the controller's `"mode"` (default) or a
             `"sample"`.
-        routing: Name of a strategy of `composer_tf.layers.routing`:
-            `"partition"` runs each module on its own rows only, `"dense"` runs
-            all modules on all rows. `"auto"` (default) is dense when compiled
-            with `jit_compile=True`, as XLA needs it, else partition.
+        routing: Which rows a module runs on; results are equal. `"partition"`,
+            `"branch"` and `"scatter"` run each on its own rows only, `"dense"`
+            runs all on all rows (`composer_tf.layers.routing`). `"auto"`
+            (default) is dense when compiled with `jit_compile=True`, as XLA
+            needs it, else partition.
         seed: Int, of all sampling.
         name: Of the model.
 
@@ -114,13 +115,14 @@ class Composer(ExportableModel):
         validation.check_layers(
             "metalayers", steps if stem is None else [stem, *steps]
         )
+        if controller is not None and not isinstance(controller, Controller):
+            raise TypeError(
+                f"`controller` must be a Controller, got {controller!r}."
+            )
         self.metalayers = steps
         self.choosing = [s for s in steps if isinstance(s, Metalayer)]
         if not self.choosing:
             raise ValueError("`metalayers` must hold at least one Metalayer.")
-        validation.check_layers(
-            "metalayers", [m for step in self.choosing for m in step.modules]
-        )
         if isinstance(costs, str):
             validation.check_choice("costs", costs, tuple(costs_lib.COUNTERS))
         else:
@@ -168,13 +170,12 @@ class Composer(ExportableModel):
             if isinstance(step, Metalayer)
         ]
         num_gammas = len(self.preferences.names)
-        if not self.controller.built:
-            self.controller.build(
-                activation_shapes,
-                self.num_modules,
-                num_gammas,
-                self.preferences.has_prices(self.num_modules),
-            )
+        self.controller.build(
+            activation_shapes,
+            self.num_modules,
+            num_gammas,
+            self.preferences.has_prices(self.num_modules),
+        )
         if not self.estimator.built:
             size = self.controller.summary_size(activation_shapes[0])
             self.estimator.build((None, size + num_gammas))
@@ -203,6 +204,7 @@ class Composer(ExportableModel):
         activations = inputs if self.stem is None else self.stem(inputs)
         if decision is None:
             decision = "sample" if training else self.decision
+        validation.check_choice("decision", decision, get_args(Decision))
         with tf.name_scope(STEERING):
             gamma_seeds, choice_seeds = self._draw_seeds(
                 bool(training), decision == "sample"
@@ -212,7 +214,9 @@ class Composer(ExportableModel):
             scaled = self.preferences.scale(gamma)  # [B, k]
             prices = self._prices(gamma)
             least = UNIFORM if decision == "sample" else POLICY
-            choices = self._checked_choices(choices, paths, batch_size, least)
+            choices = known_choices(
+                choices, paths, self.num_modules, batch_size, least
+            )
         path = follow(
             self.metalayers,
             self.controller,
@@ -311,7 +315,12 @@ class Composer(ExportableModel):
 
         Args:
             path: c_1, ..., c_n.
+
+        Raises:
+            ValueError: If it does not name a module of each metalayer.
         """
+        table = np.array([path], np.int32)
+        validation.check_paths(table, self.num_modules, "path", least=0)
         modules = iter(path)
         return [
             step.modules[next(modules)] if isinstance(step, Metalayer) else step
@@ -347,24 +356,6 @@ class Composer(ExportableModel):
             seeds[num_gammas:] if for_choices else None,
         )
 
-    def _checked_choices(
-        self,
-        choices: tf.Tensor | None,
-        paths: Sequence[Sequence[int]] | None,
-        batch_size: tf.Tensor,
-        least: int,
-    ) -> tf.Tensor | None:
-        """The choices int32 `[R, n]` that are given, one way or the other."""
-        if paths is None:
-            if choices is not None:
-                validation.check_paths(choices, self.num_modules)
-            return choices
-        if choices is not None:
-            raise ValueError("Give `choices` or `paths`, got both.")
-        table = np.array(paths, np.int32)
-        validation.check_paths(table, self.num_modules, "paths", least)
-        return tf.repeat(tf.constant(table), batch_size, axis=0)
-
     def _count_costs(self) -> costs_lib.CostTable:
         if not isinstance(self.costs, str):
             modules = tuple(tuple(row) for row in self.costs)
@@ -386,4 +377,9 @@ def _any_batch(shape: Any) -> Any:
     """The same shape, or mapping of shapes, for any batch size."""
     if isinstance(shape, Mapping):
         return {name: _any_batch(s) for name, s in shape.items()}
+    if any(isinstance(size, Sequence) for size in shape):
+        raise ValueError(
+            "Several inputs must be a mapping by name, such as {'image': x, "
+            f"'sound': y}}, got a list of shapes {shape}."
+        )
     return (None, *shape[1:])

@@ -55,8 +55,8 @@ class EvaluationConfig:
     """What is measured on the test split when training is done.
 
     Attributes:
-        preference: Name of the preference that the curve follows. A model
-            that has no such steerable one is measured at its default only.
+        preference: Name of the steerable preference that the curve follows. A
+            model that has none is measured at its default only.
         num_gammas: Points of the curve, evenly over the support.
         num_mixtures: Points of the random mixture.
         batch_size: Examples per evaluation step.
@@ -128,7 +128,8 @@ class Config:
             {'long/seed_0': 50, 'long/seed_1': 50}
 
         Raises:
-            ConfigError: If a variant names a field that does not exist.
+            ConfigError: If a variant names a field that does not exist, or one
+                that tells the runs apart.
         """
         if self.num_seeds == 1 and not self.variants:
             return {"": self}
@@ -138,6 +139,11 @@ class Config:
                 run = copy.deepcopy(self)
                 run.seed, run.num_seeds, run.variants = seed, 1, {}
                 for field, value in changes.items():
+                    if field in ("seed", "num_seeds", "variants"):
+                        raise ConfigError(
+                            f"`variants` must not name {field!r}: every "
+                            "variant is run with the same seeds."
+                        )
                     _set_field(run, field, value)
                 runs[f"{name}/seed_{seed}".lstrip("/")] = run
         return runs

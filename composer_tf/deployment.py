@@ -23,6 +23,7 @@ from composer_tf.exporters.artifacts import (
 )
 from composer_tf.exporters.exposure import Exposure, expose
 from composer_tf.exporters.samples import random_inputs
+from composer_tf.exporters.saved_model import check_target
 from composer_tf.exporters.signatures import OVERRIDE
 from composer_tf.workdir import atomic_path, write_json
 
@@ -66,7 +67,7 @@ def deploy(
     Args:
         model_path: A saved Composer.
         output: File or folder to write.
-        format: `"tf_saved_model"`, `"tflite"` or `"onnx"`.
+        format: `"tf_saved_model"`, `"tflite"` (or `"litert"`) or `"onnx"`.
         data: Where examples come from: a name of `composer_tf.datasets`, or an
             `.npz` file with an array for each input, and `labels` if known.
             Needed for `quantization="int8"`. Without it the verification runs
@@ -89,8 +90,10 @@ def deploy(
         ValueError: If an option does not fit the model.
     """
     target = pathlib.Path(output)
+    format = exporters.canonical_format(format)
     if target.exists() and not overwrite:
         raise DeploymentError(f"{target} exists; --overwrite replaces it.")
+    check_target(target)
     for module in modules:
         importlib.import_module(module)
     model = _load(model_path).routed_model(input_dtypes, format)

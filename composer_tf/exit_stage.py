@@ -51,7 +51,9 @@ class ExitStage(keras.layers.Layer):
 
     def _shape_behind(self, input_shape: Any) -> Any:
         """Of the activations; layers that are not built yet are, by that."""
-        activations: Any = keras.KerasTensor(input_shape)
+        activations: Any = keras.tree.map_shape_structure(
+            keras.KerasTensor, input_shape
+        )
         for step in self.steps:
             activations = step(activations)
         return activations.shape

@@ -13,7 +13,14 @@ import tensorflow as tf
 from composer_tf import evaluation, measurements, training, workers
 from composer_tf.config import Config
 from composer_tf.evaluation import Point
-from composer_tf.workdir import atomic_path, check_folder, claim, write_json
+from composer_tf.workdir import (
+    WorkdirError,
+    atomic_path,
+    check_folder,
+    claim,
+    holds_something_else,
+    write_json,
+)
 
 _NUM_MEANS = 101
 
@@ -44,8 +51,11 @@ def run(
         DataUnavailableError: If the data is not here and not to be had.
     """
     config.validate()
-    strategy = tf.distribute.get_strategy() if strategy is None else strategy
     runs = config.runs()
+    for single in runs.values():
+        if single.seed == config.seed:
+            training.check(single)
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
     folder = pathlib.Path(workdir)
     if list(runs) == [""]:
         return training.run(config, folder, strategy)
@@ -146,11 +156,15 @@ def publish(
     Args:
         config: What was done.
         workdir: Where.
-        destination: A folder, which is replaced as a whole. It receives the
-            summary, and the pictures and the curve of the first seed of each
-            variant; or those and the metrics of the one run.
+        destination: A folder; what was published there is replaced. It
+            receives the summary, and the pictures and the curve of the first
+            seed of each variant; or those and the metrics of the one run.
+
+    Raises:
+        WorkdirError: If the folder holds something else.
     """
-    source, target = pathlib.Path(workdir), pathlib.Path(destination)
+    check_destination(destination)
+    source, target = pathlib.Path(workdir), pathlib.Path(destination).absolute()
     firsts = {
         name.rpartition("/")[0]: source / name
         for name, run in config.runs().items()
@@ -167,6 +181,16 @@ def publish(
             shutil.copy(run_folder / "tradeoff.csv", folder / variant)
         if list(firsts.values()) == [source]:
             shutil.copy(source / "metrics.json", folder)
+
+
+def check_destination(destination: str | os.PathLike) -> None:
+    """Raises `WorkdirError` if publishing there would remove something else."""
+    folder = pathlib.Path(destination)
+    if holds_something_else(folder, ["summary.json", "metrics.json"]):
+        raise WorkdirError(
+            f"{folder} holds something else than published results, and would "
+            "be replaced as a whole: name a new folder."
+        )
 
 
 def summarize(

@@ -89,6 +89,14 @@ class ExportableModel(PolicyGradientModel, abc.ABC):
                 f"`input_dtypes` must name inputs, {tuple(shapes)}, got "
                 f"{tuple(input_dtypes or {})}."
             )
+        for name, dtype in dtypes.items():
+            try:
+                tf.as_dtype(dtype)
+            except TypeError as error:
+                raise ValueError(
+                    f"`input_dtypes` must be of TensorFlow's types, such as "
+                    f"'uint8', got {dtype!r} for {name!r}."
+                ) from error
         return exporters.RoutedModel(
             name=self.name,
             forward=self._forward,

@@ -34,6 +34,15 @@ class Alone(NamedTuple):
     cost: float
     probabilities: np.ndarray
 
+    @property
+    def name(self) -> str:
+        """Such as `0-2-1`."""
+        return "-".join(map(str, self.path))
+
+    def accuracy(self, labels: np.ndarray) -> float:
+        """Share of the test split that it gets right."""
+        return float(np.mean(self.probabilities.argmax(-1) == labels))
+
 
 class Exits(NamedTuple):
     """The network with early exits.
@@ -101,7 +110,9 @@ def measure(
         for gamma, decisions in [*steered, (None, default)]
     ]
     pictures.draw_lines(lines, steered, name, folder)
-    pictures.draw_routing(model, shown or [(0.0, default)], label_names, folder)
+    pictures.draw_routing(
+        model, shown or [(None, default)], label_names, folder
+    )
     pictures.draw_examples(model, test, default, folder)
     with atomic_path(folder / "tradeoff.csv") as path:
         evaluation.write_csv([p for line in lines.values() for p in line], path)
@@ -113,7 +124,10 @@ def measure(
         },
         "entropy": [float(np.mean(d.entropy)) for d in decided],
         "specialisation": specialisation,
-        "summary": _summary(lines, default, specialisation),
+        "summary": {
+            **_summary(lines, default, specialisation),
+            **_summary_of_networks(alone, default.labels),
+        },
     }
 
 
@@ -149,7 +163,7 @@ def _of_networks(
             "alone",
             network.cost,
             network.cost,
-            float(np.mean(network.probabilities.argmax(-1) == labels)),
+            network.accuracy(labels),
         )
         for network in by_cost
     ]
@@ -219,8 +233,6 @@ def _summary(
             summary[f"highest/{kind}"] = max(
                 at["metalayers"][0][kind]["value"] for at in specialisation
             )
-    for network in lines.get("alone", []):
-        summary[f"alone/accuracy@{network.cost:.3f}"] = network.accuracy
     if len(composer) < 2:
         return summary
     for end, p in (
@@ -238,6 +250,17 @@ def _summary(
             if method != "alone":
                 summary[f"{method}/accuracy@{cost:g}"] = _or_none(accuracy)
     return summary | _margins(lines)
+
+
+def _summary_of_networks(
+    alone: Sequence[Alone], labels: np.ndarray
+) -> dict[str, float | None]:
+    """Of each by its path, as costs may be equal."""
+    numbers: dict[str, float | None] = {}
+    for network in alone:
+        numbers[f"alone/{network.name}/cost"] = network.cost
+        numbers[f"alone/{network.name}/accuracy"] = network.accuracy(labels)
+    return numbers
 
 
 def _margins(

@@ -34,11 +34,14 @@ def draw_lines(
 
 def draw_routing(
     model: Composer,
-    shown: Sequence[tuple[float, Decisions]],
+    shown: Sequence[tuple[float | None, Decisions]],
     label_names: Sequence[str],
     folder: pathlib.Path,
 ) -> None:
-    """Heatmaps of the first metalayer: label by module, one for each gamma."""
+    """Heatmaps of the first metalayer: label by module, one for each gamma.
+
+    A gamma of `None` is that of a model that is not steered.
+    """
     gammas, decided = zip(*shown, strict=True)
     heatmaps = np.stack(
         [

@@ -1,7 +1,7 @@
 """Training by policy gradients behind the usual Keras verbs."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -143,15 +143,10 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 or the loss stops being finite.
         """
         self._check_arrays(x, y)
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # Keras would warn of it.
-        callbacks = kwargs.pop("callbacks", None)
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [validation.NonFiniteLossGuard(), *_as_list(callbacks)]
-        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
+        return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = _unpack(data)
         if not self.built:  # The sandwich needs its costs.
             self.build(tf.nest.map_structure(lambda array: array.shape, x))
         paths = self.estimator.paths(self.num_modules)
@@ -181,7 +176,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, y, sample_weight = _unpack(data)
         composition = self(x, training=False, return_composition=True)
         rows = self._by_path(y, composition, num_paths=1)
         path_weights = tf.ones_like(rows.losses)
@@ -285,6 +280,16 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         )
 
 
+def _unpack(data: Any) -> tuple[Any, Any, Any]:
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if y is None:
+        raise ValueError(
+            "The data must be (inputs, targets) or (inputs, targets, sample "
+            "weights), got inputs only."
+        )
+    return x, y, sample_weight
+
+
 def _whole_batch(
     rows: _Rows,
     composition: Composition,
@@ -336,9 +341,3 @@ def _heaviest_path(outputs: tf.Tensor, path_weights: tf.Tensor) -> tf.Tensor:
     path = tf.argmax(path_weights, axis=0, output_type=tf.int32)  # [B]
     rows = tf.stack([path, tf.range(tf.shape(path)[0])], axis=-1)
     return tf.gather_nd(outputs, rows)
-
-
-def _as_list(callbacks: Any) -> list[keras.callbacks.Callback]:
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]

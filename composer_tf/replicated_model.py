@@ -1,9 +1,12 @@
 """A Keras model that trains under `tf.distribute` too."""
 
+import inspect
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from composer_tf import validation
 
 _CLIPS = "it clips each one's share of the gradient; use a lower rate"
 _REFUSED = {
@@ -49,6 +52,28 @@ class ReplicatedModel(keras.Model):
         self.compile(**config)
         if self.built:
             self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`.
+
+        Raises:
+            ValueError: If the loss stops being finite; or with several workers,
+                if arrays are to be shuffled, which each would do its own way.
+        """
+        bound = inspect.signature(super().fit).bind_partial(*args, **kwargs)
+        arguments = bound.arguments
+        if isinstance(arguments.get("x"), tf.data.Dataset):
+            arguments.setdefault("shuffle", False)  # Keras would warn of it.
+        elif self._is_multi_worker and arguments.get("shuffle", True):
+            raise ValueError(
+                "With several workers `x` must be a tf.data.Dataset, or "
+                "`shuffle` False: each would shuffle arrays its own way."
+            )
+        callbacks = arguments.pop("callbacks", None) or []
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            guard = validation.NonFiniteLossGuard()
+            callbacks = [guard, *tf.nest.flatten(callbacks)]
+        return super().fit(**arguments, callbacks=callbacks)
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         logs = super().compute_metrics(*args, **kwargs)

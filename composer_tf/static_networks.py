@@ -8,27 +8,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from composer_tf import costs
+from composer_tf import costs, validation
 from composer_tf.composer import Composer
 from composer_tf.early_exit_network import EarlyExitNetwork
 from composer_tf.exit_stage import ExitStage
 from composer_tf.path_network import PathNetwork
+from composer_tf.steerable_model import without_gamma
 
 
 def path_network(composer: Composer, path: Sequence[int]) -> PathNetwork:
-    """The network of one path, c_1, ..., c_n."""
-    return PathNetwork(composer.layers_along(path))
+    """The network of one path, c_1, ..., c_n, built."""
+    network = PathNetwork(composer.layers_along(path))
+    network.build(without_gamma(composer.build_shape))
+    return network
 
 
 def cost_of_path(composer: Composer, path: Sequence[int]) -> float:
     """What the network of one path costs: all but the controller."""
+    validation.check_paths(
+        np.array([path], np.int32), composer.num_modules, "path", least=0
+    )
     table = composer.cost_table
-    modules = zip(table.modules, path, strict=True)
-    return (table.fixed + sum(costs[c] for costs, c in modules)) / table.full
+    chosen = [row[c] for row, c in zip(table.modules, path, strict=True)]
+    return (table.fixed + sum(chosen)) / table.full
 
 
 def early_exit_network(composer: Composer) -> EarlyExitNetwork:
-    """The dearest path, with an exit behind each module but the last.
+    """The dearest path, built, with an exit behind each module but the last.
 
     Args:
         composer: Built.
@@ -50,7 +56,9 @@ def early_exit_network(composer: Composer) -> EarlyExitNetwork:
         if id(step) in ends:
             stages.append(ExitStage(steps, num_classes))
             steps = []
-    return EarlyExitNetwork([*stages, ExitStage(steps)])
+    network = EarlyExitNetwork([*stages, ExitStage(steps)])
+    network.build(without_gamma(composer.build_shape))
+    return network
 
 
 def costs_of_exits(
@@ -60,7 +68,7 @@ def costs_of_exits(
 
     Args:
         composer: Whose costs are the unit.
-        network: Built.
+        network: Of it.
 
     Raises:
         ValueError: If the costs of modules are the user's own numbers.
@@ -72,7 +80,7 @@ def costs_of_exits(
             f"{sorted(costs.COUNTERS)}, got those of {unit!r}."
         )
     count = costs.COUNTERS[unit]
-    shape, spent = composer.build_shape, []
+    shape, spent = without_gamma(composer.build_shape), []
     for stage in network.stages:
         spent.append(count(stage, shape) / composer.cost_table.full)
         shape = stage.compute_output_shape(shape)[0]

@@ -82,7 +82,7 @@ def run(
         WorkersError: If the workers do not share the folder.
         DataUnavailableError: If the data is not here and not to be had.
     """
-    config.validate()
+    check(config)
     folder = pathlib.Path(workdir)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     check_folder(folder, config.to_json())
@@ -123,6 +123,18 @@ def run(
     return read_json(folder / "metrics.json")
 
 
+def check(config: Config) -> None:
+    """Finds what cannot work, as far as that shows without any data.
+
+    Raises:
+        ConfigError: If a value of the config cannot work.
+    """
+    config.validate()
+    with _values_of_the_config():
+        model = config.model.build(seed=config.seed)
+    _check_preference(model, config)
+
+
 def _load(config: Config, strategy: tf.distribute.Strategy) -> _Run:
     replicas = strategy.num_replicas_in_sync
     if config.data.batch_size % replicas:
@@ -156,7 +168,6 @@ def _make_composer(run: _Run) -> Composer:
     keras.utils.set_random_seed(config.seed)
     with _values_of_the_config(), run.strategy.scope():
         model = config.model.build(seed=config.seed)
-        _check_preference(model, config)
         images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
         _compile(model, run)
@@ -217,7 +228,6 @@ def _fit(model: keras.Model, run: _Run, folder: pathlib.Path) -> None:
         validation_data=run.validation,
         initial_epoch=epoch,
         epochs=run.config.epochs,
-        shuffle=False,  # The pipeline does; Keras would warn of it.
         callbacks=callbacks,
         verbose=verbose,  # type: ignore[arg-type]
     )
@@ -253,9 +263,7 @@ def _build_beside(
     with run.strategy.scope():
         composer = run.config.model.build(seed=run.config.seed)
         composer.build(model.build_shape)
-        network = make(composer)
-        network.build(model.build_shape)
-    return network
+        return make(composer)
 
 
 def _train_beside(

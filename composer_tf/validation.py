@@ -17,18 +17,19 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def check_layers(name: str, layers: Sequence[Any]) -> None:
-    """Raises unless all are Keras layers and none stands in two places."""
+    """Raises unless all are Keras layers, and none is in two of them."""
     for layer in layers:
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(f"`{name}` must hold Keras layers, got {layer!r}.")
     seen: set[int] = set()
     for layer in layers:
-        if id(layer) in seen:
+        parts = {id(part): part for part in layer._flatten_layers()}
+        for key in parts.keys() & seen:
             raise ValueError(
-                f"Layer {layer.name!r} stands twice in `{name}`; saving could "
-                "not keep its weights shared. Make two layers."
+                f"Layer {parts[key].name!r} stands twice in `{name}`; saving "
+                "could not keep its weights shared. Make two layers."
             )
-        seen.add(id(layer))
+        seen |= parts.keys()
 
 
 def check_finite(name: str, array: Any) -> None:
@@ -68,6 +69,13 @@ def check_paths(
     """Raises `ValueError` unless `[R, n]` choices are in `[least, m_i)`.
 
     What is not known yet, in a traced function, is not checked.
+
+    Args:
+        choices: A tensor or an array.
+        num_modules: m_1, ..., m_n.
+        name: Of the argument.
+        least: 0 for modules only, -1 where the controller may be asked, -2
+            where a module may be drawn uniformly.
     """
     if len(choices.shape) != 2 or choices.shape[1] != len(num_modules):
         raise ValueError(
@@ -77,11 +85,11 @@ def check_paths(
     if tf.is_symbolic_tensor(choices):
         return
     values = np.asarray(choices)
-    uniform = ", or -2 for any alike" if least == -2 else ""
+    others = (", or -1 to ask the controller", ", or -2 for any alike")
     if np.any(values < least) or np.any(values >= np.array(num_modules)):
         raise ValueError(
-            f"`{name}` must be from 0 to {[m - 1 for m in num_modules]}, or "
-            f"-1 to ask the controller{uniform}, got {values.tolist()}."
+            f"`{name}` must be from 0 to {[m - 1 for m in num_modules]}"
+            f"{''.join(others[:-least])}, got {values.tolist()}."
         )
 
 

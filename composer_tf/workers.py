@@ -4,6 +4,7 @@ import json
 import os
 from typing import Literal
 
+import numpy as np
 import tensorflow as tf
 
 StrategyName = Literal["one", "mirrored", "multi_worker"]
@@ -50,15 +51,16 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
 def check_agreement(
     strategy: tf.distribute.Strategy, number: int, what: str
 ) -> None:
-    """Raises `WorkersError` unless all processes have the same number.
+    """Raises `WorkersError` in all processes, unless they have one number.
 
     Args:
         strategy: Of all of them.
         number: This one's.
         what: It is, for the error.
     """
-    mean = float(_mean(strategy, tf.constant(number, tf.float64)))
-    if mean != number:
+    powers = tf.constant([number, number**2], tf.float64)
+    mean, mean_square = np.asarray(_mean(strategy, powers))
+    if mean_square - mean**2 > 1e-6:  # Their variance.
         raise WorkersError(
             f"The workers disagree about {what}: this one has {number}, all "
             f"have {mean:g} on average. They must share one workdir."

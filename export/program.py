@@ -62,9 +62,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
             verify=_VERIFY.value,
             overwrite=_OVERWRITE.value,
             modules=_IMPORT.value,
-            input_dtypes=dict(
-                pair.split("=", 1) for pair in _INPUT_DTYPE.value
-            ),
+            input_dtypes=_types(_INPUT_DTYPE.value),
             fix=_numbers("fix", _FIX.value),
             default_gamma=_numbers("default_gamma", _DEFAULT_GAMMA.value),
             **options,
@@ -86,6 +84,15 @@ def start(main: Any) -> None:
     """Runs a program whose model and output must be given."""
     flags.mark_flags_as_required(["model", "output"])
     app.run(main)
+
+
+def _types(pairs: Sequence[str]) -> dict[str, str]:
+    types = {}
+    for pair in pairs:
+        name, separator, types[name] = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--input_dtype must be NAME=TYPE, got {pair!r}.")
+    return types
 
 
 def _numbers(flag: str, pairs: Sequence[str]) -> dict[str, float]:

@@ -29,6 +29,16 @@ def test_model_checkpoint_keeps_the_best(tmp_path):
     assert loss == pytest.approx(min(history["val_loss"]), abs=1e-5)
 
 
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: [one]])
+def test_callbacks_may_be_positional_and_one(wrap):
+    seen = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epochs.append(epoch)
+    )
+    epochs = []
+    compiled().fit(X, Y, 16, 2, 0, wrap(seen))
+    assert epochs == [0, 1]
+
+
 class _StoppedError(Exception):
     pass
 

@@ -223,6 +223,8 @@ def test_a_stem_may_join_several_named_inputs():
             "'entropy' more than once",
         ),
         ({"preferences": ["glimpse"]}, TypeError, "Preference"),
+        ({"controller": "rnn"}, TypeError, "`controller`.*'rnn'"),
+        ({"controller": ct.RNNController}, TypeError, "`controller`"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(options, error, message):
@@ -236,6 +238,50 @@ def test_one_layer_in_two_places_is_refused():
         ct.Composer([ct.Metalayer([shared, shared])])
     with pytest.raises(ValueError, match="stands twice"):
         ct.Composer([ct.Metalayer([shared]), ct.Metalayer([shared])])
+    with pytest.raises(ValueError, match="stands twice"):
+        ct.Composer([ct.Metalayer([shared, layers.Dense(4)])], stem=shared)
+    nested = [keras.Sequential([shared, layers.Dense(4)]) for _ in range(2)]
+    with pytest.raises(ValueError, match=f"{shared.name}.* stands twice"):
+        ct.Composer([ct.Metalayer(nested)])
+
+
+def test_a_controller_of_another_model_is_refused():
+    controller = ct.RNNController()
+    make(controller=controller)(X)
+    pair = ct.Metalayer([layers.Dense(2), layers.Dense(2)])
+    with pytest.raises(ValueError, match="make a controller of its own"):
+        ct.Composer([pair], controller=controller)(X)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"decision": "smaple"}, "`decision`.*'smaple'"),
+        ({"choices": [[0, 0]] * 6}, "one row per example, 7, got 6"),
+        ({"choices": [[0, 3]] * 7}, "`choices` must be from 0"),
+        ({"choices": [0] * 7}, r"`choices` must be \[rows, 2\]"),
+    ],
+)
+def test_bad_call_arguments_are_refused_by_name(arguments, message):
+    model = make()
+    with pytest.raises(ValueError, match=message):
+        model(X, **arguments)
+
+
+def test_choices_may_be_a_list():
+    model = make()
+    rows = [[1, 2]] * 7
+    np.testing.assert_array_equal(
+        model(X, choices=rows), model(X, choices=tf.constant(rows))
+    )
+
+
+@pytest.mark.parametrize("path", [(-1, -1), (0,), (0, 0, 0), (0, 3)])
+def test_a_path_names_a_module_of_each_metalayer(path):
+    model = make()
+    model(X)
+    with pytest.raises(ValueError, match="`path` must be"):
+        model.along(X, path)
 
 
 def test_modules_that_disagree_in_shape_are_refused_before_training():
@@ -249,6 +295,12 @@ def test_modules_that_disagree_in_shape_are_refused_before_training():
 def test_several_inputs_without_a_stem_are_refused():
     with pytest.raises(ValueError, match="stem"):
         make()({"left": X, "right": X})
+
+
+def test_several_inputs_in_a_list_are_refused():
+    model = make(stem=layers.Concatenate())
+    with pytest.raises(ValueError, match="mapping by name"):
+        model([X, X])
 
 
 def test_mixed_precision_keeps_the_policy_in_float32():

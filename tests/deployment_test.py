@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -113,6 +114,30 @@ def test_an_existing_artifact_is_replaced_on_request_only(folder, tmp_path):
     assert report == {"format": "onnx", "bytes": target.stat().st_size}
 
 
+def test_a_folder_of_something_else_is_not_replaced(folder, tmp_path):
+    mine = tmp_path / "mine" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    saved: Any = keras.models.load_model(folder / "m.keras")
+    for write in (
+        lambda: deploy(
+            folder / "m.keras", mine.parent, "tf_saved_model", overwrite=True
+        ),
+        lambda: saved.export(mine.parent),
+    ):
+        with pytest.raises(ValueError, match="folder without a SavedModel"):
+            write()
+        assert mine.read_text() == "mine"
+
+
+def test_litert_is_another_name_of_tflite(folder, tmp_path):
+    target = tmp_path / "m.tflite"
+    report = deploy(folder / "m.keras", target, "litert", verify=False)
+    assert report["format"] == "tflite"
+    with pytest.raises(ValueError, match=r"`format` must be one of.*'torch'"):
+        deploy(folder / "m.keras", tmp_path / "m", "torch")
+
+
 def test_a_failed_verification_leaves_nothing(folder, tmp_path, monkeypatch):
     export = exporters.export
 
@@ -207,3 +232,15 @@ def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
         "error: --fix must be NAME=VALUE with a number, got 'entropy=much'."
     )
     assert not (tmp_path / "m.onnx").exists()
+    for value, message in (
+        ("uint8", "must be NAME=TYPE, got 'uint8'"),
+        ("image=uint9", "such as 'uint8', got 'uint9' for 'image'"),
+    ):
+        ran = program(
+            "to_onnx.py",
+            arguments[0],
+            f"--input_dtype={value}",
+            f"--output={tmp_path / 'm.onnx'}",
+        )
+        assert ran.returncode == 1
+        assert message in ran.stderr.splitlines()[-1]

@@ -102,6 +102,7 @@ def test_publishing_copies_the_summary_and_the_first_seeds(tmp_path):
     stale = tmp_path / "results" / "stale.png"
     stale.parent.mkdir()
     stale.write_text("old")
+    (stale.parent / "summary.json").write_text("old")
     experiment.publish(config, workdir, stale.parent)
     files = [path for path in stale.parent.rglob("*") if path.is_file()]
     assert {p.relative_to(stale.parent).as_posix() for p in files} == {
@@ -123,6 +124,14 @@ def test_publishing_one_run_copies_its_metrics(tmp_path):
     experiment.publish(some_config(), workdir, tmp_path / "results")
     copied = {path.name for path in (tmp_path / "results").iterdir()}
     assert copied == {"metrics.json", "tradeoff.csv", "routing.png"}
+
+
+def test_publishing_removes_nothing_but_what_was_published(tmp_path):
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("mine")
+    with pytest.raises(WorkdirError, match="something else than published"):
+        experiment.publish(some_config(), tmp_path / "workdir", tmp_path)
+    assert mine.read_text() == "mine"
 
 
 def test_a_number_that_a_seed_lacks_has_no_mean(calls, tmp_path):
@@ -147,6 +156,24 @@ def test_a_variant_of_no_field_is_refused_before_anything_runs(calls, tmp_path):
     with pytest.raises(ConfigError, match=r"model\.typo"):
         experiment.run(config, tmp_path)
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "`epochs`"),
+        ({"model.estimator": "ppo"}, "`estimator`"),
+        ({"seed": 7}, "must not name 'seed'"),
+    ],
+)
+def test_a_variant_that_cannot_work_is_refused_before_anything_runs(
+    calls, tmp_path, changes, message
+):
+    config = some_config(variants={"fine": {}, "bad": changes})
+    with pytest.raises(ConfigError, match=message):
+        experiment.run(config, tmp_path / "workdir")
+    assert not calls
+    assert not (tmp_path / "workdir").exists()
 
 
 def test_a_bad_number_of_seeds_is_refused(calls, tmp_path):

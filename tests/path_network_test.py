@@ -30,6 +30,14 @@ def test_it_is_the_forced_path(path):
     np.testing.assert_allclose(network(x), forced, rtol=1e-6)
 
 
+def test_a_loss_that_is_not_finite_stops_it():
+    network = PathNetwork(build().layers_along((1, 0)))
+    network.compile("adam", "mse")
+    x = np.full([8, 5], np.nan, np.float32)
+    with pytest.raises(ValueError, match="loss became nan in epoch 1"):
+        network.fit(x, np.zeros([8, 3]), epochs=3, verbose=0)
+
+
 def test_it_trains_and_is_saved(tmp_path):
     network = PathNetwork(build().layers_along((1, 0)))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

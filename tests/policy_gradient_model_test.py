@@ -252,6 +252,13 @@ def test_targets_are_asked_for():
         compiled().fit(X)
 
 
+@pytest.mark.parametrize("verb", ["fit", "evaluate"])
+def test_a_data_set_of_inputs_only_is_refused(verb):
+    inputs = tf.data.Dataset.from_tensor_slices(X).batch(16)
+    with pytest.raises(ValueError, match="got inputs only"):
+        getattr(compiled(), verb)(inputs, verbose=0)
+
+
 def test_labels_out_of_range_are_refused_before_training():
     model = compiled(
         metalayers=[ct.Metalayer([layers.Dense(2), layers.Dense(2)])]

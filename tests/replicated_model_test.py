@@ -147,6 +147,14 @@ def test_arrays_train_a_model_that_is_not_built(two_replicas):
     assert np.isfinite(logs["loss"]).all()
 
 
+def test_several_workers_do_not_shuffle_arrays(monkeypatch):
+    model = make()
+    model.compile("sgd")
+    monkeypatch.setattr(type(model), "_is_multi_worker", True)
+    with pytest.raises(ValueError, match="`shuffle` False"):
+        model.fit(X, Y, verbose=0)
+
+
 def test_a_model_of_xla_loads_on_replicas(two_replicas, tmp_path):
     model = make()
     model.compile("sgd", jit_compile=True, steps_per_execution=2)

@@ -37,14 +37,12 @@ def test_a_path_costs_its_modules_and_what_is_fixed(path):
     share = static_networks.cost_of_path(model, path)
     assert share == pytest.approx(cost / model.cost_table.full)
     network = static_networks.path_network(model, path)
-    network.build(model.build_shape)
     assert network.count_params() == cost
 
 
 def test_an_exit_stands_behind_each_module_of_the_dearest_path_but_the_last():
     model = build()
     network = static_networks.early_exit_network(model)
-    network.build(model.build_shape)
     first = FIRST[1] + 3 * 5 + 5  # The exit has 5 classes.
     costs = np.array([first, first + FIXED + SECOND[1]])
     np.testing.assert_allclose(
@@ -57,6 +55,29 @@ def test_an_exit_stands_behind_each_module_of_the_dearest_path_but_the_last():
     np.testing.assert_allclose(
         logits[:, -1], dearest.predict(images, verbose=0), rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_composer_may_have_been_called_with_a_mapping():
+    plain = build()
+    mapped = ct.Composer.from_config(plain.get_config())
+    mapped({"image": np.zeros([1, 4], np.float32)})
+    network = static_networks.early_exit_network(mapped)
+    assert static_networks.costs_of_exits(
+        mapped, network
+    ) == static_networks.costs_of_exits(
+        plain, static_networks.early_exit_network(plain)
+    )
+    assert static_networks.path_network(mapped, (0, 1)).built
+
+
+@pytest.mark.parametrize("path", [(-1, 0), (0,), (0, 2)])
+def test_a_path_names_a_module_of_each_metalayer(path):
+    for function in (
+        static_networks.path_network,
+        static_networks.cost_of_path,
+    ):
+        with pytest.raises(ValueError, match="`path` must be"):
+            function(build(), path)
 
 
 def test_an_exit_needs_two_metalayers():

@@ -145,6 +145,14 @@ def test_the_networks_of_single_paths_are_measured_as_they_were_saved(
         assert point["cost"] == pytest.approx(parameters)
 
 
+def test_the_summary_names_networks_by_their_path(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for path, point in zip("01", metrics["lines"]["alone"], strict=True):
+        for field in ("cost", "accuracy"):
+            named = metrics["summary"][f"alone/{path}/{field}"]
+            assert named == pytest.approx(point[field])
+
+
 def metrics_full(metrics):
     """Parameters of the dearest path."""
     costs = metrics["costs"]

@@ -176,9 +176,11 @@ def test_workers_need_to_know_each_other(monkeypatch, value):
 
 def test_workers_that_disagree_are_told(two_replicas, monkeypatch):
     workers.check_agreement(two_replicas, 3, "the last epoch")
-    monkeypatch.setattr(workers, "_mean", lambda strategy, number: 1.5)
-    with pytest.raises(workers.WorkersError, match="disagree about the last"):
-        workers.check_agreement(two_replicas, 3, "the last epoch")
+    powers = np.array([[1, 1], [2, 4], [3, 9]], float)  # Of three workers.
+    monkeypatch.setattr(workers, "_mean", lambda *_: powers.mean(axis=0))
+    for epoch in (1, 2, 3):  # The second is at the mean itself.
+        with pytest.raises(workers.WorkersError, match="disagree about the"):
+            workers.check_agreement(two_replicas, epoch, "the last epoch")
 
 
 def test_a_batch_that_replicas_cannot_share_evenly_is_refused(

@@ -29,7 +29,7 @@ def batches(
         shuffle: Gives the order of each epoch, and drops the remainder of each
             pass. `None` keeps order and remainder.
         passes: Passes over the data in one epoch; more make a useful epoch of
-            a small data set.
+            a small data set, and need `shuffle`.
         augment: Maps a batch of images and an int64 `[2]` seed, another one for
             every batch of every epoch, to a batch of views. Needs `shuffle`.
 
@@ -48,9 +48,15 @@ def batches(
         )
     if passes < 1:
         raise ValueError(f"`passes` must be at least 1, got {passes}.")
+    if len(labels) != size:
+        raise ValueError(
+            f"`labels` must be one for each of the {size} images, got "
+            f"{len(labels)}."
+        )
     if shuffle is None:
-        if augment is not None:
-            raise ValueError("`augment` needs `shuffle`, got None.")
+        for name, given in (("augment", augment), ("passes", passes > 1)):
+            if given:
+                raise ValueError(f"`{name}` needs `shuffle`, got None.")
         data = tf.data.Dataset.from_tensor_slices((images, labels))
         return _prefetched(data.batch(batch_size))
     per_pass = size // batch_size

@@ -62,7 +62,7 @@ def plot_tradeoff(points: Sequence[Point], path: str | os.PathLike) -> None:
 
 def plot_routing(
     probabilities: np.ndarray,
-    gammas: Sequence[float],
+    gammas: Sequence[float | None],
     module_names: Sequence[str],
     label_names: Sequence[str],
     path: str | os.PathLike,
@@ -71,7 +71,7 @@ def plot_routing(
 
     Args:
         probabilities: `[G, num_classes, m]`.
-        gammas: G values, a heatmap each.
+        gammas: G values, a heatmap each; `None` stands in no title.
         module_names: m names, the columns.
         label_names: The rows; the first is drawn at the bottom, as the paper
             has left digits at the bottom.
@@ -87,7 +87,8 @@ def plot_routing(
         image = axes.imshow(
             heatmap, vmin=0, vmax=1, origin="lower", aspect="auto"
         )
-        axes.set_title(f"gamma = {gamma:g}", fontsize=9)
+        if gamma is not None:
+            axes.set_title(f"gamma = {gamma:g}", fontsize=9)
         axes.set_xticks(
             range(len(module_names)), module_names, fontsize=8, rotation=45
         )

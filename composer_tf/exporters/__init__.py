@@ -24,6 +24,13 @@ FORMATS = {
 }
 
 
+def canonical_format(format: str) -> str:
+    """Of `FORMATS`; Keras calls TFLite `"litert"`."""
+    format = {"litert": "tflite"}.get(format, format)
+    validation.check_choice("format", format, tuple(FORMATS))
+    return format
+
+
 def export(
     model: RoutedModel,
     path: str | os.PathLike,
@@ -44,7 +51,6 @@ def export(
     Raises:
         ValueError: If the format is unknown.
     """
-    format = {"litert": "tflite"}.get(format, format)  # Keras calls it so.
-    validation.check_choice("format", format, tuple(FORMATS))
+    format = canonical_format(format)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     return FORMATS[format](model, path, **options)

@@ -66,6 +66,38 @@ def export_litert(
     Raises:
         ValueError: If an argument does not fit the model or another.
     """
+    _check_options(quantization, batch_size, micro, calibration_data)
+    exposure = expose(model.gammas, fix, default_gamma)
+    # Calibration forces paths; a constant takes the input's place after it.
+    calibrated = quantization == "int8" and model.num_metalayers > 0
+    forced = with_override or calibrated
+    signatures = _signatures(model, exposure, batch_size, micro, forced)
+    content = _convert(
+        model, exposure, signatures, quantization, list(calibration_data or [])
+    )
+    if forced and not with_override:
+        content = surgery.with_constant_input(content, OVERRIDE, -1)
+    description = describe(
+        model,
+        exposure,
+        "tflite",
+        quantization=quantization,
+        batch_size=batch_size,
+        micro=micro,
+    )
+    target = pathlib.Path(path)
+    with atomic_path(target) as partial:
+        partial.write_bytes(content)
+    write_json(description, target.with_name(target.name + ".json"))
+    return description
+
+
+def _check_options(
+    quantization: str,
+    batch_size: int | None,
+    micro: bool,
+    calibration_data: Iterable[Mapping[str, np.ndarray]] | None,
+) -> None:
     validation.check_choice("quantization", quantization, QUANTIZATIONS)
     if quantization == "int8" and calibration_data is None:
         raise ValueError(
@@ -84,31 +116,43 @@ def export_litert(
             "`quantization='int8'` allows no `batch_size`: TensorFlow's "
             "calibrator crashes on the loop over the examples."
         )
-    exposure = expose(model.gammas, fix, default_gamma)
-    calibrate = quantization == "int8"
-    forced = with_override or (calibrate and model.num_metalayers > 0)
-    signatures = {
-        _MAIN: signature(
-            model, exposure, "branch", batch_size=1, with_override=forced
-        )
-    }
-    if not micro and exposure.free:
-        signatures["default_gamma"] = signature(
-            model,
-            exposure,
-            "branch",
-            batch_size=1,
-            with_gamma=False,
-            with_override=forced,
-        )
-    if batch_size:
-        signatures["batch"] = signature(
+
+
+def _signatures(
+    model: RoutedModel,
+    exposure: Exposure,
+    batch_size: int | None,
+    micro: bool,
+    forced: bool,
+) -> dict[str, Any]:
+    """By name; all have an input `override` if `forced`."""
+
+    def make(batch_size: int, with_gamma: bool = True) -> Any:
+        return signature(
             model,
             exposure,
             "branch",
             batch_size=batch_size,
+            with_gamma=with_gamma,
             with_override=forced,
         )
+
+    signatures = {_MAIN: make(batch_size=1)}
+    if not micro and exposure.free:
+        signatures["default_gamma"] = make(batch_size=1, with_gamma=False)
+    if batch_size:
+        signatures["batch"] = make(batch_size)
+    return signatures
+
+
+def _convert(
+    model: RoutedModel,
+    exposure: Exposure,
+    signatures: Mapping[str, Any],
+    quantization: str,
+    calibration_data: Sequence[Mapping[str, np.ndarray]],
+) -> bytes:
+    """The file's content, quantized."""
     with tempfile.TemporaryDirectory() as folder:
         write_saved_model(model, signatures, pathlib.Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -117,38 +161,22 @@ def export_litert(
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantization in ("dynamic", "int8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if calibrate:
-            assert calibration_data is not None
-            examples = list(calibration_data)
-            if not examples:
+        if quantization == "int8":
+            if not calibration_data:
                 raise ValueError("`calibration_data` must not be empty.")
             converter.representative_dataset = lambda: _calibration(
-                model, exposure, examples, signatures
+                model, exposure, calibration_data, signatures
             )
             converter._experimental_calibrate_only = True
         with warnings.catch_warnings():
             # The converter calibrates by an interpreter that warns of its end.
             warnings.filterwarnings("ignore", category=UserWarning)
             content = converter.convert()
-    if calibrate:
-        content = surgery.quantized(content)
+    if quantization == "int8":
+        return surgery.quantized(content)
     if quantization == "float16":
-        content = surgery.with_float16_weights(content)
-    if forced and not with_override:
-        content = surgery.with_constant_input(content, OVERRIDE, -1)
-    description = describe(
-        model,
-        exposure,
-        "tflite",
-        quantization=quantization,
-        batch_size=batch_size,
-        micro=micro,
-    )
-    target = pathlib.Path(path)
-    with atomic_path(target) as partial:
-        partial.write_bytes(content)
-    write_json(description, target.with_name(target.name + ".json"))
-    return description
+        return surgery.with_float16_weights(content)
+    return content
 
 
 def _calibration(

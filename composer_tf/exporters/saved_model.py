@@ -13,7 +13,7 @@ from composer_tf.exporters.exposure import expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import signature
 from composer_tf.exporters.warmup import write_warmup_requests
-from composer_tf.workdir import atomic_path
+from composer_tf.workdir import atomic_path, holds_something_else
 
 DESCRIPTION = pathlib.Path("assets.extra", "composer.json")
 
@@ -35,7 +35,7 @@ def export_saved_model(
 
     Args:
         model: To export.
-        path: Folder to write, replaced as a whole if it exists.
+        path: Folder to write; a SavedModel that is there is replaced.
         fix: Gammas that shall be no input, with their values, by name.
         default_gamma: Defaults in place of the model's, by name.
         warmup_requests: How many requests TensorFlow Serving shall replay when
@@ -47,8 +47,10 @@ def export_saved_model(
         The model's description, as written to `assets.extra/composer.json`.
 
     Raises:
-        ValueError: If an argument does not fit the model.
+        ValueError: If an argument does not fit the model, or the folder holds
+            something else.
     """
+    check_target(pathlib.Path(path))
     exposure = expose(model.gammas, fix, default_gamma)
     signatures = {
         "serving_default": signature(model, exposure, "serving"),
@@ -71,6 +73,15 @@ def export_saved_model(
                 model, exposure, warmup_requests, extra.parent
             )
     return description
+
+
+def check_target(path: pathlib.Path) -> None:
+    """Raises `ValueError` if writing there would remove something else."""
+    if holds_something_else(path, ["saved_model.pb"]):
+        raise ValueError(
+            f"{path} is a folder without a SavedModel, and would be replaced "
+            "as a whole: name a new one."
+        )
 
 
 def write_saved_model(

@@ -91,13 +91,25 @@ class Controller(keras.layers.Layer, abc.ABC):
             num_modules: m_1, ..., m_n.
             num_gammas: k, how many gammas the policy is steered by.
             has_prices: Whether one of them charges for modules.
+
+        Raises:
+            ValueError: If it is built for something else already.
         """
-        self._build_arguments = {
+        arguments = {
             "activation_shapes": [list(shape) for shape in activation_shapes],
             "num_modules": list(num_modules),
             "num_gammas": num_gammas,
             "has_prices": has_prices,
         }
+        if self.built:
+            if arguments != self._build_arguments:
+                raise ValueError(
+                    f"Controller {self.name!r} is built for "
+                    f"{self._build_arguments}, but this model needs "
+                    f"{arguments}: make a controller of its own."
+                )
+            return
+        self._build_arguments = arguments
         self.build_steps(
             [self.summary_size(shape) for shape in activation_shapes],
             list(num_modules),

@@ -25,9 +25,9 @@ class Metalayer(keras.layers.Layer):
     Call arguments:
         inputs: `[B, ...]`, the activations a_{i-1}.
         choices: int32 `[B]`, the module of each row, in `[0, m_i)`.
-        routing: Name of a strategy of `composer_tf.layers.routing`,
-            `"partition"` (default) or `"dense"`. Results are equal; which rows
-            a module runs on is not.
+        routing: Name of one of `composer_tf.layers.routing.STRATEGIES`.
+            Defaults to `"partition"`. Results are equal; which rows a module
+            runs on is not.
         blocks: If the rows are K blocks of equal size, the K choices of these,
             as far as they are known beforehand, and -1 for what is not
             (default). Known blocks need no routing: under XLA too, only their

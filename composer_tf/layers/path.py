@@ -1,12 +1,13 @@
 """The way of a batch through the metalayers: equations (2) to (4)."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from composer_tf import replicas
+from composer_tf import replicas, validation
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
 from composer_tf.policy import POLICY, STEERING, UNIFORM, categorical, tile_rows
@@ -98,6 +99,43 @@ def follow(
     return Path(activations, tuple(logits), tf.stack(choices, axis=-1), context)
 
 
+def known_choices(
+    choices: Any,
+    paths: Sequence[Sequence[int]] | None,
+    num_modules: Sequence[int],
+    batch_size: tf.Tensor,
+    least: int,
+) -> tf.Tensor | None:
+    """What is known of the choices beforehand, int32 `[R, n]`, or `None`.
+
+    Args:
+        choices: `[B, n]`, or `None`.
+        paths: K tuples of n, which every example takes, or `None`.
+        num_modules: m_1, ..., m_n.
+        batch_size: B.
+        least: What a path may hold, down to `POLICY` or `UNIFORM`.
+
+    Raises:
+        ValueError: If both are given, or do not fit.
+    """
+    if paths is not None:
+        if choices is not None:
+            raise ValueError("Give `choices` or `paths`, got both.")
+        table = np.array(paths, np.int32)
+        validation.check_paths(table, num_modules, "paths", least)
+        return tf.repeat(tf.constant(table), batch_size, axis=0)
+    if choices is None:
+        return None
+    choices = tf.cast(choices, tf.int32)
+    validation.check_paths(choices, num_modules)
+    rows, wanted = choices.shape[0], tf.get_static_value(batch_size)
+    if None not in (rows, wanted) and rows != wanted:
+        raise ValueError(
+            f"`choices` must have one row per example, {wanted}, got {rows}."
+        )
+    return choices
+
+
 def decide_by(
     seeds: tf.Tensor | None,
     choices: tf.Tensor | None,
@@ -115,9 +153,7 @@ def decide_by(
     has_uniform = any(UNIFORM in path for path in paths or ())
 
     def decide(logits: tf.Tensor, index: int) -> tf.Tensor:
-        given = None
-        if choices is not None:
-            given = tf.cast(choices, tf.int32)[:, index]
+        given = None if choices is None else choices[:, index]
         if given is not None and has_uniform:
             is_uniform = tf.expand_dims(given == UNIFORM, -1)
             logits = tf.where(is_uniform, 0.0, logits)

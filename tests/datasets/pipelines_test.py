@@ -83,6 +83,10 @@ def test_a_batch_size_that_does_not_fit_is_refused(batch_size, shuffle):
 def test_no_pass_is_refused():
     with pytest.raises(ValueError, match="`passes` must be at least 1, got 0"):
         batches(IMAGES, LABELS, 5, EpochShuffle(), passes=0)
+    with pytest.raises(ValueError, match="`passes` needs `shuffle`"):
+        batches(IMAGES, LABELS, 5, passes=3)
+    with pytest.raises(ValueError, match="each of the 10 images, got 9"):
+        batches(IMAGES, LABELS[1:], 5)
 
 
 def test_every_batch_of_every_epoch_is_augmented_by_a_seed_of_its_own():
