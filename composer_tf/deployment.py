@@ -160,16 +160,16 @@ def _verify(
         report["accuracy_model"] = model_accuracy
         report["accuracy_artifact"] = artifact_accuracy
     _judge(report, parity, str(options.get("quantization", "none")))
+    plain = {
+        key: options[key]
+        for key in ("quantization", "calibration_data")
+        if key in options
+    }
     for name, chosen in (
         ("cheapest", costs.cheapest_path(model.module_costs)),
         ("full", costs.dearest_path(model.module_costs)),
     ):
         alone = path.with_name(f"{name}-{path.name}")
-        plain = {
-            key: options[key]
-            for key in ("quantization", "calibration_data")
-            if key in options
-        }
         exporters.export(model.alone(chosen), alone, format, **plain)
         report[f"latency_ratio_{name}"] = _latency_ratio(
             forced, open_artifact(alone, format), chosen, exposure, data.inputs
