@@ -5,10 +5,10 @@ python -m composer_tf --config=configs/mnist_specialisation.py --workdir=DIR
 About three minutes. `examples.png` has test digits in rows by the module of the
 first metalayer.
 
-Without prices, as these spread a batch over the modules by gamma alone, which is
-all that the batch entropy preference asks for; and without a bound on logits, as
-that costs specialisation too. Both guard against collapse, to which this balanced
-range of gamma is not prone.
+Without prices, as these spread a batch over the modules by gamma alone, which
+is all that the batch entropy preference asks for; and without a bound on
+logits, as that costs specialisation too. Both guard against collapse, to which
+this balanced range of gamma is not prone.
 """
 
 from composer_tf.config import Config, DataConfig
