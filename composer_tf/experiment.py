@@ -18,11 +18,11 @@ from composer_tf.workdir import (
     atomic_path,
     check_folder,
     claim,
-    holds_something_else,
     write_json,
 )
 
 _NUM_MEANS = 101
+_PUBLISHED = ("summary.*", "metrics.json", "tradeoff.csv", "*.png")
 
 
 def run(
@@ -186,11 +186,15 @@ def publish(
 def check_destination(destination: str | os.PathLike) -> None:
     """Raises `WorkdirError` if publishing there would remove something else."""
     folder = pathlib.Path(destination)
-    if holds_something_else(folder, ["summary.json", "metrics.json"]):
-        raise WorkdirError(
-            f"{folder} holds something else than published results, and would "
-            "be replaced as a whole: name a new folder."
-        )
+    if folder.is_file():
+        raise WorkdirError(f"{folder} is a file, and no folder to publish to.")
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(map(path.match, _PUBLISHED)):
+            raise WorkdirError(
+                f"{folder} holds something else than published results, such "
+                f"as {path.relative_to(folder)}, and would be replaced as a "
+                "whole: name a new folder."
+            )
 
 
 def summarize(

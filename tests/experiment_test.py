@@ -127,10 +127,16 @@ def test_publishing_one_run_copies_its_metrics(tmp_path):
 
 
 def test_publishing_removes_nothing_but_what_was_published(tmp_path):
-    mine = tmp_path / "thesis.txt"
+    workdir = tmp_path / "workdir"
+    mine = workdir / "seed_0" / "model.keras"
+    mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(WorkdirError, match="something else than published"):
-        experiment.publish(some_config(), tmp_path / "workdir", tmp_path)
+    (workdir / "metrics.json").write_text("{}")
+    for destination in (workdir, tmp_path):
+        with pytest.raises(WorkdirError, match=r"such as .*model\.keras"):
+            experiment.publish(some_config(), workdir, destination)
+    with pytest.raises(WorkdirError, match="is a file"):
+        experiment.publish(some_config(), workdir, mine)
     assert mine.read_text() == "mine"
 
 

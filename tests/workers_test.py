@@ -200,3 +200,24 @@ def test_two_names_of_a_path_are_one_network(config_file, tmp_path):
     config.epochs = 1
     metrics = training.run(config, tmp_path / "run")
     assert len(metrics["lines"]["alone"]) == 1
+
+
+def test_one_worker_is_enough(config_file, tmp_path):
+    role = {
+        "cluster": {"worker": free_addresses(1)},
+        "task": {"type": "worker", "index": 0},
+    }
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "composer_tf"),
+            f"--config={config_file}",
+            f"--workdir={tmp_path / 'run'}",
+            *("--distribute=multi_worker", "--config.epochs=1"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"TF_CONFIG": json.dumps(role)},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "run" / "metrics.json").exists()
