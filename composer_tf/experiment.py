@@ -52,13 +52,13 @@ def run(
     """
     config.validate()
     runs = config.runs()
-    for single in runs.values():
-        if single.seed == config.seed:
-            training.check(single)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     folder = pathlib.Path(workdir)
     if list(runs) == [""]:
         return training.run(config, folder, strategy)
+    for single in runs.values():
+        if single.seed == config.seed:
+            training.check(single)
     check_folder(folder, config.to_json())
     workers.wait_for_all(strategy)  # Before one changes the folder.
     chief = workers.is_chief(strategy)

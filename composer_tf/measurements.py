@@ -34,14 +34,14 @@ class Alone(NamedTuple):
     cost: float
     probabilities: np.ndarray
 
-    @property
-    def name(self) -> str:
-        """Such as `0-2-1`."""
-        return "-".join(map(str, self.path))
-
     def accuracy(self, labels: np.ndarray) -> float:
         """Share of the test split that it gets right."""
         return float(np.mean(self.probabilities.argmax(-1) == labels))
+
+
+def path_name(path: Sequence[int]) -> str:
+    """Such as `0-2-1`."""
+    return "-".join(map(str, path))
 
 
 class Exits(NamedTuple):
@@ -258,8 +258,9 @@ def _summary_of_networks(
     """Of each by its path, as costs may be equal."""
     numbers: dict[str, float | None] = {}
     for network in alone:
-        numbers[f"alone/{network.name}/cost"] = network.cost
-        numbers[f"alone/{network.name}/accuracy"] = network.accuracy(labels)
+        name = f"alone/{path_name(network.path)}"
+        numbers[f"{name}/cost"] = network.cost
+        numbers[f"{name}/accuracy"] = network.accuracy(labels)
     return numbers
 
 

@@ -241,7 +241,7 @@ def _save(model: Composer, folder: pathlib.Path) -> None:
 
 
 def _folder_alone(path: Sequence[int], folder: pathlib.Path) -> pathlib.Path:
-    return folder / "alone" / "-".join(map(str, path))
+    return folder / "alone" / measurements.path_name(path)
 
 
 def _check_early_exit(model: Composer, run: _Run) -> None:

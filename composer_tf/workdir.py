@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -59,18 +59,6 @@ def _remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def holds_something_else(folder: pathlib.Path, marks: Sequence[str]) -> bool:
-    """Whether a folder is there that no earlier call can have written.
-
-    Args:
-        folder: To be replaced as a whole.
-        marks: Files of which at least one is in each that was written.
-    """
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return False
-    return not any((folder / mark).exists() for mark in marks)
 
 
 def is_partial(path: pathlib.Path) -> bool:

@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import io
 import json
 import pathlib
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import composer_tf as ct
 from composer_tf import datasets, training
 from composer_tf.config import (
     Config,
@@ -21,7 +19,6 @@ from composer_tf.config import (
     EvaluationConfig,
 )
 from composer_tf.models import WideMnist
-from composer_tf.models.settings import ComposerSettings
 from composer_tf.workdir import WorkdirError
 from tests.trained import assert_same_model
 
@@ -285,55 +282,6 @@ def test_a_config_that_cannot_work_does_not_take_the_folder(
     with pytest.raises(ValueError, match=named):
         training.run(config, tmp_path / "workdir")
     assert not list(tmp_path.rglob("*.json"))
-
-
-@dataclasses.dataclass(kw_only=True)
-class TwoMetalayers(ComposerSettings):
-    """A dense module before an exit could be, and one behind it."""
-
-    glimpse: tuple[float, float] | None = (-4.0, 6.0)
-
-    def build(self, seed=None):
-        def metalayer(units, activation):
-            dense = keras.layers.Dense
-            small, large = dense(2, "relu"), dense(8, "relu")
-            return ct.Metalayer(
-                [
-                    keras.Sequential([hidden, dense(units, activation)])
-                    for hidden in (small, large)
-                ]
-            )
-
-        stem = [keras.layers.Flatten(), keras.layers.Rescaling(1 / 255)]
-        return self.compose(
-            stem=keras.Sequential(stem),
-            metalayers=[metalayer(4, "relu"), metalayer(20, None)],
-            seed=seed,
-            name="two_metalayers",
-        )
-
-
-def test_a_network_with_early_exits_is_measured_as_it_was_saved(
-    tmp_path, data_dir
-):
-    config = tiny_config(data_dir)
-    config.model = TwoMetalayers()
-    config.evaluation.alone = ()
-    config.evaluation.early_exit = True
-    metrics = training.run(config, tmp_path)
-    network = keras.models.load_model(tmp_path / "early_exit" / "model.keras")
-    images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
-    hits = network.predict(images, verbose=0).argmax(-1) == labels[:, None]
-    line = metrics["lines"]["early_exit"]
-    for point, of_exit in ((line[0], hits[:, 0]), (line[-1], hits[:, 1])):
-        assert point["accuracy"] == pytest.approx(of_exit.mean())
-    # Large modules, and an exit of 20 classes from 4 features.
-    first = 1568 * 8 + 8 + 8 * 4 + 4 + 4 * 20 + 20
-    second = 4 * 8 + 8 + 8 * 20 + 20
-    costs = np.array([first, first + second]) / metrics_full(metrics)
-    ends = [line[0]["cost"], line[-1]["cost"]]
-    np.testing.assert_allclose(ends, costs)
-    assert metrics["summary"]["early_exit/accuracy@1"] is not None
 
 
 def test_evaluation_is_done_again_from_the_last_checkpoint(

@@ -13,7 +13,7 @@ from composer_tf.exporters.exposure import expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import signature
 from composer_tf.exporters.warmup import write_warmup_requests
-from composer_tf.workdir import atomic_path, holds_something_else
+from composer_tf.workdir import atomic_path
 
 DESCRIPTION = pathlib.Path("assets.extra", "composer.json")
 
@@ -77,7 +77,9 @@ def export_saved_model(
 
 def check_target(path: pathlib.Path) -> None:
     """Raises `ValueError` if writing there would remove something else."""
-    if holds_something_else(path, ["saved_model.pb"]):
+    if not path.is_dir() or (path / "saved_model.pb").exists():
+        return
+    if any(path.iterdir()):
         raise ValueError(
             f"{path} is a folder without a SavedModel, and would be replaced "
             "as a whole: name a new one."
