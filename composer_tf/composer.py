@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from composer_tf import costs as costs_lib
 from composer_tf import estimators, validation
+from composer_tf import losses as losses_lib
 from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
-from composer_tf.layers.path import decide_by, follow, known_choices
+from composer_tf.layers.path import decide_by, follow, known_paths
 from composer_tf.policy import POLICY, STEERING, UNIFORM, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.sandwich import Sandwich
@@ -175,9 +176,10 @@ class Composer(ExportableModel):
             self.num_modules,
             num_gammas,
             self.preferences.has_prices(self.num_modules),
+            self.output_row_shape,
         )
         if not self.estimator.built:
-            size = self.controller.summary_size(activation_shapes[0])
+            size = self.controller.feature_size(0)
             self.estimator.build((None, size + num_gammas))
         self.cost_table = table = self._count_costs()
         equal = table.dearest == table.cheapest
@@ -214,7 +216,7 @@ class Composer(ExportableModel):
             scaled = self.preferences.scale(gamma)  # [B, k]
             prices = self._prices(gamma)
             least = UNIFORM if decision == "sample" else POLICY
-            choices = known_choices(
+            choices, known = known_paths(
                 choices, paths, self.num_modules, batch_size, least
             )
         path = follow(
@@ -223,16 +225,16 @@ class Composer(ExportableModel):
             activations,
             scaled,
             prices,
-            decide_by(choice_seeds, choices, paths),
+            decide_by(choice_seeds, choices, batch_size),
             routing or self._routing_in_use,
-            paths,
+            known,
         )
         if not return_composition:
             return path.outputs
         module_costs = [tf.constant(c) for c in self.cost_table.fractions]
         policy = Policy(path.logits, path.choices, tuple(module_costs))
         context = tf.stop_gradient(path.context)
-        return Composition(path.outputs, policy, gamma, context)
+        return Composition(path.outputs, policy, gamma, context, path.guesses)
 
     def compile(
         self,
@@ -249,6 +251,8 @@ class Composer(ExportableModel):
             )
         if self.routing == "auto":
             self._use_routing("dense" if jit_compile is True else "partition")
+        if self.controller.probe and loss is not None:
+            losses_lib.check_logits(loss, "A controller's probe")
         super().compile(optimizer, loss, metrics, **kwargs)
 
     def get_config(self) -> dict[str, Any]:

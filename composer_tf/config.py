@@ -65,8 +65,8 @@ class EvaluationConfig:
         alone: Paths whose networks are trained alone, each for as many steps,
             to compare the model with: `"cheapest"`, `"dearest"`, or modules
             such as `"0-2-1"`. The cheapest and the dearest make a cascade.
-        early_exit: Whether to train the dearest path with exits too, one after
-            each metalayer but the last, for as many steps.
+        early_exit: Whether to train the dearest path with exits too, where the
+            model decides, for as many steps.
         label_groups: Groups of labels, such as man-made and natural things,
             whose mutual information with the choices is measured too.
     """
@@ -92,6 +92,8 @@ class Config:
         evaluation: The measurements.
         epochs: Passes of `fit`.
         seed: Of weights, sampling and shuffling.
+        reward: What the policy maximises beside the costs: `"log_probability"`
+            of the label, as the paper, or its `"probability"`.
         jit_compile: Whether to compile with XLA.
         steps_per_execution: Training steps in one call of the compiled
             function; 0 makes it a whole epoch.
@@ -111,6 +113,7 @@ class Config:
     )
     epochs: int = 10
     seed: int = 0
+    reward: str = "log_probability"
     jit_compile: bool = False
     steps_per_execution: int = 1
     num_seeds: int = 1

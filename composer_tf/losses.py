@@ -72,18 +72,21 @@ def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
     return losses
 
 
-def check_logits(loss: str | keras.losses.Loss | Callable) -> None:
+def check_logits(
+    loss: str | keras.losses.Loss | Callable, needed_by: str
+) -> None:
     """Raises `ValueError` unless a loss is a softmax classifier's on logits.
 
     Args:
         loss: As given to `compile`.
+        needed_by: What needs that, for the error.
     """
     resolved: Any = keras.losses.get(loss)
     known = _CLASSIFIERS[tf.nn.softmax]
     is_softmax = resolved in known or type(resolved) in known
     if not (is_softmax and getattr(resolved, "from_logits", False)):
         raise ValueError(
-            "Distillation needs a softmax classifier trained on logits, such "
+            f"{needed_by} needs a softmax classifier trained on logits, such "
             "as by SparseCategoricalCrossentropy(from_logits=True), got "
             f"loss {loss!r}."
         )

@@ -108,14 +108,17 @@ class Composition(NamedTuple):
         outputs: `[R, ...]`, the activations a_n after the last metalayer.
         policy: Choices and probabilities, of batch shape `[R]`.
         gamma: float32 `[B, k]`, as used: clipped to its support.
-        context: float32 `[B, d]`, a summary of the first metalayer's input and
-            of gamma, without gradient.
+        context: float32 `[B, d]`, what the controller sees of the first
+            metalayer's input, and gamma, without gradient.
+        guesses: n tensors float32 `[R, classes]`, logits of the controller's
+            probes; none without probes.
     """
 
     outputs: tf.Tensor
     policy: Policy
     gamma: tf.Tensor
     context: tf.Tensor
+    guesses: tuple[tf.Tensor, ...] = ()
 
 
 def tile_rows(tensor: tf.Tensor, num_paths: int) -> tf.Tensor:
@@ -123,6 +126,20 @@ def tile_rows(tensor: tf.Tensor, num_paths: int) -> tf.Tensor:
     if num_paths == 1:
         return tensor
     return tf.tile(tensor, [num_paths] + [1] * (tensor.shape.rank - 1))
+
+
+def take_blocks(tensor: tf.Tensor, sources: Sequence[int]) -> tf.Tensor:
+    """`[D * B, ...]` to `[len(sources) * B, ...]`, some of D blocks of rows.
+
+    Args:
+        tensor: Of D = max(sources) + 1 blocks.
+        sources: Of each block of the result, which one it is.
+    """
+    num_blocks = max(sources) + 1
+    if list(sources) == list(range(num_blocks)):
+        return tensor
+    blocks = tf.split(tensor, num_blocks)
+    return tf.concat([blocks[source] for source in sources], axis=0)
 
 
 def all_paths(

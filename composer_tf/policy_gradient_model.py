@@ -1,7 +1,7 @@
 """Training by policy gradients behind the usual Keras verbs."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from composer_tf import losses as losses_lib
 from composer_tf import replicas, validation
+from composer_tf import rewards as rewards_lib
 from composer_tf.costs import CostTable
 from composer_tf.estimators import Estimator
 from composer_tf.policy import Composition, Policy, tile_rows
@@ -23,11 +24,13 @@ class _Rows(NamedTuple):
     Attributes:
         outputs: `[K, B, ...]`.
         losses: float32 `[K, B]`, of the data.
+        rewards: float32 `[K, B]`, without costs.
         policy: Of batch shape `[K, B]`.
     """
 
     outputs: tf.Tensor
     losses: tf.Tensor
+    rewards: tf.Tensor
     policy: Policy
 
     def take(self, paths: slice) -> "_Rows":
@@ -35,6 +38,7 @@ class _Rows(NamedTuple):
         return _Rows(
             self.outputs[paths],
             self.losses[paths],
+            self.rewards[paths],
             self.policy.take_paths(paths),
         )
 
@@ -44,6 +48,7 @@ class _Batch(NamedTuple):
 
     Attributes:
         losses: float32 `[K, B]`, of the data.
+        rewards: float32 `[K, B]`, without costs.
         policy: Of batch shape `[K, B]`.
         gamma: float32 `[B, k]`.
         context: float32 `[B, d]`.
@@ -52,6 +57,7 @@ class _Batch(NamedTuple):
     """
 
     losses: tf.Tensor
+    rewards: tf.Tensor
     policy: Policy
     gamma: tf.Tensor
     context: tf.Tensor
@@ -98,26 +104,36 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         optimizer: Any = "adam",
         loss: Any = None,
         metrics: Any = None,
+        reward: rewards_lib.Reward = None,
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`, for a model with one output.
 
-        The reward of an example is minus its loss. The logs hold, beside loss
-        and metrics, `cost` (fraction of full cost), `reward` (nats, for
-        cross-entropy) and `entropy` (of the policy, in nats).
+        The reward of an example is minus its loss, unless another one is given:
+        modules are trained on the loss then, and the policy on the reward,
+        which need not be differentiable. The logs hold, beside loss and
+        metrics, `cost` (fraction of full cost), `reward` (with all costs, in
+        its own unit: nats, for cross-entropy) and `entropy` (of the policy, in
+        nats).
 
         Args:
             optimizer: Of modules and controller.
             loss: Any Keras loss or a function that keeps the batch axis.
                 Defaults to sparse categorical cross-entropy from logits.
             metrics: Keras metrics or names.
+            reward: What the policy maximises beside the costs, in place of
+                minus the loss: `"probability"` of the label, for a classifier
+                of integer labels on logits, or a function of `y_true`, `y_pred`
+                that returns `[B]`, such as
+                `keras.metrics.sparse_categorical_accuracy`. Gamma is in its
+                unit.
             **kwargs: The other arguments of `keras.Model.compile`, but for
                 `loss_weights`.
 
         Raises:
             TypeError: If there are several losses.
-            ValueError: If `loss_weights` is given, or a loss that a sandwich
-                cannot distil.
+            ValueError: If `loss_weights` is given, a loss that a sandwich
+                cannot distil, or an unknown reward.
         """
         if kwargs.get("loss_weights") is not None:
             raise ValueError("`loss_weights` needs several outputs; got one.")
@@ -125,8 +141,17 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._per_example_loss = losses_lib.per_example(loss)
         if self.sandwich is not None and self.sandwich.distillation:
-            losses_lib.check_logits(loss)
+            losses_lib.check_logits(loss, "Distillation")
+        self.reward = reward
+        self._reward = rewards_lib.get(reward, loss)
         super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        config = super().get_compile_config()
+        if config is None:
+            return None
+        serialize = keras.saving.serialize_keras_object
+        return {**config, "reward": serialize(self.reward)}
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """As `keras.Model.fit`; bad data is refused before training starts.
@@ -161,13 +186,17 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 training=True,
                 return_composition=True,
             )
-            all_rows = self._by_path(y, composition, len(paths) + len(beside))
+            num_paths = len(paths) + len(beside)
+            all_rows = self._by_path(y, composition, num_paths)
             rows = all_rows.take(slice(len(paths)))
             others = all_rows.take(slice(len(paths), None))
             path_weights = self.estimator.path_weights(rows.policy.log_prob)
             batch = _whole_batch(rows, composition, sample_weight, path_weights)
+            guess_losses = self._guess_losses(y, composition.guesses, num_paths)
             loss = self.optimizer.scale_loss(
-                self._loss_to_apply(batch, rows, others, sample_weight)
+                self._loss_to_apply(
+                    batch, rows, others, guess_losses, sample_weight
+                )
             )
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
@@ -190,6 +219,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         batch: _Batch,
         rows: _Rows,
         others: _Rows,
+        guess_losses: tf.Tensor,
         sample_weight: tf.Tensor | None,
     ) -> tf.Tensor:
         """This replica's share of the loss; the gradients are summed.
@@ -198,6 +228,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             batch: Of all replicas.
             rows: Of this one, along the estimator's paths.
             others: Of this one, along the sandwich's.
+            guess_losses: float32 `[B]`, of the controller's probes.
             sample_weight: Of this one.
         """
         surrogate = self.estimator(
@@ -207,15 +238,17 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             gamma=batch.gamma,
             context=batch.context,
             sample_weight=batch.weights,
+            rewards=None if self.reward is None else batch.rewards,
         )  # [B]
-        total = tf.reduce_sum(surrogate)
+        added = guess_losses  # Of this replica's rows.
         if self.sandwich is not None:
-            added = self.sandwich.loss(
+            added += self.sandwich.loss(
                 tf.unstack(others.losses),
                 tf.unstack(others.outputs),
                 rows.outputs,
-            )  # Of this replica's rows.
-            total += tf.reduce_sum(_weights(sample_weight, added) * added)
+            )
+        total = tf.reduce_sum(surrogate)
+        total += tf.reduce_sum(_weights(sample_weight, added) * added)
         total /= tf.cast(tf.shape(surrogate)[0], tf.float32)
         return total + self._penalty() / replicas.count()
 
@@ -225,11 +258,25 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         """Takes the rows `[K * B]` apart, and adds their losses."""
         targets = tile_rows(tf.convert_to_tensor(y), num_paths)
         losses = self._per_example_loss(targets, composition.outputs)
+        rewards = -losses
+        if self.reward is not None:
+            rewards = self._reward(targets, composition.outputs)
         return _Rows(
             tf.stack(tf.split(composition.outputs, num_paths)),
             tf.reshape(losses, [num_paths, -1]),
+            tf.reshape(rewards, [num_paths, -1]),
             composition.policy.split_paths(num_paths),
         )
+
+    def _guess_losses(
+        self, y: Any, guesses: Sequence[tf.Tensor], num_paths: int
+    ) -> tf.Tensor:
+        """Of the controller's probes, over all metalayers, float32 `[B]`."""
+        targets = tile_rows(tf.convert_to_tensor(y), num_paths)
+        total = tf.zeros([tf.shape(targets)[0]])
+        for guess in guesses:
+            total += self._per_example_loss(targets, guess)
+        return tf.reduce_mean(tf.reshape(total, [num_paths, -1]), axis=0)
 
     def _penalty(self) -> tf.Tensor:
         """Regularisation and what layers added with `add_loss`."""
@@ -243,7 +290,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             return tf.reduce_sum(batch.path_weights * values, axis=0)  # [B]
 
         policy = batch.policy
-        rewards = self.preferences.cost(policy, batch.gamma) - batch.losses
+        rewards = self.preferences.cost(policy, batch.gamma) + batch.rewards
         self.cost_metric.update_state(
             over_paths(policy.path_cost + self.overhead)
         )
@@ -299,6 +346,7 @@ def _whole_batch(
     """Joins the rows of all replicas."""
     batch = _Batch(
         rows.losses,
+        rows.rewards,
         rows.policy,
         composition.gamma,
         composition.context,
@@ -311,15 +359,17 @@ def _whole_batch(
     def swap(tensor: tf.Tensor) -> tf.Tensor:
         return tf.transpose(tensor, [1, 0, 2])  # [K, B, ...] or [B, K, ...]
 
-    numbers = tf.stack([batch.losses, path_weights], axis=-1)
+    numbers = tf.stack([batch.losses, batch.rewards, path_weights], axis=-1)
     by_path = [numbers, *rows.policy.logits, rows.policy.choices]
     *by_path, gamma, context, weights = replicas.gather(
         [*map(swap, by_path), batch.gamma, batch.context, batch.weights]
     )
     numbers, *logits, choices = map(swap, by_path)
-    losses, path_weights = tf.unstack(numbers, num=2, axis=-1)
+    losses, rewards, path_weights = tf.unstack(numbers, num=3, axis=-1)
     policy = rows.policy._replace(logits=tuple(logits), choices=choices)
-    return _Batch(losses, policy, gamma, context, weights, path_weights)
+    return _Batch(
+        losses, rewards, policy, gamma, context, weights, path_weights
+    )
 
 
 def _in_memory(x: Any) -> bool:

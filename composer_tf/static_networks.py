@@ -34,28 +34,29 @@ def cost_of_path(composer: Composer, path: Sequence[int]) -> float:
 
 
 def early_exit_network(composer: Composer) -> EarlyExitNetwork:
-    """The dearest path, built, with an exit behind each module but the last.
+    """The dearest path, built, with exits where the Composer decides.
+
+    There is one before each metalayer that has weights before it.
 
     Args:
         composer: Built.
 
     Raises:
-        ValueError: If it has fewer than two metalayers.
+        ValueError: If there is no such metalayer.
     """
-    metalayers = composer.choosing
-    if len(metalayers) < 2:
-        raise ValueError(
-            "Early exits need at least two metalayers, got a model of "
-            f"{len(metalayers)}."
-        )
-    ends = {id(module) for layer in metalayers[:-1] for module in layer.modules}
+    modules = {id(m) for layer in composer.choosing for m in layer.modules}
     num_classes = composer.output_row_shape[-1]
     stages, steps = [], []
     for step in composer.layers_along(composer.cost_table.dearest):
-        steps.append(step)
-        if id(step) in ends:
+        if id(step) in modules and any(s.count_params() for s in steps):
             stages.append(ExitStage(steps, num_classes))
             steps = []
+        steps.append(step)
+    if not stages:
+        raise ValueError(
+            "Early exits need weights before a metalayer, but the only one is "
+            "the first thing that has any."
+        )
     network = EarlyExitNetwork([*stages, ExitStage(steps)])
     network.build(without_gamma(composer.build_shape))
     return network

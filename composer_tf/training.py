@@ -39,6 +39,7 @@ _OUTPUTS = (
     "metrics.json",
 )
 _EARLY_EXIT = "early_exit"
+_REWARDS = {"log_probability": None, "probability": "probability"}
 _NUM_TABLE_ROWS = 9
 
 
@@ -130,6 +131,10 @@ def check(config: Config) -> None:
         ConfigError: If a value of the config cannot work.
     """
     config.validate()
+    if config.reward not in _REWARDS:
+        raise ConfigError(
+            f"`reward` must be one of {list(_REWARDS)}, got {config.reward!r}."
+        )
     with _values_of_the_config():
         model = config.model.build(seed=config.seed)
     _check_preference(model, config)
@@ -170,7 +175,7 @@ def _make_composer(run: _Run) -> Composer:
         model = config.model.build(seed=config.seed)
         images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
-        _compile(model, run)
+        _compile(model, run, reward=_REWARDS[config.reward])
     return model
 
 
@@ -235,7 +240,12 @@ def _fit(model: keras.Model, run: _Run, folder: pathlib.Path) -> None:
 
 def _save(model: Composer, folder: pathlib.Path) -> None:
     # XLA runs every module on every row; a loaded model shall skip them.
-    model.compile(model.optimizer, metrics=["accuracy"], jit_compile=False)
+    model.compile(
+        model.optimizer,
+        metrics=["accuracy"],
+        jit_compile=False,
+        reward=model.reward,
+    )
     with atomic_path(folder / "model.keras") as path:
         model.save(path)
 
@@ -288,7 +298,7 @@ def _train_beside(
             network.save(partial)
 
 
-def _compile(model: Any, run: _Run) -> None:
+def _compile(model: Any, run: _Run, **options: Any) -> None:
     config, steps_per_epoch = run.config, len(run.train)
     learning_rate: Any = config.optimizer.learning_rate
     if config.optimizer.decay:
@@ -301,6 +311,7 @@ def _compile(model: Any, run: _Run) -> None:
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
         steps_per_execution=config.steps_per_execution or steps_per_epoch,
+        **options,
     )
 
 

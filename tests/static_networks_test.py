@@ -40,11 +40,11 @@ def test_a_path_costs_its_modules_and_what_is_fixed(path):
     assert network.count_params() == cost
 
 
-def test_an_exit_stands_behind_each_module_of_the_dearest_path_but_the_last():
+def test_an_exit_stands_where_there_are_weights_before_a_metalayer():
     model = build()
     network = static_networks.early_exit_network(model)
-    first = FIRST[1] + 3 * 5 + 5  # The exit has 5 classes.
-    costs = np.array([first, first + FIXED + SECOND[1]])
+    first = FIRST[1] + FIXED + 2 * 5 + 5  # The exit has 5 classes.
+    costs = np.array([first, first + SECOND[1]])
     np.testing.assert_allclose(
         static_networks.costs_of_exits(model, network),
         costs / model.cost_table.full,
@@ -80,9 +80,22 @@ def test_a_path_names_a_module_of_each_metalayer(path):
             function(build(), path)
 
 
-def test_an_exit_needs_two_metalayers():
-    with pytest.raises(ValueError, match=r"two metalayers, got a model of 1"):
+def test_an_exit_needs_weights_before_a_metalayer():
+    with pytest.raises(ValueError, match=r"weights before a metalayer"):
         static_networks.early_exit_network(build(num_metalayers=1))
+
+
+def test_one_metalayer_behind_a_trained_stem_has_an_exit_before_it():
+    dense = keras.layers.Dense
+    model = ct.Composer(
+        [ct.Metalayer([dense(5), dense(5, use_bias=False)])], stem=dense(3)
+    )
+    model.build((None, 4))
+    network = static_networks.early_exit_network(model)
+    assert [stage.count_params() for stage in network.stages] == [
+        4 * 3 + 3 + 3 * 5 + 5,
+        3 * 5 + 5,
+    ]
 
 
 def test_exits_need_costs_that_can_be_counted():

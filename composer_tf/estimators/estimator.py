@@ -41,6 +41,7 @@ class Estimator(keras.layers.Layer, abc.ABC):
         gamma: tf.Tensor,
         context: tf.Tensor,
         sample_weight: tf.Tensor | float = 1.0,
+        rewards: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """The surrogate loss, whose gradient is minus that of (10).
 
@@ -56,6 +57,8 @@ class Estimator(keras.layers.Layer, abc.ABC):
             context: float32 `[B, d]`, what a baseline may depend on: a summary
                 of the first metalayer's input and the scaled gamma.
             sample_weight: float32 `[B]`, weighs the examples. Defaults to 1.
+            rewards: float32 `[K, B]`, what the policy is to maximise beside the
+                costs. Defaults to minus the losses, as in (10).
 
         Returns:
             float32 `[B]`.
@@ -80,6 +83,7 @@ def example_rewards(
     preferences: PreferenceCollection,
     gamma: tf.Tensor,
     sample_weight: tf.Tensor | float,
+    rewards: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The two parts of what multiplies grad log p(c|x), without gradients.
 
@@ -90,7 +94,7 @@ def example_rewards(
         weights are in the credits, where they weigh every example's gamma, but
         not in the rewards.
     """
-    rewards = -losses
+    rewards = -losses if rewards is None else rewards
     credits = tf.zeros_like(losses)
     for preference, value in preferences.split(gamma):
         credit = preference.credit(policy, value * sample_weight)

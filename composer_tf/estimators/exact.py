@@ -52,6 +52,7 @@ class Exact(Estimator):
         gamma: tf.Tensor,
         context: tf.Tensor,
         sample_weight: tf.Tensor | float = 1.0,
+        rewards: tf.Tensor | None = None,
     ) -> tf.Tensor:
         expected_costs = tf.zeros_like(losses[0])  # [B]
         for preference, value in preferences.split(gamma):
@@ -60,6 +61,7 @@ class Exact(Estimator):
             sample_weight * losses,
             sample_weight * expected_costs,
             policy.log_prob,
+            None if rewards is None else sample_weight * rewards,
         )
 
     def get_config(self) -> dict[str, Any]:

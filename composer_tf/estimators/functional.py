@@ -35,7 +35,10 @@ def reinforce_loss(
 
 
 def exact_loss(
-    losses: tf.Tensor, expected_costs: tf.Tensor, log_probs: tf.Tensor
+    losses: tf.Tensor,
+    expected_costs: tf.Tensor,
+    log_probs: tf.Tensor,
+    rewards: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Minus the objective (10) itself, summed over every path.
 
@@ -43,10 +46,17 @@ def exact_loss(
         losses: float32 `[P, B]`, -log p(y|x,c) of each of the P paths.
         expected_costs: float32 `[B]`, E_c[C(p, c, gamma)].
         log_probs: float32 `[P, B]`, log p(c|x) of each path.
+        rewards: float32 `[P, B]`, what the policy is to maximise in place of
+            minus the losses, which then train the modules alone.
 
     Returns:
         float32 `[B]`.
     """
+    if rewards is not None:
+        probs = tf.exp(log_probs)
+        losses = tf.stop_gradient(probs) * losses
+        rewards = probs * tf.stop_gradient(rewards)
+        return tf.reduce_sum(losses - rewards, axis=0) - expected_costs
     return tf.reduce_sum(tf.exp(log_probs) * losses, axis=0) - expected_costs
 
 

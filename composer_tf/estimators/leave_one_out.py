@@ -57,9 +57,10 @@ class LeaveOneOut(Estimator):
         gamma: tf.Tensor,
         context: tf.Tensor,
         sample_weight: tf.Tensor | float = 1.0,
+        rewards: tf.Tensor | None = None,
     ) -> tf.Tensor:
         rewards, credits = example_rewards(
-            losses, policy, preferences, gamma, sample_weight
+            losses, policy, preferences, gamma, sample_weight, rewards
         )
         baseline = functional.mean_of_others(rewards, axis=0)
         surrogate = functional.reinforce_loss(

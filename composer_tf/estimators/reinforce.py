@@ -98,9 +98,10 @@ class Reinforce(Estimator):
         gamma: tf.Tensor,
         context: tf.Tensor,
         sample_weight: tf.Tensor | float = 1.0,
+        rewards: tf.Tensor | None = None,
     ) -> tf.Tensor:
         rewards, credits = example_rewards(
-            losses, policy, preferences, gamma, sample_weight
+            losses, policy, preferences, gamma, sample_weight, rewards
         )
         baseline, baseline_loss = self._baseline(rewards, context)
         surrogate = functional.reinforce_loss(

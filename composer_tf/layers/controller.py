@@ -1,7 +1,6 @@
 """What every controller shares: how it sees activations, and its contract."""
 
 import abc
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-Shape = tuple[int | None, ...]
+from composer_tf.layers.summary import Shape, summarize, summary_size
 
 
 class Controller(keras.layers.Layer, abc.ABC):
@@ -32,6 +31,12 @@ class Controller(keras.layers.Layer, abc.ABC):
     multiple of the price is taken off the logits. Else a policy whose gammas
     favour cheap modules on average may settle on them before it notices gamma.
 
+    Which examples gain by a dear module depends on how sure the model is of
+    them by then, and little of that shows in average activations. With `probe`
+    a linear classifier of each summary is trained beside the model, on the same
+    loss, and the controller sees what it guesses, how likely it finds that, and
+    the entropy. No gradient of a probe reaches the modules.
+
     A subclass implements `build_steps`, `initial_state` and `call`; prices and
     the bound are applied to what it returns (`settle`).
 
@@ -46,6 +51,8 @@ class Controller(keras.layers.Layer, abc.ABC):
             and the cheapest module grows, before training, from one end of
             gamma's support to the other, float >= 0; there is none at 0. It is
             trained; 0 leaves prices to be learned. Defaults to 16.
+        probe: Whether the controller guesses the answer of a classifier before
+            each metalayer. Defaults to false.
 
     Raises:
         ValueError: If `units` or `grid` is smaller than 1, `max_gap` is not
@@ -58,6 +65,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         grid: int = 4,
         max_gap: float | None = 4.0,
         price_factor: float = 16.0,
+        probe: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -75,6 +83,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         self.grid = grid
         self.max_gap = max_gap
         self.price_factor = price_factor
+        self.probe = probe
 
     def build(
         self,
@@ -82,6 +91,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         num_modules: Sequence[int],
         num_gammas: int,
         has_prices: bool = False,
+        output_row_shape: Sequence[int | None] = (),
     ) -> None:
         """Creates the weights for a given sequence of metalayers.
 
@@ -91,15 +101,18 @@ class Controller(keras.layers.Layer, abc.ABC):
             num_modules: m_1, ..., m_n.
             num_gammas: k, how many gammas the policy is steered by.
             has_prices: Whether one of them charges for modules.
+            output_row_shape: Of the model's answer, which probes guess.
 
         Raises:
-            ValueError: If it is built for something else already.
+            ValueError: If it is built for something else already, activations
+                cannot be summarised, or there is nothing for probes to guess.
         """
         arguments = {
             "activation_shapes": [list(shape) for shape in activation_shapes],
             "num_modules": list(num_modules),
             "num_gammas": num_gammas,
             "has_prices": has_prices,
+            "output_row_shape": list(output_row_shape),
         }
         if self.built:
             if arguments != self._build_arguments:
@@ -110,8 +123,10 @@ class Controller(keras.layers.Layer, abc.ABC):
                 )
             return
         self._build_arguments = arguments
+        self._shapes = [tuple(shape) for shape in activation_shapes]
+        self._build_sight(output_row_shape)
         self.build_steps(
-            [self.summary_size(shape) for shape in activation_shapes],
+            [self.feature_size(i) for i in range(len(num_modules))],
             list(num_modules),
             num_gammas,
         )
@@ -124,14 +139,37 @@ class Controller(keras.layers.Layer, abc.ABC):
             )
         self.built = True
 
+    def _build_sight(self, output_row_shape: Sequence[int | None]) -> None:
+        """Creates the weights of `see`."""
+        if self.probe and len(output_row_shape) != 1:
+            raise ValueError(
+                "A controller with `probe=True` needs a classifier, whose "
+                "outputs are [batch, classes], got [batch, "
+                f"{', '.join(map(str, output_row_shape))}]."
+            )
+        self.norms: list[keras.layers.Layer] = []
+        self.probes: list[keras.layers.Layer] = []
+        for i, shape in enumerate(self._shapes):
+            size = summary_size(shape, self.grid)
+            norm = keras.layers.LayerNormalization(dtype="float32")
+            norm.build((None, size))
+            self.norms.append(norm)
+            if self.probe:
+                self._num_classes = output_row_shape[0]
+                probe = keras.layers.Dense(
+                    self._num_classes, dtype="float32", name=f"probe_{i}"
+                )
+                probe.build((None, size))
+                self.probes.append(probe)
+
     @abc.abstractmethod
     def build_steps(
         self,
-        summary_sizes: Sequence[int],
+        feature_sizes: Sequence[int],
         num_modules: Sequence[int],
         num_gammas: int,
     ) -> None:
-        """Creates the weights, given the length of each step's summary."""
+        """Creates the weights, given the length of each step's features."""
 
     @abc.abstractmethod
     def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
@@ -140,7 +178,7 @@ class Controller(keras.layers.Layer, abc.ABC):
     @abc.abstractmethod
     def call(
         self,
-        activations: tf.Tensor,
+        features: tf.Tensor,
         previous_choices: tf.Tensor | None,
         gamma: tf.Tensor,
         state: tf.Tensor,
@@ -149,7 +187,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         """p_i = g_i(a_{i-1}, c_{i-1}), equation (2), as logits.
 
         Args:
-            activations: `[B, ...]`, a_{i-1}.
+            features: float32 `[B, d]`, what `see` returns of a_{i-1}.
             previous_choices: int32 `[B]`, c_{i-1}, or `None` at the first.
             gamma: float32 `[B, k]`, scaled to [-1, 1].
             state: float32 `[B, s]`.
@@ -173,18 +211,34 @@ class Controller(keras.layers.Layer, abc.ABC):
             return logits
         return floor_gaps(logits, self.max_gap)
 
-    def summarize(self, activations: tf.Tensor, index: int) -> tf.Tensor:
-        """The input `[B, ...]` of metalayer `index` as float32 `[B, d]`."""
-        activations = tf.cast(activations, tf.float32)
-        shape = self._build_arguments["activation_shapes"][index]
-        if len(shape) == 2:
-            return activations
-        windows = self._windows(shape)
-        if windows is None:
-            return tf.reduce_mean(
-                activations, axis=range(1, activations.shape.rank - 1)
-            )  # [B, C]
-        return _average(activations, shape, windows)
+    def see(
+        self, activations: tf.Tensor, index: int
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """What the controller knows of the input of metalayer `index`.
+
+        Args:
+            activations: `[B, ...]`.
+            index: Which metalayer, 0 for the first.
+
+        Returns:
+            Features float32 `[B, d]`, and what the probe guesses: logits
+            float32 `[B, classes]`, or `None` without probes.
+        """
+        summary = summarize(activations, self._shapes[index], self.grid)
+        features = self.norms[index](summary)
+        if not self.probe:
+            return features, None
+        guess = self.probes[index](tf.stop_gradient(summary))
+        log_probs = tf.nn.log_softmax(tf.stop_gradient(guess))
+        probs = tf.exp(log_probs)  # [B, classes]
+        highest = tf.reduce_max(probs, axis=-1, keepdims=True)
+        entropy = -tf.reduce_sum(probs * log_probs, axis=-1, keepdims=True)
+        return tf.concat([features, probs, highest, entropy], axis=-1), guess
+
+    def feature_size(self, index: int) -> int:
+        """Length d of the features that `see` returns."""
+        size = summary_size(self._shapes[index], self.grid)
+        return size + (self._num_classes + 2 if self.probe else 0)
 
     def all_steps(self, *activations: tf.Tensor) -> list[tf.Tensor]:
         """The logits of every step, as if module 0 were always chosen.
@@ -200,7 +254,8 @@ class Controller(keras.layers.Layer, abc.ABC):
         gamma = tf.zeros([batch_size, self._build_arguments["num_gammas"]])
         previous, all_logits = None, []
         for index, inputs in enumerate(activations):
-            logits, state = self(inputs, previous, gamma, state, index=index)
+            features, _ = self.see(inputs, index)
+            logits, state = self(features, previous, gamma, state, index=index)
             previous = tf.zeros([batch_size], tf.int32)
             all_logits.append(self.settle(logits, None))
         return all_logits
@@ -214,6 +269,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             "grid": self.grid,
             "max_gap": self.max_gap,
             "price_factor": self.price_factor,
+            "probe": self.probe,
         }
 
     def get_build_config(self) -> dict[str, Any] | None:
@@ -221,59 +277,6 @@ class Controller(keras.layers.Layer, abc.ABC):
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         self.build(**config)
-
-    def _windows(self, shape: Sequence[int | None]) -> list[int] | None:
-        """Pooling window per spatial axis; `None` if a size is unknown."""
-        sizes = [size for size in shape[1:-1] if size is not None]
-        if len(sizes) < len(shape) - 2:
-            return None
-        return [math.ceil(size / self.grid) for size in sizes]
-
-    def summary_size(self, shape: Sequence[int | None]) -> int:
-        """Length of the summary of activations of a shape."""
-        if not 2 <= len(shape) <= 5:
-            raise ValueError(
-                "A metalayer's input must have 2 to 5 axes, batch and "
-                f"channels included, got shape {tuple(shape)}."
-            )
-        channels = shape[-1]
-        if channels is None:
-            raise ValueError(
-                "A metalayer's input needs a known size of its last axis, got "
-                f"shape {tuple(shape)}."
-            )
-        cells = 1
-        for axis, window in enumerate(self._windows(shape) or [], start=1):
-            cells *= math.ceil((shape[axis] or 0) / window)
-        return cells * channels
-
-
-def _average(
-    activations: tf.Tensor, shape: Sequence[int | None], windows: Sequence[int]
-) -> tf.Tensor:
-    """Means over windows of the spatial axes, float32 `[B, cells * C]`.
-
-    Windows that do not fit an axis are smaller at both its ends. Sums, one axis
-    at a time, take a tenth of the time of TensorFlow's average pooling when the
-    channels are few.
-    """
-    rest = math.prod(shape[1:])  # type: ignore[arg-type]
-    counts = np.ones([])
-    for size, window in zip(shape[1:-1], windows, strict=True):
-        assert size is not None
-        rest //= size
-        missing = -size % window
-        padding = (missing // 2, missing - missing // 2)
-        real = np.pad(np.ones(size), padding).reshape(-1, window)
-        counts = np.multiply.outer(counts, real.sum(axis=1))
-        if window > 1:
-            rows = tf.reshape(activations, [-1, size, rest])
-            if missing:
-                rows = tf.pad(rows, [[0, 0], padding, [0, 0]])
-            rows = tf.reshape(rows, [-1, window, rest])
-            activations = tf.reduce_sum(rows, axis=1)  # [B * cells, rest]
-    counts = np.repeat(counts.ravel(), rest).astype(np.float32)
-    return tf.reshape(activations, [-1, counts.size]) * (1.0 / counts)
 
 
 def floor_gaps(logits: tf.Tensor, depth: float) -> tf.Tensor:

@@ -23,6 +23,8 @@ class FeedForwardController(Controller):
             `None`. Defaults to 4.
         price_factor: How far gamma's prices drive logits apart before training,
             in nats, float >= 0. Defaults to 16.
+        probe: Whether the controller guesses the answer before each metalayer.
+            Defaults to false.
 
     Example:
         >>> FeedForwardController(units=16).get_config()["units"]
@@ -31,16 +33,13 @@ class FeedForwardController(Controller):
 
     def build_steps(
         self,
-        summary_sizes: Sequence[int],
+        feature_sizes: Sequence[int],
         num_modules: Sequence[int],
         num_gammas: int,
     ) -> None:
         self._num_modules = list(num_modules)
-        self.norms = []
         self.networks = []
-        for i, size in enumerate(summary_sizes):
-            norm = keras.layers.LayerNormalization(dtype="float32")
-            norm.build((None, size))
+        for i, size in enumerate(feature_sizes):
             network = keras.Sequential(
                 [
                     keras.layers.Dense(
@@ -52,7 +51,6 @@ class FeedForwardController(Controller):
             )
             previous = 0 if i == 0 else num_modules[i - 1]
             network.build((None, size + previous + num_gammas))
-            self.norms.append(norm)
             self.networks.append(network)
 
     def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
@@ -60,13 +58,13 @@ class FeedForwardController(Controller):
 
     def call(
         self,
-        activations: tf.Tensor,
+        features: tf.Tensor,
         previous_choices: tf.Tensor | None,
         gamma: tf.Tensor,
         state: tf.Tensor,
         index: int,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs = [self.norms[index](self.summarize(activations, index)), gamma]
+        inputs = [features, gamma]
         if previous_choices is not None:
             inputs.append(
                 one_hot(previous_choices, self._num_modules[index - 1])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.layers import routing as routing_lib
-from composer_tf.policy import tile_rows
+from composer_tf.policy import take_blocks
 
 Shape = tuple[int | None, ...]
 
@@ -28,11 +28,12 @@ class Metalayer(keras.layers.Layer):
         routing: Name of one of `composer_tf.layers.routing.STRATEGIES`.
             Defaults to `"partition"`. Results are equal; which rows a module
             runs on is not.
-        blocks: If the rows are K blocks of equal size, the K choices of these,
+        blocks: If the rows are D blocks of equal size, the D choices of these,
             as far as they are known beforehand, and -1 for what is not
             (default). Known blocks need no routing: under XLA too, only their
-            module runs.
-        shared: Whether `inputs` is one block `[B / K, ...]` for all of them.
+            module runs, and on equal rows only once.
+        sources: Of each block, which one of the blocks of `inputs` its rows
+            are. Defaults to the same.
 
     Returns:
         `[B, ...]`, the activations a_i, in the metalayer's compute dtype.
@@ -93,15 +94,16 @@ class Metalayer(keras.layers.Layer):
         choices: tf.Tensor,
         routing: str = "partition",
         blocks: Sequence[int] = (-1,),
-        shared: bool = False,
+        sources: Sequence[int] | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
         validation.check_choice(
             "routing", routing, tuple(routing_lib.STRATEGIES)
         )
+        sources = range(len(blocks)) if sources is None else sources
         if len(self.modules) == 1:
             outputs = tf.cast(self.modules[0](inputs), self.compute_dtype)
-            return tile_rows(outputs, len(blocks)) if shared else outputs
+            return take_blocks(outputs, sources)
         if not self._row_shape.is_fully_defined():
             # An empty part would have no known shape.
             if routing not in ("dense", "partition"):
@@ -127,14 +129,12 @@ class Metalayer(keras.layers.Layer):
         num_known = sum(block >= 0 for block in blocks)
         least = 1 if routing == "dense" else len(blocks)
         if num_known < least or masked:
-            rows = tile_rows(inputs, len(blocks)) if shared else inputs
-            outputs = run(rows, choices)
+            outputs = run(take_blocks(inputs, sources), choices)
         else:
+            parts = tf.split(inputs, max(sources) + 1)
             outputs = routing_lib.by_blocks(
                 self.modules,
-                [inputs] * len(blocks)
-                if shared
-                else tf.split(inputs, len(blocks)),
+                [parts[source] for source in sources],
                 tf.split(choices, len(blocks)),
                 blocks,
                 run,

@@ -10,9 +10,16 @@ import tensorflow as tf
 from composer_tf import replicas, validation
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
-from composer_tf.policy import POLICY, STEERING, UNIFORM, categorical, tile_rows
+from composer_tf.policy import (
+    POLICY,
+    STEERING,
+    UNIFORM,
+    categorical,
+    take_blocks,
+    tile_rows,
+)
 
-Decide = Callable[[tf.Tensor, int], tf.Tensor]
+Decide = Callable[[tf.Tensor, int, Sequence[int]], tf.Tensor]
 
 
 class Path(NamedTuple):
@@ -22,14 +29,66 @@ class Path(NamedTuple):
         outputs: `[R, ...]`, the activations after the last step.
         logits: n tensors, the i-th float32 `[R, m_i]`, of the controller.
         choices: int32 `[R, n]`, the modules that ran.
-        context: float32 `[B, d]`, a summary of the first metalayer's input,
-            and gamma.
+        context: float32 `[B, d]`, what the controller sees of the first
+            metalayer's input, and gamma.
+        guesses: n tensors float32 `[R, classes]`, of the controller's probes;
+            none without probes.
     """
 
     outputs: tf.Tensor
     logits: tuple[tf.Tensor, ...]
     choices: tf.Tensor
     context: tf.Tensor
+    guesses: tuple[tf.Tensor, ...]
+
+
+class Fork(NamedTuple):
+    """How paths part at a metalayer: D blocks of rows come, D' go on.
+
+    Attributes:
+        sources: Of each block that goes on, the one that it comes from.
+        choices: The module of each, negative where it is not known.
+        places: Of each of the K paths, the block that it goes on in.
+    """
+
+    sources: tuple[int, ...]
+    choices: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
+    """Where paths part; until then they are one block, which is run once.
+
+    Args:
+        paths: K tuples of n modules, negative where they are not known.
+
+    Returns:
+        One for each metalayer.
+
+    Example:
+        >>> first, second = forks([(0, 0), (0, 1), (1, -1), (0, 1)])
+        >>> first.sources, first.choices, first.places
+        ((0, 0), (0, 1), (0, 0, 1, 0))
+        >>> second.sources, second.choices, second.places
+        ((0, 0, 1), (0, 1, -1), (0, 1, 2, 1))
+    """
+    places = (0,) * len(paths)
+    result = []
+    for i in range(len(paths[0])):
+        blocks: dict[Any, int] = {}
+        sources, choices, next_places = [], [], []
+        for k, path in enumerate(paths):
+            is_known = min(path[: i + 1]) >= 0
+            block = blocks.setdefault(
+                tuple(path[: i + 1]) if is_known else k, len(blocks)
+            )
+            if block == len(sources):
+                sources.append(places[k])
+                choices.append(path[i])
+            next_places.append(block)
+        places = tuple(next_places)
+        result.append(Fork(tuple(sources), tuple(choices), places))
+    return result
 
 
 def follow(
@@ -40,12 +99,11 @@ def follow(
     prices: Sequence[tf.Tensor] | None,
     decide: Decide,
     routing: str,
-    paths: Sequence[Sequence[int]] | None = None,
+    paths: Sequence[Sequence[int]],
 ) -> Path:
     """Asks the controller at each metalayer, and runs what is decided.
 
-    The paths of an example part at the first metalayer: all before it, the
-    controller's first answer included, is computed once for them all.
+    What several paths of an example have in common is computed once.
 
     Args:
         steps: `Metalayer`s, at least one, and plain layers as fixed steps.
@@ -53,60 +111,71 @@ def follow(
         activations: `[B, ...]`, a_0.
         gamma: float32 `[B, k]`, scaled to [-1, 1].
         prices: n tensors float32 `[B, m_i]`, of gamma, or `None`.
-        decide: Maps logits float32 `[R, m_i]` and the metalayer's index i to
-            choices int32 `[R]`, equation (3).
+        decide: Maps logits float32 `[D * B, m_i]`, the metalayer's index i and
+            the modules of the D blocks, as far as they are known, to choices
+            int32 `[D * B]`, equation (3).
         routing: Name of a strategy of `composer_tf.layers.routing`.
         paths: K tuples of n modules that `decide` will choose, negative where
-            that is not known beforehand. `None` for one path, not known.
+            that is not known beforehand.
     """
-    paths = [[POLICY] * len(steps)] if paths is None else paths
-    state = controller.initial_state(tf.shape(gamma)[0])
-    context = gamma
+    all_forks = forks(paths)
+    places: Sequence[int] = (0,) * len(paths)
+    choice, context, state = (
+        None,
+        gamma,
+        controller.initial_state(tf.shape(gamma)[0]),
+    )
     logits: list[tf.Tensor] = []
     choices: list[tf.Tensor] = []
+    guesses: list[tf.Tensor] = []
     for step in steps:
         if not isinstance(step, Metalayer):
             activations = step(activations)
             continue
         i = len(logits)
+        fork = all_forks[i]
+        num_blocks = max(fork.sources) + 1
         with tf.name_scope(STEERING):
+            features, guess = controller.see(activations, i)
             if i == 0:
-                summary = controller.summarize(activations, i)
-                context = tf.concat([summary, gamma], axis=-1)  # [B, d]
-            previous = choices[-1] if choices else None
+                context = tf.concat([features, gamma], axis=-1)  # [B, d]
+            if guess is not None:
+                guesses.append(take_blocks(guess, places))
             step_logits, state = controller(
-                activations, previous, gamma, state, index=i
+                features, choice, tile_rows(gamma, num_blocks), state, index=i
             )
-            price = None if prices is None else prices[i]
-            step_logits = controller.settle(step_logits, price)  # [R, m_i]
-            if i == 0:
-                gamma, state, step_logits = (
-                    tile_rows(tensor, len(paths))
-                    for tensor in (gamma, state, step_logits)
-                )
-                if prices is not None:
-                    prices = [tile_rows(price, len(paths)) for price in prices]
-            choice = decide(step_logits, i)  # [R]
+            price = None if prices is None else tile_rows(prices[i], num_blocks)
+            step_logits = controller.settle(step_logits, price)
+            step_logits = take_blocks(step_logits, fork.sources)
+            state = take_blocks(state, fork.sources)
+            choice = decide(step_logits, i, fork.choices)  # [D' * B]
         activations = step(
             activations,
             choice,
             routing=routing,
-            blocks=[max(path[i], POLICY) for path in paths],
-            shared=i == 0,
+            blocks=[max(module, POLICY) for module in fork.choices],
+            sources=fork.sources,
         )
-        logits.append(step_logits)
-        choices.append(choice)
-    return Path(activations, tuple(logits), tf.stack(choices, axis=-1), context)
+        places = fork.places
+        logits.append(take_blocks(step_logits, places))
+        choices.append(take_blocks(choice, places))
+    return Path(
+        take_blocks(activations, places),
+        tuple(logits),
+        tf.stack(choices, axis=-1),
+        context,
+        tuple(guesses),
+    )
 
 
-def known_choices(
+def known_paths(
     choices: Any,
     paths: Sequence[Sequence[int]] | None,
     num_modules: Sequence[int],
     batch_size: tf.Tensor,
     least: int,
-) -> tf.Tensor | None:
-    """What is known of the choices beforehand, int32 `[R, n]`, or `None`.
+) -> tuple[tf.Tensor | None, list[tuple[int, ...]]]:
+    """What is known of the choices beforehand: by example, or by path.
 
     Args:
         choices: `[B, n]`, or `None`.
@@ -114,6 +183,10 @@ def known_choices(
         num_modules: m_1, ..., m_n.
         batch_size: B.
         least: What a path may hold, down to `POLICY` or `UNIFORM`.
+
+    Returns:
+        Choices int32 `[B, n]` or `None`, and the K paths: one that is the
+        policy's if there are none.
 
     Raises:
         ValueError: If both are given, or do not fit.
@@ -123,9 +196,10 @@ def known_choices(
             raise ValueError("Give `choices` or `paths`, got both.")
         table = np.array(paths, np.int32)
         validation.check_paths(table, num_modules, "paths", least)
-        return tf.repeat(tf.constant(table), batch_size, axis=0)
+        return None, [tuple(path) for path in table.tolist()]
+    unknown = [(POLICY,) * len(num_modules)]
     if choices is None:
-        return None
+        return None, unknown
     choices = tf.cast(choices, tf.int32)
     validation.check_paths(choices, num_modules)
     rows, wanted = choices.shape[0], tf.get_static_value(batch_size)
@@ -133,43 +207,48 @@ def known_choices(
         raise ValueError(
             f"`choices` must have one row per example, {wanted}, got {rows}."
         )
-    return choices
+    return choices, unknown
 
 
 def decide_by(
     seeds: tf.Tensor | None,
     choices: tf.Tensor | None,
-    paths: Sequence[Sequence[int]] | None = None,
+    batch_size: tf.Tensor,
 ) -> Decide:
     """Equation (3): the mode or a sample of the policy, where none is given.
 
     Args:
         seeds: Stateless, int32 `[n, 2]`; `None` for the mode.
-        choices: Int32 `[R, n]` of what is given, `POLICY` where it is not, or,
-            with seeds, `UNIFORM`; or `None`.
-        paths: The K paths whose rows the choices are; `None` for one.
+        choices: Int32 `[B, n]` of modules to take, `POLICY` to ask the policy;
+            or `None`. For one path only.
+        batch_size: B.
     """
-    num_paths = 1 if paths is None else len(paths)
-    has_uniform = any(UNIFORM in path for path in paths or ())
 
-    def decide(logits: tf.Tensor, index: int) -> tf.Tensor:
-        given = None if choices is None else choices[:, index]
-        if given is not None and has_uniform:
+    def decide(
+        logits: tf.Tensor, index: int, blocks: Sequence[int]
+    ) -> tf.Tensor:
+        if choices is not None:
+            given = choices[:, index]
+        elif set(blocks) == {POLICY}:
+            return of_policy(logits, index, len(blocks))
+        else:
+            given = tf.repeat(tf.constant(blocks), batch_size)
+        if min(blocks) >= 0:
+            return given
+        if UNIFORM in blocks:
             is_uniform = tf.expand_dims(given == UNIFORM, -1)
             logits = tf.where(is_uniform, 0.0, logits)
-        if seeds is None:
-            choice = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        else:
-            seed = seeds[index]
-            choice = replicas.draw(
-                lambda rows: categorical(rows).sample(seed=seed),
-                logits,
-                num_paths,
-            )
-        if given is None:
-            return choice
+        choice = of_policy(logits, index, len(blocks))
         given = tf.maximum(given, POLICY)
         # tf.where(given < 0, choice, given), by what devices have too.
         return given - tf.minimum(given, 0) * (choice + 1)
+
+    def of_policy(logits: tf.Tensor, index: int, num_blocks: int) -> tf.Tensor:
+        if seeds is None:
+            return tf.argmax(logits, axis=-1, output_type=tf.int32)
+        seed = seeds[index]
+        return replicas.draw(
+            lambda rows: categorical(rows).sample(seed=seed), logits, num_blocks
+        )
 
     return decide

@@ -24,6 +24,8 @@ class RNNController(Controller):
             `None`. Defaults to 4.
         price_factor: How far gamma's prices drive logits apart before training,
             in nats, float >= 0. Defaults to 16.
+        probe: Whether the controller guesses the answer before each metalayer.
+            Defaults to false.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]
@@ -32,25 +34,22 @@ class RNNController(Controller):
 
     def build_steps(
         self,
-        summary_sizes: Sequence[int],
+        feature_sizes: Sequence[int],
         num_modules: Sequence[int],
         num_gammas: int,
     ) -> None:
         self._num_modules = list(num_modules)
         self.projections = [
-            keras.Sequential(
-                [
-                    keras.layers.LayerNormalization(dtype="float32"),
-                    keras.layers.Dense(
-                        self.units, activation="relu", dtype="float32"
-                    ),
-                ],
+            keras.layers.Dense(
+                self.units,
+                activation="relu",
+                dtype="float32",
                 name=f"projection_{i}",
             )
-            for i in range(len(summary_sizes))
+            for i in range(len(feature_sizes))
         ]
         for projection, size in zip(
-            self.projections, summary_sizes, strict=True
+            self.projections, feature_sizes, strict=True
         ):
             projection.build((None, size))
         depth = max(num_modules)
@@ -64,7 +63,7 @@ class RNNController(Controller):
 
     def call(
         self,
-        activations: tf.Tensor,
+        features: tf.Tensor,
         previous_choices: tf.Tensor | None,
         gamma: tf.Tensor,
         state: tf.Tensor,
@@ -75,8 +74,8 @@ class RNNController(Controller):
             previous = tf.zeros([tf.shape(gamma)[0], depth])
         else:
             previous = one_hot(previous_choices, depth)  # [B, depth]
-        features = self.projections[index](self.summarize(activations, index))
-        inputs = tf.concat([features, previous, gamma], axis=-1)
+        projected = self.projections[index](features)
+        inputs = tf.concat([projected, previous, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]
         return logits, hidden

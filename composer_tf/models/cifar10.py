@@ -1,6 +1,7 @@
 """A convolutional Composer for CIFAR-10, as one would ship it."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 
@@ -14,23 +15,30 @@ _IMAGE_SHAPE = (32, 32, 3)
 
 @dataclasses.dataclass(kw_only=True)
 class Cifar10(ComposerSettings):
-    """Stages of one metalayer each; every stage halves the resolution.
+    """A small network, and two metalayers that go on where it is worth it.
 
-    The modules of a metalayer, from cheap to dear: skip (nothing), depthwise
-    (a separable convolution), plain (one convolution) and residual (two). All
-    but skip add what they compute to what they get, and begin as skip.
+    The stem goes down to 8x8 pixels, and could answer alone; the controller
+    sees what it would answer. The modules of a metalayer, from cheap to dear,
+    are skip (nothing); depthwise (a separable convolution) in the first and
+    plain (one convolution) in the second; and residual (two wide ones). All but
+    skip add what they compute to what they get, and begin as skip.
 
-    Kernels of full convolutions are standardized instead of activations:
-    statistics of a batch would depend on gamma, and normalization of each
-    example costs time on a device.
+    The stem runs on every image, so it may normalize over the batch. In modules
+    such statistics would depend on gamma: there, kernels of full convolutions
+    are standardized instead.
 
     Attributes:
-        channels: Of each stage; the first works on 16x16 pixels.
+        channels: Of the stem at 32x32, 16x16 and 8x8 pixels.
+        wide_channels: Inside the residual modules.
     """
 
-    channels: tuple[int, ...] = (16, 32, 64)
-    glimpse: Range | None = (-0.5, 3.0)
+    channels: tuple[int, int, int] = (16, 24, 48)
+    wide_channels: int = 96
+    grid: int = 1
+    probe: bool = True
+    glimpse: Range | None = (-0.2, 1.0)
     costs: str = "macs"
+    estimator: str = "exact"
     teacher: str = "dearest"
 
     def build(self, seed: int | None = None) -> Composer:
@@ -41,54 +49,64 @@ class Cifar10(ComposerSettings):
                 initial weights.
         """
         layers = keras.layers
-        steps: list[keras.layers.Layer] = []
-        size = _IMAGE_SHAPE[0] // 2
-        for i, channels in enumerate(self.channels):
-            if i:
-                size //= 2
-                steps.append(_convolution(channels, 2, f"reduce_{i}"))
-            steps.append(_metalayer((size, size, channels), f"stage_{i}"))
-        head = [
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(NUM_CLASSES),
-        ]
+        first, second, third = self.channels
         stem = [
             layers.Rescaling(1.0 / 127.5, offset=-1.0),
-            _convolution(self.channels[0], 2, "convolution"),
+            *_normalized(first, strides=1),
+            *_normalized(second, strides=2),
+            *_normalized(second, strides=1),
+            *_normalized(third, strides=2),
+            *_normalized(third, strides=1),
         ]
+        head = [layers.GlobalAveragePooling2D(), layers.Dense(NUM_CLASSES)]
+        depthwise = [
+            layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+            StandardizedConv2D(third, 1, gain=0.0),
+        ]
+        plain = [StandardizedConv2D(third, 3, gain=0.0)]
         return self.compose(
             stem=keras.Sequential(stem, name="stem"),
-            metalayers=[*steps, keras.Sequential(head, name="head")],
+            metalayers=[
+                self._metalayer(depthwise, "depthwise"),
+                self._metalayer(plain, "plain"),
+                keras.Sequential(head, name="head"),
+            ],
             seed=seed,
             name="cifar10",
         )
 
+    def _metalayer(
+        self, cheap: Sequence[keras.layers.Layer], name: str
+    ) -> Metalayer:
+        channels = self.channels[-1]
+        shape = (_IMAGE_SHAPE[0] // 4, _IMAGE_SHAPE[1] // 4, channels)
+        residual = [
+            StandardizedConv2D(self.wide_channels, 3),
+            keras.layers.ReLU(),
+            StandardizedConv2D(channels, 3, gain=0.0),
+        ]
+        return Metalayer(
+            [
+                keras.layers.Activation("linear", name="skip"),
+                _added_to_its_input(cheap, shape, name),
+                _added_to_its_input(residual, shape, "residual"),
+            ],
+            name=f"skip_{name}_residual",
+        )
 
-def _metalayer(shape: tuple[int, ...], name: str) -> Metalayer:
-    channels = shape[-1]
-    depthwise = [
-        keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False),
-        StandardizedConv2D(channels, 1, gain=0.0),
-    ]
-    plain = [_convolution_3x3(channels, gain=0.0)]
-    residual = [
-        _convolution_3x3(channels),
+
+def _normalized(channels: int, strides: int) -> list[keras.layers.Layer]:
+    return [
+        keras.layers.Conv2D(
+            channels, 3, strides, padding="same", use_bias=False
+        ),
+        keras.layers.BatchNormalization(momentum=0.9),
         keras.layers.ReLU(),
-        _convolution_3x3(channels, gain=0.0),
     ]
-    return Metalayer(
-        [
-            keras.layers.Activation("linear", name="skip"),
-            _added_to_its_input(depthwise, shape, "depthwise"),
-            _added_to_its_input(plain, shape, "plain"),
-            _added_to_its_input(residual, shape, "residual"),
-        ],
-        name=name,
-    )
 
 
 def _added_to_its_input(
-    branch: list[keras.layers.Layer], shape: tuple[int, ...], name: str
+    branch: Sequence[keras.layers.Layer], shape: tuple[int, ...], name: str
 ) -> keras.Model:
     inputs = keras.Input(shape)
     outputs = inputs
@@ -96,15 +114,3 @@ def _added_to_its_input(
         outputs = layer(outputs)
     outputs = keras.layers.ReLU()(keras.layers.Add()([inputs, outputs]))
     return keras.Model(inputs, outputs, name=name)
-
-
-def _convolution(channels: int, strides: int, name: str) -> keras.Sequential:
-    return keras.Sequential(
-        [_convolution_3x3(channels, strides), keras.layers.ReLU()], name=name
-    )
-
-
-def _convolution_3x3(
-    channels: int, strides: int = 1, gain: float = 1.0
-) -> keras.layers.Layer:
-    return StandardizedConv2D(channels, 3, strides, gain=gain)

@@ -36,6 +36,7 @@ class ComposerSettings:
         grid: Cells per axis that the controller sees activations in.
         max_gap: How far a logit may lie below the greatest, or `None`.
         price_factor: How far gamma's prices drive logits apart, or 0.
+        probe: Whether the controller guesses the answer before it chooses.
         glimpse: Range of the glimpse preference's gamma in training.
         batch_entropy: Range of the batch entropy preference's gamma.
         entropy: Range of the unbatched entropy preference's gamma.
@@ -54,6 +55,7 @@ class ComposerSettings:
     grid: int = 4
     max_gap: float | None = 4.0
     price_factor: float = 16.0
+    probe: bool = False
     glimpse: Range | None = None
     batch_entropy: Range | None = None
     entropy: Range | None = None
@@ -91,6 +93,7 @@ class ComposerSettings:
                 grid=self.grid,
                 max_gap=self.max_gap,
                 price_factor=self.price_factor,
+                probe=self.probe,
                 name="controller",
             ),
             preferences=self._preferences(),

@@ -235,7 +235,7 @@ def test_blocks_may_share_their_rows(blocks, routing):
     choices = tf.constant(np.repeat(np.abs(blocks), 4), tf.int32)
     arguments = {"routing": routing, "blocks": blocks}
     np.testing.assert_allclose(
-        metalayer(inputs, choices, shared=True, **arguments),
+        metalayer(inputs, choices, sources=[0] * len(blocks), **arguments),
         metalayer(tf.tile(inputs, [len(blocks), 1]), choices, **arguments),
         rtol=1e-5,
     )
