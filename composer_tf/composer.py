@@ -186,7 +186,11 @@ class Composer(ExportableModel):
                 "A sandwich of dearest and cheapest path needs modules of "
                 f"different costs, got {table.modules}."
             )
-        self._price_table = self.preferences.price_table(table.fractions)
+        prices = self.preferences.price_table(table.fractions)
+        self._price_tables = None  # n of float32 [k, m_i].
+        if prices is not None:
+            ends = np.cumsum(self.num_modules)
+            self._price_tables = np.split(prices, ends[:-1], axis=1)
         self.built = True
 
     def call(
@@ -333,10 +337,9 @@ class Composer(ExportableModel):
 
     def _prices(self, gamma: tf.Tensor) -> list[tf.Tensor] | None:
         """Of the modules of each metalayer, n tensors float32 `[B, m_i]`."""
-        if self._price_table is None:
+        if self._price_tables is None:
             return None
-        prices = tf.matmul(gamma, self._price_table)
-        return tf.split(prices, self.num_modules, axis=-1)
+        return [tf.matmul(gamma, table) for table in self._price_tables]
 
     def _use_routing(self, routing: str) -> None:
         self._routing_in_use = routing

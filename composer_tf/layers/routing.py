@@ -113,7 +113,7 @@ def branch(
         return _search(modules, 0, row, choice, output_shape, dtype)
 
     if inputs.shape[0] == 1:
-        return run(inputs, choices[0])
+        return run(inputs, tf.reshape(choices, []))
 
     def run_row(elements: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         row, choice = elements
