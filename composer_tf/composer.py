@@ -213,7 +213,9 @@ class Composer(ExportableModel):
             gamma_seeds, choice_seeds = self._draw_seeds(
                 bool(training), decision == "sample"
             )
-            batch_size = tf.shape(activations)[0]
+            # Not of what the stem gives: a runtime with a layout of its own
+            # would copy all of it, to tell its shape.
+            batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
             prices = self._prices(gamma)
