@@ -60,7 +60,7 @@ class RNNController(Controller):
         self.head.build((None, self.units))
 
     def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
-        return tf.zeros([batch_size, self.units])
+        return tf.zeros([1, self.units])  # A constant: exporters fold it.
 
     def call(
         self,
@@ -71,12 +71,12 @@ class RNNController(Controller):
         index: int,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         depth = max(self._num_modules)
-        if previous_choices is None:
-            previous = tf.zeros([tf.shape(gamma)[0], depth])
-        else:
-            previous = one_hot(previous_choices, depth)  # [B, depth]
         features = self.projections[index](self.summarize(activations, index))
-        inputs = tf.concat([features, previous, gamma], axis=-1)
+        if previous_choices is None:
+            seen = [tf.pad(features, [[0, 0], [0, depth]])]
+        else:
+            seen = [features, one_hot(previous_choices, depth)]
+        inputs = tf.concat([*seen, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]
         return logits, hidden
