@@ -3,10 +3,11 @@
 python benchmarks/export_latency.py [--output=DIR]
 
 Artifacts of two Composers, Wide-MNIST's and a convolutional one whose modules
-differ 20-fold in cost, are timed on forced paths, in turns with files that hold
-just the modules of that path, and those with a controller. Batches mix rows of
-both paths; there the reference is each path's file on its own rows. Then the
-number of modules grows, all equal, one chosen.
+differ 20-fold in cost, are timed as they are shipped, at the gammas that lead
+to the cheapest and to the dearest path, in turns with files that hold just the
+modules of that path, and those with a controller. Batches mix rows of both
+paths; there the reference is each path's file on its own rows. Then the number
+of modules grows, all equal, one chosen.
 """
 
 import dataclasses
@@ -139,10 +140,8 @@ class Contestants:
             "cheap": composer.cost_table.cheapest,
             "dear": composer.cost_table.dearest,
         }
-        self.routed = self._export(whole, "routed", with_override=True)
-        self.dense = self._export(
-            computing_all(whole), "dense", with_override=True
-        )
+        self.routed = self._export(whole, "routed")
+        self.dense = self._export(computing_all(whole), "dense")
         self.alone, self.controlled = {}, {}
         for name, path in self.paths.items():
             self.alone[name] = self._export(whole.alone(path), f"alone_{name}")
@@ -155,14 +154,22 @@ class Contestants:
         return export_and_open(model, self.format, place, **options)
 
     def feed(self, rows: int, share: float | None) -> dict[str, np.ndarray]:
-        """Inputs, and the forced path of each row if a share is given."""
+        """Inputs, and the gamma of each row if a share of dear is given.
+
+        A controller that is not trained yet follows prices: the lowest gamma
+        takes the dearest path, the highest the cheapest.
+        """
         feed = random_inputs(self.model, rows, np.random.default_rng(0))
         if share is None:
             return feed
-        dear = np.arange(rows)[:, None] < round(rows * share)
-        chosen = np.where(dear, self.paths["dear"], self.paths["cheap"])
-        gamma = np.zeros([rows], np.float32)
-        return {**feed, "gamma": gamma, OVERRIDE: chosen.astype(np.int32)}
+        (gamma,) = self.model.gammas
+        dear = np.arange(rows) < round(rows * share)
+        feed["gamma"] = np.where(dear, gamma.low, gamma.high).astype(np.float32)
+        wanted = np.where(
+            dear[:, np.newaxis], self.paths["dear"], self.paths["cheap"]
+        )
+        np.testing.assert_array_equal(self.routed.run(feed)["choices"], wanted)
+        return feed
 
     def single(self) -> dict[str, float]:
         """Batch of one: each forced path, over just its modules."""

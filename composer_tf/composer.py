@@ -188,7 +188,11 @@ class Composer(ExportableModel):
                 "A sandwich of dearest and cheapest path needs modules of "
                 f"different costs, got {table.modules}."
             )
-        self._price_table = self.preferences.price_table(table.fractions)
+        prices = self.preferences.price_table(table.fractions)
+        self._price_tables = None  # n of float32 [k, m_i].
+        if prices is not None:
+            ends = np.cumsum(self.num_modules)
+            self._price_tables = np.split(prices, ends[:-1], axis=1)
         self.built = True
 
     def call(
@@ -211,7 +215,9 @@ class Composer(ExportableModel):
             gamma_seeds, choice_seeds = self._draw_seeds(
                 bool(training), decision == "sample"
             )
-            batch_size = tf.shape(activations)[0]
+            # Not of what the stem gives: a runtime with a layout of its own
+            # would copy all of it, to tell its shape.
+            batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
             gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
             prices = self._prices(gamma)
@@ -337,10 +343,9 @@ class Composer(ExportableModel):
 
     def _prices(self, gamma: tf.Tensor) -> list[tf.Tensor] | None:
         """Of the modules of each metalayer, n tensors float32 `[B, m_i]`."""
-        if self._price_table is None:
+        if self._price_tables is None:
             return None
-        prices = tf.matmul(gamma, self._price_table)
-        return tf.split(prices, self.num_modules, axis=-1)
+        return [tf.matmul(gamma, table) for table in self._price_tables]
 
     def _use_routing(self, routing: str) -> None:
         self._routing_in_use = routing

@@ -139,10 +139,13 @@ class ExportableModel(PolicyGradientModel, abc.ABC):
                 tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
                 for p in policy.probabilities
             ]
+            table = tf.concat(probabilities, axis=-1)  # [B, n * m]
             return {
                 **losses.predictions(loss, composition.outputs),
                 "choices": policy.choices,
-                "module_probabilities": tf.stack(probabilities, axis=1),
+                "module_probabilities": tf.reshape(
+                    table, [-1, len(probabilities), widest]
+                ),
                 "cost": policy.path_cost + self.overhead,
             }
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -64,13 +65,11 @@ class Policy(NamedTuple):
     @property
     def path_cost(self) -> tf.Tensor:
         """sum_i beta_{i,c_i}, float32 `[..., B]`, in units of full cost."""
-        costs = [
-            tf.gather(costs, choice)
-            for costs, choice in zip(
-                self.module_costs, self._choice_columns, strict=True
-            )
-        ]
-        return tf.add_n(costs)  # [..., B]
+        table = tf.concat(self.module_costs, axis=0)  # [m_1 + ... + m_n]
+        sizes = [costs.shape[0] or 0 for costs in self.module_costs]
+        starts = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
+        costs = tf.gather(table, self.choices + starts)  # [..., B, n]
+        return tf.reduce_sum(costs, axis=-1)  # [..., B]
 
     @property
     def _choice_columns(self) -> list[tf.Tensor]:

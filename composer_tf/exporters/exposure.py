@@ -74,6 +74,8 @@ class Exposure(NamedTuple):
         table = tf.reshape(table, [-1, len(self.free)])
         if self.has_own_default:  # The model itself takes care of its own.
             table = finite_or(table, tf.reshape(default, [-1]))
+        if not self.fixed:
+            return table
         columns = iter(tf.split(table, len(self.free), axis=1))
         rows = tf.shape(table)[0]
         return tf.concat(

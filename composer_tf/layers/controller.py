@@ -173,7 +173,11 @@ class Controller(keras.layers.Layer, abc.ABC):
 
     @abc.abstractmethod
     def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
-        """The state before the first metalayer, float32 `[B, s]`, s >= 0."""
+        """The state before the first metalayer, s >= 0.
+
+        Returns:
+            float32 `[B, s]`, or `[1, s]` for all rows.
+        """
 
     @abc.abstractmethod
     def call(
@@ -190,7 +194,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             features: float32 `[B, d]`, what `see` returns of a_{i-1}.
             previous_choices: int32 `[B]`, c_{i-1}, or `None` at the first.
             gamma: float32 `[B, k]`, scaled to [-1, 1].
-            state: float32 `[B, s]`.
+            state: float32 `[B, s]`, or what `initial_state` returns.
             index: Which metalayer, 0 for the first.
 
         Returns:

@@ -59,7 +59,7 @@ class RNNController(Controller):
         self.head.build((None, self.units))
 
     def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
-        return tf.zeros([batch_size, self.units])
+        return tf.zeros([1, self.units])  # A constant: exporters fold it.
 
     def call(
         self,
@@ -70,12 +70,12 @@ class RNNController(Controller):
         index: int,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         depth = max(self._num_modules)
+        seen = [self.projections[index](features)]
         if previous_choices is None:
-            previous = tf.zeros([tf.shape(gamma)[0], depth])
+            seen = [tf.pad(seen[0], [[0, 0], [0, depth]])]
         else:
-            previous = one_hot(previous_choices, depth)  # [B, depth]
-        projected = self.projections[index](features)
-        inputs = tf.concat([projected, previous, gamma], axis=-1)
+            seen.append(one_hot(previous_choices, depth))
+        inputs = tf.concat([*seen, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]
         return logits, hidden

@@ -113,7 +113,7 @@ def branch(
         return _search(modules, 0, row, choice, output_shape, dtype)
 
     if inputs.shape[0] == 1:
-        return run(inputs, choices[0])
+        return run(inputs, tf.reshape(choices, []))
 
     def run_row(elements: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         row, choice = elements
@@ -201,17 +201,23 @@ def _scatter(
 ) -> tf.Tensor:
     """Sorts rows by choice; what comes and goes is copied three times."""
     num_modules = len(modules)
-    order = tf.argsort(choices, stable=True)  # [B]
-    chosen = tf.cast(choices[:, tf.newaxis] == range(num_modules), tf.int32)
-    counts = tf.reduce_sum(chosen, axis=0)  # [m]
+    chosen = tf.range(num_modules)[:, tf.newaxis] == choices  # [m, B]
+    order = tf.cast(tf.where(chosen)[:, 1], tf.int32)  # [B]
+    counts = tf.reduce_sum(tf.cast(chosen, tf.int32), axis=1)  # [m]
     outputs = [
         run(module, tf.gather(inputs, rows), output_shape, dtype)
         for module, rows in zip(
             modules, tf.split(order, counts, num=num_modules), strict=True
         )
     ]
-    merged = tf.gather(tf.concat(outputs, axis=0), tf.argsort(order))
-    return tf.ensure_shape(merged, [inputs.shape[0], *output_shape])
+    # Merged as vectors: tf2onnx would move transpositions of images behind the
+    # merge, where ONNX Runtime cannot join them to what convolutions need.
+    size = output_shape.num_elements()
+    vectors = [tf.reshape(rows, [-1, size]) for rows in outputs]
+    shape = tf.shape(choices)
+    places = tf.scatter_nd(order[:, tf.newaxis], tf.range(shape[0]), shape)
+    merged = tf.gather(tf.concat(vectors, axis=0), places)
+    return tf.reshape(merged, [inputs.shape[0] or -1, *output_shape])
 
 
 def _search(

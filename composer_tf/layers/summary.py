@@ -84,7 +84,9 @@ def _average(
             rows = tf.reshape(activations, [-1, size, rest])
             if missing:
                 rows = tf.pad(rows, [[0, 0], padding, [0, 0]])
-            rows = tf.reshape(rows, [-1, window, rest])
-            activations = tf.reduce_sum(rows, axis=1)  # [B * cells, rest]
+            # With an axis of one at the end LiteRT sums number by number.
+            row = [window, rest] if rest > 1 else [window]
+            rows = tf.reshape(rows, [-1, *row])
+            activations = tf.reduce_sum(rows, axis=1)  # [B * cells, ...]
     counts = np.repeat(counts.ravel(), rest).astype(np.float32)
     return tf.reshape(activations, [-1, counts.size]) * (1.0 / counts)

@@ -127,10 +127,10 @@ class PreferenceCollection:
         if not self.steerable:
             return gamma
         columns = [
-            preference.gamma.scale(gamma[:, i])
+            preference.gamma.scale(gamma[:, i : i + 1])
             for i, preference in enumerate(self.steerable)
         ]
-        return tf.stack(columns, axis=-1)
+        return tf.concat(columns, axis=-1)
 
     def has_prices(self, num_modules: Sequence[int]) -> bool:
         """Whether a steerable preference charges for modules."""
@@ -227,11 +227,10 @@ def finite_or(gamma: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
     """`gamma` `[B, k]`, and `default` `[k]` where it is NaN or infinite.
 
     LiteRT has no operator `is_finite`, and tf2onnx selects by multiplying,
-    which keeps NaN and infinity, unless it sees NaN in a constant or `x != x`.
+    which keeps NaN and infinity, unless it sees `x != x`.
     """
-    nan = tf.constant([float("nan")])
-    marked = tf.where(tf.abs(gamma) < float("inf"), gamma, nan)
-    return tf.where(tf.not_equal(marked, marked), default, marked)
+    zero = gamma - gamma  # NaN where gamma is not finite.
+    return tf.where(tf.not_equal(zero, zero), default, gamma)
 
 
 def _check_prices(

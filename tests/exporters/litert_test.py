@@ -158,6 +158,22 @@ def test_builtin_operators_only_and_modules_stand_inside_conditions(
         assert not any("CONV_2D" in name for name in always)
 
 
+def test_few_operators_part_what_a_delegate_runs_at_once(folder):
+    model = read(folder, "micro")
+    always = operators(model, model.subgraphs[0])
+    # Of two gammas at once, and of the costs of both choices.
+    assert always.count("NOT_EQUAL") == always.count("SELECT_V2") == 1
+    assert always.count("GATHER") == 2  # And c_1, for the second metalayer.
+    assert not {"SPLIT_V", "UNPACK"}.intersection(always)
+
+
+def test_no_shape_is_found_out_at_run_time(folder):
+    for graph in read(folder, "micro").subgraphs:
+        for tensor in graph.tensors:
+            signature = tensor.shapeSignature
+            assert signature is None or -1 not in signature
+
+
 def test_inputs_and_signatures_have_the_names_of_the_contract(folder):
     signatures = load(folder, "float16").get_signature_list()
     outputs = [

@@ -169,6 +169,20 @@ np.savez(sys.argv[3], **dict(zip(names, session.run(None, dict(feed)))))
 """
 
 
+def test_no_layout_is_changed_for_a_shape_or_after_a_merge(path):
+    # ONNX Runtime keeps activations in blocks of channels: to tell their shape
+    # it copies them, and only next to a convolution is a transposition free.
+    nodes = onnx.load(path).graph.node
+    makers = {name: node.op_type for node in nodes for name in node.output}
+
+    def sources(kind):
+        return {makers.get(n.input[0]) for n in nodes if n.op_type == kind}
+
+    assert not sources("Shape") & {"Conv", "Mul", "Relu", "MaxPool"}
+    assert "Concat" not in sources("Transpose")
+    assert "TopK" not in makers.values()
+
+
 def test_it_runs_where_tensorflow_is_not(model, path, tmp_path):
     images, gamma = examples(6)
     np.savez(tmp_path / "in.npz", image=images, gamma=gamma)
