@@ -178,5 +178,5 @@ def test_only_softmax_classifiers_on_logits_pass(loss, fits):
     if fits:
         check_logits(loss, "It")
     else:
-        with pytest.raises(ValueError, match="^It needs .* trained on logits"):
+        with pytest.raises(ValueError, match=r"^It needs .* trained on logits"):
             check_logits(loss, "It")

@@ -70,11 +70,11 @@ class RNNController(Controller):
         index: int,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         depth = max(self._num_modules)
-        seen = [self.projections[index](features)]
+        projected = self.projections[index](features)
         if previous_choices is None:
-            seen = [tf.pad(seen[0], [[0, 0], [0, depth]])]
+            seen = [tf.pad(projected, [[0, 0], [0, depth]])]
         else:
-            seen.append(one_hot(previous_choices, depth))
+            seen = [projected, one_hot(previous_choices, depth)]
         inputs = tf.concat([*seen, gamma], axis=-1)
         hidden, _ = self.cell(inputs, [state])  # [B, units]
         logits = self.head(hidden)[:, : self._num_modules[index]]
