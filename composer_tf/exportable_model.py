@@ -1,6 +1,7 @@
 """Export of a model behind the usual Keras verb."""
 
 import abc
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from composer_tf import exporters, losses
+from composer_tf.budgeted_model import BudgetedModel
 from composer_tf.policy import STEERING
-from composer_tf.policy_gradient_model import PolicyGradientModel
 from composer_tf.precision import float32_copy
 from composer_tf.steerable_model import without_gamma
 
 
-class ExportableModel(PolicyGradientModel, abc.ABC):
+class ExportableModel(BudgetedModel, abc.ABC):
     """A model that is deployed with gamma as an input.
 
     Attributes:
@@ -79,7 +80,10 @@ class ExportableModel(PolicyGradientModel, abc.ABC):
         if format != "tf_saved_model":
             copy = float32_copy(self)
             if copy is not self:
-                return copy.routed_model(input_dtypes, format)
+                return dataclasses.replace(
+                    copy.routed_model(input_dtypes, format),
+                    calibration=self.calibration,
+                )
         shapes = self.build_shape
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}
@@ -112,6 +116,7 @@ class ExportableModel(PolicyGradientModel, abc.ABC):
             module_costs=self.cost_table.fractions,
             overhead=self.overhead,
             variables=[v.value for v in self.variables],
+            calibration=self.calibration,
         )
 
     def _forward(
