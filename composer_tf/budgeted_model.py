@@ -127,14 +127,12 @@ class BudgetedModel(PolicyGradientModel, abc.ABC):
         Args:
             x: As of Keras.
             *args: As of Keras.
-            gamma: With one steerable preference a number or one value per
-                example; with several `[k]` or `[N, k]`; or a mapping by name.
-                Values per example need `x` in memory; put them into a data
-                set as `{"image": x, "gamma": gamma}`.
+            gamma: As of `SteerableModel.predict`: with one steerable
+                preference a number or one value per example; or a mapping by
+                name.
             budget: In place of gamma, once the model is calibrated: a number
                 or one value per example, fractions of full cost.
-            **kwargs: As of Keras; and `decision`, `"mode"` or `"sample"`.
-                Defaults to the model's.
+            **kwargs: As of Keras and of `SteerableModel.predict`.
 
         Raises:
             ValueError: If gamma or budget does not fit or is not finite, or

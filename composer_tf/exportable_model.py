@@ -33,7 +33,8 @@ class ExportableModel(BudgetedModel, abc.ABC):
     ) -> dict[str, Any]:
         """Writes an artifact whose input gamma steers it, for deployment.
 
-        Modules that are not chosen do not run. The outputs are `logits` and
+        That of a calibrated model knows budgets too. Modules that are not
+        chosen do not run. The outputs are `logits` and
         `probabilities` of a classifier, else `outputs`; `choices` int32
         `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
         metalayer has fewer than m modules; and `cost` float32 `[B]`, a
