@@ -21,7 +21,7 @@ from composer_tf.exporters.artifacts import (
     open_artifact,
     size_in_bytes,
 )
-from composer_tf.exporters.exposure import Exposure, expose
+from composer_tf.exporters.exposure import Exposure, SteerBy, expose
 from composer_tf.exporters.samples import random_inputs
 from composer_tf.exporters.saved_model import check_target
 from composer_tf.exporters.signatures import OVERRIDE
@@ -133,8 +133,14 @@ def _verify(
     twin = path.with_name(f"forced-{path.name}")
     exporters.export(model, twin, format, **options, with_override=True)
     exposure = expose(
-        model.gammas, options.get("fix"), options.get("default_gamma")
+        model.gammas,
+        options.get("fix"),
+        options.get("default_gamma"),
+        model.calibration,
     )
+    steer_by: list[SteerBy] = [options.get("steer_by", "gamma")]
+    if format != "onnx" and not options.get("micro") and exposure.calibration:
+        steer_by.append("budget")
     artifact, forced = open_artifact(path, format), open_artifact(twin, format)
     parity = verification.compare(
         model,
@@ -149,6 +155,7 @@ def _verify(
             if options.get("batch_size")
             else None
         ),
+        steer_by=steer_by,
     )
     report: dict[str, Any] = {
         "max_abs_error": parity.max_abs_error,
@@ -172,7 +179,12 @@ def _verify(
         alone = path.with_name(f"{name}-{path.name}")
         exporters.export(model.alone(chosen), alone, format, **plain)
         report[f"latency_ratio_{name}"] = _latency_ratio(
-            forced, open_artifact(alone, format), chosen, exposure, data.inputs
+            forced,
+            open_artifact(alone, format),
+            chosen,
+            exposure,
+            data.inputs,
+            steer_by[0],
         )
     return report
 
@@ -216,13 +228,15 @@ def _latency_ratio(
     path: Sequence[int],
     exposure: Exposure,
     inputs: Mapping[str, np.ndarray],
+    steer_by: SteerBy,
 ) -> float:
     """Time of a forced path over that of a file with just its modules."""
     rows = min(forced.batch_size, len(next(iter(inputs.values()))))
     feed = {name: value[:rows] for name, value in inputs.items()}
     steered = {**feed, OVERRIDE: np.tile(np.array(path, np.int32), [rows, 1])}
     if exposure.free:
-        steered["gamma"] = np.repeat(exposure.default, rows, axis=0)
+        default = exposure.default_of(steer_by)
+        steered[steer_by] = np.repeat(default, rows, axis=0)
     seconds = verification.interleaved_seconds(
         {"forced": forced.caller(steered), "alone": alone.caller(feed)}
     )

@@ -1,6 +1,7 @@
 """Export of a model behind the usual Keras verb."""
 
 import abc
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from composer_tf import exporters, losses
+from composer_tf.budgeted_model import BudgetedModel
 from composer_tf.policy import STEERING
-from composer_tf.policy_gradient_model import PolicyGradientModel
 from composer_tf.precision import float32_copy
 from composer_tf.steerable_model import without_gamma
 
 
-class ExportableModel(PolicyGradientModel, abc.ABC):
+class ExportableModel(BudgetedModel, abc.ABC):
     """A model that is deployed with gamma as an input.
 
     Attributes:
@@ -32,7 +33,8 @@ class ExportableModel(PolicyGradientModel, abc.ABC):
     ) -> dict[str, Any]:
         """Writes an artifact whose input gamma steers it, for deployment.
 
-        Modules that are not chosen do not run. The outputs are `logits` and
+        That of a calibrated model knows budgets too. Modules that are not
+        chosen do not run. The outputs are `logits` and
         `probabilities` of a classifier, else `outputs`; `choices` int32
         `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
         metalayer has fewer than m modules; and `cost` float32 `[B]`, a
@@ -79,7 +81,10 @@ class ExportableModel(PolicyGradientModel, abc.ABC):
         if format != "tf_saved_model":
             copy = float32_copy(self)
             if copy is not self:
-                return copy.routed_model(input_dtypes, format)
+                return dataclasses.replace(
+                    copy.routed_model(input_dtypes, format),
+                    calibration=self.calibration,
+                )
         shapes = self.build_shape
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}
@@ -112,6 +117,7 @@ class ExportableModel(PolicyGradientModel, abc.ABC):
             module_costs=self.cost_table.fractions,
             overhead=self.overhead,
             variables=[v.value for v in self.variables],
+            calibration=self.calibration,
         )
 
     def _forward(

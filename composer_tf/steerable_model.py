@@ -196,8 +196,8 @@ def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:
     rows, wanted = gamma.shape[0], tf.get_static_value(batch_size)
     if None not in (rows, wanted) and rows not in (1, wanted):
         raise ValueError(
-            f"`gamma` must be one value for all or one per example, {wanted}, "
-            f"got {rows}."
+            "`gamma`, or `budget`, must be one value for all or one per "
+            f"example, {wanted}, got {rows}."
         )
 
 
@@ -207,13 +207,14 @@ def _join_gamma(x: Any, gamma: np.ndarray) -> dict[str, Any]:
     for name, value in inputs.items():
         if not hasattr(value, "shape"):
             raise ValueError(
-                "`gamma` with one value per example needs `x` as an array, "
-                f"got {type(value).__name__}. Let the data set yield "
+                "`gamma`, or `budget`, with one value per example needs `x` as "
+                f"an array, got {type(value).__name__}. Let the data set yield "
                 "{'image': x, 'gamma': gamma}."
             )
         if value.shape[0] != gamma.shape[0]:
             raise ValueError(
-                f"`gamma` must be one value for all or one per example, "
-                f"{value.shape[0]} of them as in {name!r}, got {len(gamma)}."
+                "`gamma`, or `budget`, must be one value for all or one per "
+                f"example, {value.shape[0]} of them as in {name!r}, got "
+                f"{len(gamma)}."
             )
     return {**inputs, "gamma": gamma}

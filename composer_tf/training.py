@@ -61,9 +61,9 @@ def run(
     """Trains, evaluates and draws; resumes what an earlier call began.
 
     The folder receives `config.json`, `checkpoints/`, `logs/` (TensorBoard),
-    `alone/` and `early_exit/` (the networks to compare with), `model.keras`,
-    `tradeoff.csv`, the pictures and, last, `metrics.json`. Each file appears
-    whole.
+    `alone/` and `early_exit/` (the networks to compare with), `model.keras`
+    (calibrated on the validation split), `tradeoff.csv`, the pictures and,
+    last, `metrics.json`. Each file appears whole.
 
     Args:
         config: What to do.
@@ -109,7 +109,7 @@ def run(
     workers.check_agreement(strategy, claimed, "whether the workdir is theirs")
     _fit(model, single_run, folder)
     if chief:
-        _save(model, folder)
+        _save(model, single_run, folder)
     for path in paths:
         make = functools.partial(static_networks.path_network, path=path)
         _train_beside(make, model, single_run, _folder_alone(path, folder))
@@ -238,7 +238,7 @@ def _fit(model: keras.Model, run: _Run, folder: pathlib.Path) -> None:
     )
 
 
-def _save(model: Composer, folder: pathlib.Path) -> None:
+def _save(model: Composer, run: _Run, folder: pathlib.Path) -> None:
     # XLA runs every module on every row; a loaded model shall skip them.
     model.compile(
         model.optimizer,
@@ -246,6 +246,8 @@ def _save(model: Composer, folder: pathlib.Path) -> None:
         jit_compile=False,
         reward=model.reward,
     )
+    if model.preferences.names:
+        model.calibrate(run.validation)
     with atomic_path(folder / "model.keras") as path:
         model.save(path)
 

@@ -1,5 +1,6 @@
 """From a .keras file to a verified artifact, or to nothing at all."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -59,6 +60,38 @@ def test_an_artifact_comes_with_its_report(folder, tmp_path, format, name):
     left = {path.name for path in (tmp_path / "new").iterdir()}
     described = set() if format == "tf_saved_model" else {f"{name}.json"}
     assert left == {name, f"{name}.report.json"} | described
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("tf_saved_model", {}),
+        ("tflite", {}),
+        ("tflite", {"micro": True, "steer_by": "budget"}),
+        ("onnx", {"steer_by": "budget"}),
+    ],
+)
+def test_budgets_are_verified_too(
+    folder, tmp_path, monkeypatch, format, options
+):
+    model: Any = keras.models.load_model(folder / "m.keras")
+    model.calibrate(examples(64)[0], num_gammas=5)
+    model.save(tmp_path / "m.keras")
+    report = deploy(tmp_path / "m.keras", tmp_path / "1", format, **options)
+    assert report["choice_agreement"] == 1.0
+    assert report["latency_ratio_full"] > 0.0
+    other = model.calibration._replace(gammas=(6.0, 5.0, 4.0, 3.0, 2.0))
+    export = exporters.export
+
+    def wrong(model, path, format, **options):
+        """The artifact with another curve."""
+        if model.calibration is not None:
+            model = dataclasses.replace(model, calibration=other)
+        return export(model, path, format, **options)
+
+    monkeypatch.setattr(deployment.exporters, "export", wrong)
+    with pytest.raises(DeploymentError, match="failed its verification"):
+        deploy(tmp_path / "m.keras", tmp_path / "2", format, **options)
 
 
 def test_int8_is_calibrated_on_the_data(folder, tmp_path):

@@ -32,6 +32,13 @@ def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
         loaded(images, gamma=1.0), scope["model"](images, gamma=1.0)
     )
 
+    exec(block_with("model.calibrate"), scope)
+    model, test = scope["model"], scope["test"]
+    spent = model.evaluate(test, budget=0.5, verbose=0, return_dict=True)
+    assert spent["cost"] <= 0.54 or spent["cost"] == pytest.approx(
+        model.calibration.costs[-1]
+    )
+
     exec(block_with("ct.Sandwich"), scope)
     scope["model"].compile("adam", metrics=["accuracy"])
     scope["model"].fit(scope["train"].take(2), verbose=0)

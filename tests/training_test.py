@@ -87,6 +87,20 @@ def test_a_run_writes_all_it_promises_and_nothing_else(finished):
     assert checkpoints == [f"epoch-00000{i}.weights.h5" for i in (1, 2)]
 
 
+def test_the_model_is_calibrated_on_the_validation_split(finished, data_dir):
+    model = keras.models.load_model(finished / "model.keras")
+    images, labels = datasets.load_arrays(
+        "wide_mnist/digits", "validation", data_dir
+    )
+    name, gammas, costs = model.calibration
+    assert name == "glimpse"
+    for gamma, cost in [(gammas[0], costs[0]), (gammas[-1], costs[-1])]:
+        logs = model.evaluate(
+            images, labels, gamma=gamma, verbose=0, return_dict=True
+        )
+        assert logs["cost"] == pytest.approx(cost, abs=1e-5)
+
+
 def test_the_config_is_kept(finished, data_dir):
     kept = json.loads((finished / "config.json").read_text())
     assert kept == tiny_config(data_dir).to_json()

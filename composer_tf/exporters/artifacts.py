@@ -32,8 +32,8 @@ class Artifact(abc.ABC):
         """A function of nothing that runs the artifact, ready to be timed.
 
         Args:
-            feed: Arrays `[B, ...]` by input name. Without `gamma` the default
-                is taken.
+            feed: Arrays `[B, ...]` by input name. Without `gamma` and
+                `budget` the default is taken.
         """
 
     @abc.abstractmethod
@@ -54,6 +54,8 @@ class SavedModelArtifact(Artifact):
             name = "forced"
         elif "gamma" in feed:
             name = "serving_default"
+        elif "budget" in feed:
+            name = "budget"
         else:
             name = "default_gamma"
         signature = self._loaded.signatures[name]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from composer_tf.calibration import Calibration
 from composer_tf.exporters.exposure import Exposure
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.version import __version__
@@ -28,7 +29,16 @@ def describe(
         },
         "gamma": [gamma._asdict() for gamma in exposure.free],
         "fixed": dict(exposure.fixed),
+        "calibration": _listed(exposure.calibration),
         "module_costs": [list(costs) for costs in model.module_costs],
         "overhead": model.overhead,
         **facts,
     }
+
+
+def _listed(calibration: Calibration | None) -> dict[str, Any] | None:
+    """As JSON has it."""
+    if calibration is None:
+        return None
+    name, gammas, costs = calibration
+    return {"preference": name, "gammas": list(gammas), "costs": list(costs)}

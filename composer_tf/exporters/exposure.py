@@ -1,13 +1,17 @@
 """Which gammas of a model are inputs of its artifact."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from composer_tf.calibration import Calibration
 from composer_tf.exporters.routed_model import GammaInput
 from composer_tf.preferences.collection import finite_or
+
+SteerBy = Literal["gamma", "budget"]  # The input that steers a signature.
+STEER_BY = ("gamma", "budget")
 
 
 class Exposure(NamedTuple):
@@ -17,11 +21,13 @@ class Exposure(NamedTuple):
         gammas: All of the model's.
         fixed: Values of those that are no input, by name.
         has_own_default: Whether a default is not the model's.
+        calibration: What the gamma of a budget comes from, if it is free.
     """
 
     gammas: Sequence[GammaInput]
     fixed: Mapping[str, float]
     has_own_default: bool
+    calibration: Calibration | None = None
 
     @property
     def free(self) -> list[GammaInput]:
@@ -33,13 +39,26 @@ class Exposure(NamedTuple):
         """The default of the input `gamma`, for one row."""
         return self._row([gamma.default for gamma in self.free])
 
-    def along(self, share: float | np.ndarray) -> np.ndarray:
+    def default_of(self, steer_by: SteerBy) -> np.ndarray:
+        """Of an input that steers: a budget's is NaN, for the default gamma."""
+        return self._row([np.nan]) if steer_by == "budget" else self.default
+
+    def along(
+        self, share: float | np.ndarray, steer_by: SteerBy = "gamma"
+    ) -> np.ndarray:
         """One row of `gamma`, a share in [0, 1] of the way through supports.
 
+        Or one of `budget`, from the cheapest to the dearest.
+
         Args:
-            share: For all, or one for each that is an input.
+            share: For all, or one for each gamma that is an input.
+            steer_by: Which of the two.
         """
         shares = np.broadcast_to(share, [len(self.free)])
+        if steer_by == "budget":
+            assert self.calibration is not None
+            high, *_, low = self.calibration.costs
+            return self._row([low + shares[0] * (high - low)])
         return self._row(
             [
                 g.low + s * (g.high - g.low)
@@ -53,12 +72,42 @@ class Exposure(NamedTuple):
         row = np.array(values, np.float32)
         return row if len(values) == 1 else row[np.newaxis]
 
-    def spec(self, batch_size: int | None) -> tf.TensorSpec | None:
-        """The input `gamma`: float32 `[batch]` of one, `[batch, k]` of more."""
+    def spec(
+        self, batch_size: int | None, steer_by: SteerBy = "gamma"
+    ) -> tf.TensorSpec | None:
+        """The input `gamma`: float32 `[batch]` of one, `[batch, k]` of more.
+
+        Or the input `budget`: float32 `[batch]`.
+
+        Raises:
+            ValueError: If it is `budget`, and its gamma is not calibrated.
+        """
+        if steer_by == "budget" and self.calibration is None:
+            raise ValueError(
+                "`steer_by='budget'` needs a calibrated model, and its gamma "
+                "not fixed: call `model.calibrate(data)` before `export`."
+            )
         if not self.free:
             return None
-        columns = [] if len(self.free) == 1 else [len(self.free)]
-        return tf.TensorSpec([batch_size, *columns], tf.float32, "gamma")
+        columns = self.default_of(steer_by).shape[1:]
+        return tf.TensorSpec([batch_size, *columns], tf.float32, steer_by)
+
+    def gamma_of(self, budget: tf.Tensor) -> tf.Tensor:
+        """The gamma of a budget `[rows]`, the others at their defaults.
+
+        Returns:
+            float32 `[rows, k]`; NaN, which stands for the default, where a
+            budget is bad.
+        """
+        assert self.calibration is not None  # Else there is no such input.
+        gamma = self.calibration.gamma(budget)
+        columns = [
+            gamma
+            if g.name == self.calibration.preference
+            else tf.fill(tf.shape(budget), float(g.default))
+            for g in self.free
+        ]
+        return tf.stack(columns, axis=1)
 
     def complete(self, gamma: tf.Tensor | None) -> tf.Tensor | None:
         """The model's own gamma `[rows, k]`, from the input, if there is one.
@@ -93,6 +142,7 @@ def expose(
     gammas: Sequence[GammaInput],
     fix: Mapping[str, float] | None = None,
     default: Mapping[str, float] | None = None,
+    calibration: Calibration | None = None,
 ) -> Exposure:
     """Decides which gammas are inputs, and their defaults.
 
@@ -100,6 +150,7 @@ def expose(
         gammas: The model's.
         fix: Values of gammas that shall be no input, by name.
         default: Other defaults than the model's, by name.
+        calibration: Of the model, or `None`.
 
     Raises:
         ValueError: If a name is unknown or given to both, or a value is
@@ -134,4 +185,6 @@ def expose(
     replaced = [
         g._replace(default=default.get(g.name, g.default)) for g in gammas
     ]
-    return Exposure(replaced, fix, replaced != list(gammas))
+    if calibration is not None and calibration.preference in fix:
+        calibration = None
+    return Exposure(replaced, fix, replaced != list(gammas), calibration)

@@ -13,7 +13,12 @@ import tensorflow as tf
 from composer_tf import validation
 from composer_tf.exporters import litert_surgery as surgery
 from composer_tf.exporters.description import describe
-from composer_tf.exporters.exposure import Exposure, expose
+from composer_tf.exporters.exposure import (
+    STEER_BY,
+    Exposure,
+    SteerBy,
+    expose,
+)
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.saved_model import write_saved_model
 from composer_tf.exporters.signatures import OVERRIDE, signature
@@ -35,13 +40,15 @@ def export_litert(
     calibration_data: Iterable[Mapping[str, np.ndarray]] | None = None,
     fix: Mapping[str, float] | None = None,
     default_gamma: Mapping[str, float] | None = None,
+    steer_by: SteerBy = "gamma",
     with_override: bool = False,
 ) -> dict[str, Any]:
     """Writes a file of builtin operators only, and its description beside it.
 
     Signature `serving_default` takes one example and `gamma`, and runs just
-    the chosen modules, by real `IF`s. `default_gamma` takes no gamma. `batch`,
-    on request, takes a static number of examples, each with its own gamma.
+    the chosen modules, by real `IF`s. `default_gamma` takes no gamma, `budget`,
+    of a calibrated model, takes `budget`. `batch`, on request, takes a static
+    number of examples, each with its own gamma.
 
     Args:
         model: To export.
@@ -57,6 +64,8 @@ def export_litert(
             every module, so that none stays without a range.
         fix: Gammas that shall be no input, with their values, by name.
         default_gamma: Defaults in place of the model's, by name.
+        steer_by: `"gamma"` (default), or with `micro` `"budget"`, for that
+            input in its place, of a calibrated model.
         with_override: Keeps an input `override`, int32 `[batch, n]`: modules to
             take, -1 to ask the controller.
 
@@ -66,12 +75,14 @@ def export_litert(
     Raises:
         ValueError: If an argument does not fit the model or another.
     """
-    _check_options(quantization, batch_size, micro, calibration_data)
-    exposure = expose(model.gammas, fix, default_gamma)
+    _check_options(quantization, batch_size, micro, calibration_data, steer_by)
+    exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     # Calibration forces paths; a constant takes the input's place after it.
     calibrated = quantization == "int8" and model.num_metalayers > 0
     forced = with_override or calibrated
-    signatures = _signatures(model, exposure, batch_size, micro, forced)
+    signatures = _signatures(
+        model, exposure, batch_size, micro, steer_by, forced
+    )
     content = _convert(
         model, exposure, signatures, quantization, list(calibration_data or [])
     )
@@ -84,6 +95,7 @@ def export_litert(
         quantization=quantization,
         batch_size=batch_size,
         micro=micro,
+        steer_by=steer_by,
     )
     target = pathlib.Path(path)
     with atomic_path(target) as partial:
@@ -97,8 +109,15 @@ def _check_options(
     batch_size: int | None,
     micro: bool,
     calibration_data: Iterable[Mapping[str, np.ndarray]] | None,
+    steer_by: str,
 ) -> None:
     validation.check_choice("quantization", quantization, QUANTIZATIONS)
+    validation.check_choice("steer_by", steer_by, STEER_BY)
+    if steer_by != "gamma" and not micro:
+        raise ValueError(
+            f"`steer_by={steer_by!r}` needs `micro`: without it the file has "
+            "signatures for both."
+        )
     if quantization == "int8" and calibration_data is None:
         raise ValueError(
             "`quantization='int8'` needs `calibration_data`: a few hundred "
@@ -123,25 +142,28 @@ def _signatures(
     exposure: Exposure,
     batch_size: int | None,
     micro: bool,
+    steer_by: SteerBy,
     forced: bool,
 ) -> dict[str, Any]:
     """By name; all have an input `override` if `forced`."""
 
-    def make(batch_size: int, with_gamma: bool = True) -> Any:
+    def make(batch_size: int, steer_by: SteerBy | None) -> Any:
         return signature(
             model,
             exposure,
             "branch",
             batch_size=batch_size,
-            with_gamma=with_gamma,
+            steer_by=steer_by,
             with_override=forced,
         )
 
-    signatures = {_MAIN: make(batch_size=1)}
+    signatures = {_MAIN: make(1, steer_by)}
     if not micro and exposure.free:
-        signatures["default_gamma"] = make(batch_size=1, with_gamma=False)
+        signatures["default_gamma"] = make(1, None)
+    if not micro and exposure.calibration is not None:
+        signatures["budget"] = make(1, "budget")
     if batch_size:
-        signatures["batch"] = make(batch_size)
+        signatures["batch"] = make(batch_size, "gamma")
     return signatures
 
 
@@ -201,10 +223,10 @@ def _calibration(
             else:
                 path = random.integers(-1, sizes)
             feed = {**example, OVERRIDE: path[np.newaxis].astype(np.int32)}
-            if "gamma" in specs:
+            for steer_by in specs.keys() & STEER_BY:
                 shares = random.random(len(exposure.free))
                 shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
-                feed["gamma"] = exposure.along(shares)
+                feed[steer_by] = exposure.along(shares, steer_by)
             yield (
                 key,
                 {

@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from composer_tf import validation
 from composer_tf.exporters.description import describe
-from composer_tf.exporters.exposure import expose
+from composer_tf.exporters.exposure import STEER_BY, SteerBy, expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import signature
 from composer_tf.workdir import atomic_path, write_json
@@ -19,6 +20,7 @@ def export_onnx(
     path: str | os.PathLike,
     fix: Mapping[str, float] | None = None,
     default_gamma: Mapping[str, float] | None = None,
+    steer_by: SteerBy = "gamma",
     with_override: bool = False,
 ) -> dict[str, Any]:
     """Writes a file for a batch of any size, and its description beside it.
@@ -32,6 +34,8 @@ def export_onnx(
         path: File to write. The description goes to `path` + `.json`.
         fix: Gammas that shall be no input, with their values, by name.
         default_gamma: Defaults in place of the model's, by name.
+        steer_by: `"gamma"` (default), or `"budget"` for that input in its
+            place, of a calibrated model. Not fed, it has the default gamma too.
         with_override: Adds the input `override`, int32 `[batch, n]`: modules to
             take, -1 to ask the controller.
 
@@ -39,7 +43,8 @@ def export_onnx(
         The description.
 
     Raises:
-        ValueError: If an argument does not fit the model.
+        ValueError: If an argument does not fit the model, or the model is not
+            calibrated for budgets.
         ImportError: If tf2onnx is missing.
     """
     try:
@@ -49,20 +54,29 @@ def export_onnx(
         raise ImportError(
             "Format 'onnx' needs `pip install 'composer_tf[export]'`."
         ) from error
-    exposure = expose(model.gammas, fix, default_gamma)
+    validation.check_choice("steer_by", steer_by, STEER_BY)
+    exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     function = signature(
-        model, exposure, "unguarded_scatter", with_override=with_override
+        model,
+        exposure,
+        "unguarded_scatter",
+        steer_by=steer_by,
+        with_override=with_override,
     )
     proto, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET
     )
     if exposure.free:
-        default = onnx.numpy_helper.from_array(exposure.default, "gamma")
+        default = onnx.numpy_helper.from_array(
+            exposure.default_of(steer_by), steer_by
+        )
         proto.graph.initializer.append(default)
     onnx.checker.check_model(proto)
     target = pathlib.Path(path)
     with atomic_path(target) as partial:
         onnx.save(proto, partial)
-    description = describe(model, exposure, "onnx", opset=OPSET)
+    description = describe(
+        model, exposure, "onnx", opset=OPSET, steer_by=steer_by
+    )
     write_json(description, target.with_name(target.name + ".json"))
     return description

@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
+from composer_tf.calibration import Calibration
+
 
 class Forward(Protocol):
     """Runs a routed model.
@@ -61,6 +63,7 @@ class RoutedModel:
         module_costs: beta: n tuples, a fraction of full cost for each module.
         overhead: What every path costs beside its modules, a fraction.
         variables: All that `forward` reads.
+        calibration: What each gamma of one of them costs, or `None`.
     """
 
     name: str
@@ -73,6 +76,7 @@ class RoutedModel:
     module_costs: Sequence[Sequence[float]]
     overhead: float
     variables: Sequence[tf.Variable]
+    calibration: Calibration | None = None
 
     @property
     def num_metalayers(self) -> int:
@@ -86,5 +90,5 @@ class RoutedModel:
             return self.along(inputs, path)
 
         return dataclasses.replace(
-            self, forward=forward, gammas=(), module_costs=()
+            self, forward=forward, gammas=(), module_costs=(), calibration=None
         )

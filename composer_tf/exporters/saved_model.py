@@ -29,9 +29,10 @@ def export_saved_model(
     """Writes a folder that runs without composer_tf and Keras.
 
     Signatures: `serving_default` takes the inputs and `gamma`, which has a
-    default where the caller honours it; `default_gamma` takes no gamma. The
-    batch may have any size; each module runs on the rows that chose it, and
-    one that no row chose does not run.
+    default where the caller honours it; `default_gamma` takes no gamma;
+    `budget`, of a calibrated model, takes `budget`. The batch may have any
+    size; each module runs on the rows that chose it, and one that no row chose
+    does not run.
 
     Args:
         model: To export.
@@ -51,13 +52,15 @@ def export_saved_model(
             something else.
     """
     check_target(pathlib.Path(path))
-    exposure = expose(model.gammas, fix, default_gamma)
+    exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     signatures = {
         "serving_default": signature(model, exposure, "serving"),
-        "default_gamma": signature(
-            model, exposure, "serving", with_gamma=False
-        ),
+        "default_gamma": signature(model, exposure, "serving", steer_by=None),
     }
+    if exposure.calibration is not None:
+        signatures["budget"] = signature(
+            model, exposure, "serving", steer_by="budget"
+        )
     if with_override:
         signatures["forced"] = signature(
             model, exposure, "serving", with_override=True

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from composer_tf.exporters.exposure import Exposure
+from composer_tf.exporters.exposure import Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.policy import STEERING
 
@@ -20,7 +20,7 @@ def signature(
     exposure: Exposure,
     routing: str,
     batch_size: int | None = None,
-    with_gamma: bool = True,
+    steer_by: SteerBy | None = "gamma",
     with_override: bool = False,
 ) -> Any:
     """A `tf.function` of named inputs, traced for one batch size or any.
@@ -30,18 +30,22 @@ def signature(
         exposure: Of its gammas.
         routing: Name of a strategy.
         batch_size: Static, or `None` for any.
-        with_gamma: Whether `gamma` is an input; else the defaults are used.
+        steer_by: Whether `gamma` or `budget` is an input; with `None` the
+            default gamma is used.
         with_override: Whether `override` is an input.
 
     Returns:
         A function whose keyword arguments are the inputs; `gamma` has its
         default.
+
+    Raises:
+        ValueError: If it shall take a budget, and the model is not calibrated.
     """
     specs: dict[str, tf.TensorSpec] = {
         name: tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name)
         for name, spec in model.inputs.items()
     }
-    gamma_spec = exposure.spec(batch_size) if with_gamma else None
+    steering = exposure.spec(batch_size, steer_by) if steer_by else None
     if with_override:
         specs[OVERRIDE] = tf.TensorSpec(
             [batch_size, model.num_metalayers], tf.int32, OVERRIDE
@@ -53,23 +57,25 @@ def signature(
         for name, spec in specs.items():
             tensors[name] = tf.ensure_shape(tensors[name], spec.shape)
         choices = tensors.pop(OVERRIDE, None)
-        gamma = tensors.pop("gamma", None)
+        gamma = tensors.pop(steer_by, None) if steer_by else None
         with tf.name_scope(STEERING):
-            if gamma is not None and gamma_spec is not None:
-                gamma = tf.ensure_shape(gamma, gamma_spec.shape)
+            if gamma is not None and steering is not None:
+                gamma = tf.ensure_shape(gamma, steering.shape)
+                if steer_by == "budget":
+                    gamma = exposure.gamma_of(gamma)
             gamma = exposure.complete(gamma)
         return model.forward(tensors, gamma, choices, routing)
 
-    default = exposure.default
+    default = exposure.default_of(steer_by or "gamma")
     if batch_size is not None:
         default = np.repeat(default, batch_size, axis=0)
-    return _with_parameters(run, specs, gamma_spec, default)
+    return _with_parameters(run, specs, steering, default)
 
 
 def _with_parameters(
     run: Callable[..., dict[str, tf.Tensor]],
     specs: Mapping[str, tf.TensorSpec],
-    gamma: tf.TensorSpec | None,
+    steering: tf.TensorSpec | None,
     default: np.ndarray,
 ) -> Any:
     """`run` as a `tf.function` with one Python parameter for each input.
@@ -80,11 +86,13 @@ def _with_parameters(
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind) for name in specs]
     signature = list(specs.values())
-    if gamma is not None:
+    if steering is not None:
         parameters.append(
-            inspect.Parameter("gamma", kind, default=tf.constant(default))
+            inspect.Parameter(
+                str(steering.name), kind, default=tf.constant(default)
+            )
         )
-        signature.append(gamma)
+        signature.append(steering)
     described = inspect.Signature(parameters)
 
     def function(*args, **kwargs):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf.exporters.artifacts import Artifact, Feed, Outputs
-from composer_tf.exporters.exposure import Exposure
+from composer_tf.exporters.exposure import Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import OVERRIDE, signature
 from composer_tf.policy import all_paths
@@ -28,8 +28,8 @@ class Parity(NamedTuple):
             the same path.
         largest: Largest absolute value of each output of the model.
         choice_agreement: Share of rows of the same choices, ties left out.
-        accuracies: Of the model and of the artifact, means over all gammas;
-            `None` without labels.
+        accuracies: Of the model and of the artifact, means over all gammas
+            and budgets; `None` without labels.
     """
 
     errors: dict[str, float]
@@ -57,8 +57,11 @@ def compare(
     labels: np.ndarray | None = None,
     has_default: bool = True,
     batched: Artifact | None = None,
+    steer_by: Sequence[SteerBy] = ("gamma",),
 ) -> Parity:
     """Runs an artifact and its model over all gammas and forced paths.
+
+    And over all budgets, where the model gets the gamma of each.
 
     Args:
         model: What was exported.
@@ -69,6 +72,8 @@ def compare(
         labels: Integers `[B]`, for a classifier's accuracy.
         has_default: Whether the artifact can be run without gamma.
         batched: The artifact's signature for batches, if it has one of its own.
+            It takes gamma.
+        steer_by: Inputs that steer the artifact; the first steers `forced`.
 
     Raises:
         ValueError: If there are labels, but no probabilities `[B, C]`.
@@ -79,11 +84,13 @@ def compare(
     asked = np.full([rows, model.num_metalayers], -1, np.int32)
     tally = _Tally()
     hits = []
-    for gamma in _gammas(exposure, rows):
+    for gamma, steering in (
+        pair for by in steer_by for pair in _steerings(exposure, rows, by)
+    ):
         expected = _run(reference, {**inputs, **gamma, OVERRIDE: asked})
-        actual = artifact.run({**inputs, **gamma})
+        actual = artifact.run({**inputs, **steering})
         tally.add(expected, actual)
-        if batched is not None:
+        if batched is not None and steering.keys() == gamma.keys():
             tally.add(expected, batched.run({**inputs, **gamma}))
         if labels is not None:
             hits.append([_accuracy(o, labels) for o in (expected, actual)])
@@ -91,13 +98,12 @@ def compare(
         default = np.repeat(exposure.default, rows, axis=0)
         feed = {**inputs, "gamma": default, OVERRIDE: asked}
         tally.add(_run(reference, feed), artifact.run(inputs))
-    gamma = next(_gammas(exposure, len(next(iter(some.values())))))
+    few = len(asked[:_NUM_FORCED])
+    gamma, steering = next(_steerings(exposure, few, steer_by[0]))
     for path in _paths(model):
-        choices = np.tile(
-            np.array(path, np.int32), [len(asked[:_NUM_FORCED]), 1]
-        )
-        feed = {**some, **gamma, OVERRIDE: choices}
-        tally.add(_run(reference, feed), forced.run(feed), forced=True)
+        told = {**some, OVERRIDE: np.tile(np.array(path, np.int32), [few, 1])}
+        expected = _run(reference, {**told, **gamma})
+        tally.add(expected, forced.run({**told, **steering}), forced=True)
     means = np.mean(hits, axis=0) if hits else None
     return tally.parity(None if means is None else (means[0], means[1]))
 
@@ -131,20 +137,33 @@ def interleaved_seconds(
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def _gammas(exposure: Exposure, rows: int) -> Iterator[dict[str, np.ndarray]]:
-    """One gamma for all rows, over the supports; and all of them mixed."""
+def _steerings(
+    exposure: Exposure, rows: int, steer_by: SteerBy
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """What steers the model, which takes gamma, and what the artifact.
+
+    One value for all rows, over the supports; and all of them mixed.
+    """
     if not exposure.free:
-        yield {}
+        yield {}, {}
         return
-    shares = np.linspace(0.0, 1.0, _NUM_GAMMAS)
-    for share in shares:
-        yield {"gamma": np.repeat(exposure.along(share), rows, axis=0)}
+    tables = [
+        np.repeat(exposure.along(share, steer_by), rows, axis=0)
+        for share in np.linspace(0.0, 1.0, _NUM_GAMMAS)
+    ]
     random = np.random.default_rng(0)
     mixed = [
-        exposure.along(random.random(len(exposure.free))) for _ in range(rows)
+        exposure.along(random.random(len(exposure.free)), steer_by)
+        for _ in range(rows)
     ]
     if mixed:
-        yield {"gamma": np.concatenate(mixed)}
+        tables.append(np.concatenate(mixed))
+    for table in tables:
+        gamma = table
+        if steer_by == "budget":
+            columns = exposure.gamma_of(tf.constant(table)).numpy()
+            gamma = columns.reshape([rows, *exposure.default.shape[1:]])
+        yield {"gamma": gamma}, {steer_by: table}
 
 
 def _paths(model: RoutedModel) -> Sequence[Sequence[int]]:

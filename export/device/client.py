@@ -1,9 +1,10 @@
 """Runs an exported Composer on a device: LiteRT and numpy, no TensorFlow.
 
     python client.py m.tflite --images=images.npy --gamma -4 0 2 6
+    python client.py m.tflite --images=images.npy --budget 0.3 0.5 1
 
-prints, for each gamma, how often each module was chosen, the mean cost as a
-fraction of full cost, and the median time of one example.
+prints, for each gamma or budget, how often each module was chosen, the mean
+cost as a fraction of full cost, and the median time of one example.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 Gamma = float | np.ndarray | Mapping[str, Any]
+Budget = float | np.ndarray
 
 
 class BadInputError(ValueError):
@@ -56,7 +58,7 @@ class Composer:
         except (ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInputError(f"LiteRT cannot run {path}: {reason}") from None
-        wanted = [*self.inputs, *(["gamma"] if self.gammas else [])]
+        wanted = [*self.inputs, *([self.steer_by] if self.gammas else [])]
         main = self._runners.get("serving_default")
         if main is None or set(main.get_input_details()) != set(wanted):
             raise BadInputError(
@@ -74,8 +76,16 @@ class Composer:
         """`name`, `low`, `high` and `default` of each free preference."""
         return self.description["gamma"]
 
+    @property
+    def steer_by(self) -> str:
+        """What `serving_default` takes, `"gamma"` or `"budget"`."""
+        return self.description.get("steer_by", "gamma")
+
     def predict(
-        self, inputs: Inputs, gamma: Gamma | None = None
+        self,
+        inputs: Inputs,
+        gamma: Gamma | None = None,
+        budget: Budget | None = None,
     ) -> dict[str, np.ndarray]:
         """Runs examples, one by one.
 
@@ -84,6 +94,8 @@ class Composer:
             gamma: A number, or one per example `[N]`; with several preferences
                 a mapping of such by name, where what is left out takes its
                 default. `None`, the default, takes all defaults.
+            budget: In place of gamma, of a calibrated model: a number, or one
+                per example `[N]`, fractions of full cost.
 
         Returns:
             By name: `probabilities` and `logits` of a classifier (else
@@ -95,13 +107,11 @@ class Composer:
         """
         feed = self._parse_inputs(inputs)
         rows = len(next(iter(feed.values())))
-        runner = self._runners["serving_default"]
-        if gamma is None and "default_gamma" in self._runners:
-            runner = self._runners["default_gamma"]
-        elif gamma is not None:
-            feed["gamma"] = self._parse_gamma(gamma, rows)
-        elif self.gammas:  # A file for TensorFlow Lite Micro: one signature.
-            feed["gamma"] = self._parse_gamma({}, rows)
+        signature, steering = self._steering(gamma, budget, rows)
+        runner = self._runners.get(signature, self._runners["serving_default"])
+        feed |= steering
+        if set(runner.get_input_details()) != set(feed):
+            raise BadInputError(f"The file takes a {self.steer_by} only.")
         self.seconds, outputs = [], []
         for i in range(rows):
             example = {name: v[i : i + 1] for name, v in feed.items()}
@@ -109,6 +119,31 @@ class Composer:
             outputs.append(runner(**example))
             self.seconds.append(time.perf_counter() - start)
         return {k: np.concatenate([o[k] for o in outputs]) for k in outputs[0]}
+
+    def _steering(
+        self, gamma: Gamma | None, budget: Budget | None, rows: int
+    ) -> tuple[str, dict[str, np.ndarray]]:
+        """The signature, and what it takes beside the inputs.
+
+        A file for TensorFlow Lite Micro has only one, which takes its place.
+        """
+        if gamma is not None and budget is not None:
+            raise BadInputError("Give a gamma or a budget.")
+        if budget is not None:
+            if not self.description.get("calibration"):
+                raise BadInputError(
+                    "The model was not calibrated for budgets, or its gamma "
+                    "was fixed at export."
+                )
+            return "budget", {"budget": _column("The budget", budget, rows)}
+        if gamma is not None:
+            parsed = self._parse_gamma(gamma, rows)
+            return "serving_default", {"gamma": parsed}
+        if "default_gamma" in self._runners or not self.gammas:
+            return "default_gamma", {}
+        if self.steer_by == "budget":  # No number takes the default gamma.
+            return "budget", {"budget": _column("The budget", np.nan, rows)}
+        return "serving_default", {"gamma": self._parse_gamma({}, rows)}
 
     def _parse_inputs(self, inputs: Inputs) -> dict[str, np.ndarray]:
         if not isinstance(inputs, Mapping):
@@ -147,18 +182,24 @@ class Composer:
         for name in gamma:
             if name not in names:
                 raise BadInputError(f"No gamma {name!r}; there are {names}.")
-        columns = []
-        for name, default in ((g["name"], g["default"]) for g in self.gammas):
-            value = gamma.get(name, default)
-            try:
-                column = np.broadcast_to(np.asarray(value, np.float32), [rows])
-            except (TypeError, ValueError):
-                raise BadInputError(
-                    f"Gamma {name!r} must be a number, or one for each of the "
-                    f"{rows} examples, got {value!r}."
-                ) from None
-            columns.append(column)
+        columns = [
+            _column(
+                f"Gamma {g['name']!r}", gamma.get(g["name"], g["default"]), rows
+            )
+            for g in self.gammas
+        ]
         return np.stack(columns, axis=1) if len(names) > 1 else columns[0]
+
+
+def _column(name: str, value: Any, rows: int) -> np.ndarray:
+    """float32 `[rows]`."""
+    try:
+        return np.broadcast_to(np.asarray(value, np.float32), [rows])
+    except (TypeError, ValueError):
+        raise BadInputError(
+            f"{name} must be a number, or one for each of the {rows} examples, "
+            f"got {value!r}."
+        ) from None
 
 
 def _read_description(path: str) -> dict[str, Any]:
@@ -216,12 +257,23 @@ def _read_gamma(text: str) -> Gamma:
         ) from None
 
 
-def _steps(composer: Composer) -> dict[str, Gamma | None]:
-    """Five gammas from end to end of the trained support, by their text."""
+def _read_budget(text: str) -> Budget:
+    try:
+        return float(text)
+    except ValueError:
+        raise BadInputError(f"--budget takes numbers, got {text!r}.") from None
+
+
+def _steps(composer: Composer) -> dict[str, Any]:
+    """Five steps from end to end of what was trained, by their text."""
     if not composer.gammas:
         return {"fixed": None}
-    steps = {}
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+    shares, steps = (0.0, 0.25, 0.5, 0.75, 1.0), {}
+    if composer.steer_by == "budget":
+        high, *_, low = composer.description["calibration"]["costs"]
+        budgets = [low + share * (high - low) for share in shares]
+        return {f"{budget:.3g}": budget for budget in budgets}
+    for share in shares:
         gamma = {
             g["name"]: g["low"] + share * (g["high"] - g["low"])
             for g in composer.gammas
@@ -254,8 +306,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--random", type=int, default=100, help="how many, without --images"
     )
-    parser.add_argument(
+    steering = parser.add_mutually_exclusive_group()
+    steering.add_argument(
         "--gamma", nargs="+", help="numbers, or name=value,name=value"
+    )
+    steering.add_argument(
+        "--budget", nargs="+", help="numbers, fractions of full cost"
     )
     arguments = parser.parse_args(argv)
     try:
@@ -274,10 +330,18 @@ def _run(arguments: argparse.Namespace) -> None:
         inputs = _read_images(arguments.images)
     else:
         inputs = _random_images(composer, arguments.random)
-    gammas = {text: _read_gamma(text) for text in arguments.gamma or ()}
-    table = [("gamma", "modules chosen", "cost", "ms")]
-    for text, gamma in (gammas or _steps(composer)).items():
-        outputs = composer.predict(inputs, gamma)
+    steer_by = composer.steer_by
+    if arguments.gamma:
+        steer_by = "gamma"
+        steps = {text: _read_gamma(text) for text in arguments.gamma}
+    elif arguments.budget:
+        steer_by = "budget"
+        steps = {text: _read_budget(text) for text in arguments.budget}
+    else:
+        steps = _steps(composer)
+    table = [(steer_by, "modules chosen", "cost", "ms")]
+    for text, step in steps.items():
+        outputs = composer.predict(inputs, **{steer_by: step})
         chosen = _count_choices(composer, outputs["choices"])
         cost = f"{np.mean(outputs['cost']):.3f}"
         latency = f"{1000 * statistics.median(composer.seconds):.3f}"

@@ -1,7 +1,7 @@
 """Sends images to TensorFlow Serving, each request at a gamma of its own.
 
 python export/tf_serving/client.py [--rest] [--server=HOST:PORT]
-    [--images=FILE.npy] [--gamma=NUMBER] [--gamma=NUMBER] ...
+    [--images=FILE.npy] [--gamma=NUMBER] ... [--budget=NUMBER] ...
 
 Prints the cost, the choices and the most probable class of each row. gRPC
 needs `pip install 'composer_tf[serving]'`; REST needs NumPy only.
@@ -35,6 +35,12 @@ _GAMMA = flags.DEFINE_multi_string(
     "For all rows of one request: a number, or with commas one number for each "
     "preference. Repeat it for more requests. Default: the model's default.",
 )
+_BUDGET = flags.DEFINE_multi_string(
+    "budget",
+    [],
+    "For all rows of one request, a fraction of full cost, in place of gamma. "
+    "Repeat it for more requests.",
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -49,6 +55,7 @@ def predict_rest(
     gamma: float | np.ndarray | None = None,
     model: str = "composer",
     timeout: float = 30.0,
+    budget: float | np.ndarray | None = None,
 ) -> Arrays:
     """Asks by REST, in JSON's columnar format.
 
@@ -59,14 +66,17 @@ def predict_rest(
             preferences `[B, k]`. `None` for the model's default.
         model: Name that the server gives it.
         timeout: Seconds.
+        budget: In place of gamma, of a calibrated model: a number for all rows,
+            or one value per row, fractions of full cost.
 
     Returns:
         The model's outputs by name, each float32 or int32 `[B, ...]`.
 
     Raises:
         ServerError: If the server refuses the request, or does not answer.
+        ValueError: If gamma and budget are given.
     """
-    signature, tensors = _with_gamma(inputs, gamma)
+    signature, tensors = _steered(inputs, gamma, budget)
     columns = {name: array.tolist() for name, array in tensors.items()}
     body = json.dumps({"signature_name": signature, "inputs": columns})
     request = urllib.request.Request(
@@ -100,6 +110,7 @@ def predict_grpc(
     gamma: float | np.ndarray | None = None,
     model: str = "composer",
     timeout: float = 30.0,
+    budget: float | np.ndarray | None = None,
 ) -> Arrays:
     """Asks by gRPC. Arguments and result are those of `predict_rest`.
 
@@ -109,9 +120,11 @@ def predict_grpc(
         gamma: As of `predict_rest`.
         model: As of `predict_rest`.
         timeout: As of `predict_rest`.
+        budget: As of `predict_rest`.
 
     Raises:
         ServerError: If the server refuses the request, or does not answer.
+        ValueError: If gamma and budget are given.
         ImportError: If `tensorflow-serving-api` is missing.
     """
     try:
@@ -125,7 +138,7 @@ def predict_grpc(
         raise ImportError(
             "gRPC needs `pip install 'composer_tf[serving]'`; REST does not."
         ) from error
-    signature, tensors = _with_gamma(inputs, gamma)
+    signature, tensors = _steered(inputs, gamma, budget)
     request = predict_pb2.PredictRequest()  # type: ignore[attr-defined]
     request.model_spec.name = model
     request.model_spec.signature_name = signature
@@ -143,17 +156,22 @@ def predict_grpc(
     }
 
 
-def _with_gamma(
-    inputs: Mapping[str, np.ndarray], gamma: float | np.ndarray | None
+def _steered(
+    inputs: Mapping[str, np.ndarray],
+    gamma: float | np.ndarray | None,
+    budget: float | np.ndarray | None,
 ) -> tuple[str, Arrays]:
-    """The signature to ask and its inputs, gamma with one value per row."""
+    """The signature to ask and its inputs, what steers with a value per row."""
     tensors = {name: np.asarray(array) for name, array in inputs.items()}
-    if gamma is None:
+    if gamma is None and budget is None:
         return "default_gamma", tensors
+    if gamma is not None and budget is not None:
+        raise ValueError("`gamma` and `budget` were given: give one.")
+    name, given = ("gamma", gamma) if budget is None else ("budget", budget)
     rows = len(next(iter(tensors.values())))
-    values = np.asarray(gamma, np.float32)
-    tensors["gamma"] = np.repeat(values, rows) if values.ndim == 0 else values
-    return "serving_default", tensors
+    values = np.asarray(given, np.float32)
+    tensors[name] = np.repeat(values, rows) if values.ndim == 0 else values
+    return {"gamma": "serving_default", "budget": "budget"}[name], tensors
 
 
 def _one_line(text: str) -> str:
@@ -169,7 +187,7 @@ def _images() -> np.ndarray:
     return images.astype(_DTYPE.value)
 
 
-def _parse_gamma(text: str, rows: int) -> np.ndarray:
+def _parse(text: str, rows: int) -> np.ndarray:
     """Float32 `[rows]` of one preference, `[rows, k]` of several."""
     values = np.array([float(value) for value in text.split(",")], np.float32)
     table = np.tile(values, [rows, 1])
@@ -193,23 +211,29 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     try:
         images = _images()
-        gammas = {g: _parse_gamma(g, len(images)) for g in _GAMMA.value}
+        requests = {
+            f"{name} {text}": {name: _parse(text, len(images))}
+            for name, texts in (
+                ("gamma", _GAMMA.value),
+                ("budget", _BUDGET.value),
+            )
+            for text in texts
+        }
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     port = 8501 if _REST.value else 8500
     server = _SERVER.value or f"localhost:{port}"
-    for text, gamma in (gammas or {"default": None}).items():
+    for text, steering in (requests or {"gamma default": {}}).items():
         inputs = {_INPUT.value: images}
+        options = {"model": _MODEL.value, **steering}
         try:
             if _REST.value:
-                outputs = predict_rest(
-                    f"http://{server}", inputs, gamma, _MODEL.value
-                )
+                outputs = predict_rest(f"http://{server}", inputs, **options)
             else:
-                outputs = predict_grpc(server, inputs, gamma, _MODEL.value)
+                outputs = predict_grpc(server, inputs, **options)
         except (ServerError, ImportError) as error:
             sys.exit(f"error: {error}")
-        print(f"gamma {text}")
+        print(text)
         _print(outputs)
 
 

@@ -82,7 +82,9 @@ def assert_same(outputs, wanted):
 
 @pytest.fixture(scope="module")
 def model():
-    return build(GAMMAS, ct.GlimpsePreference(ct.Uniform(-4.0, 6.0)))
+    model = build(GAMMAS, ct.GlimpsePreference(ct.Uniform(-4.0, 6.0)))
+    model.calibrate(IMAGES, num_gammas=9)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,7 @@ def folder(model, two_gammas, tmp_path_factory):
     for name, source, options in (
         ("m", model, {"default_gamma": {"glimpse": 6.0}}),
         ("micro", model, {"micro": True}),
+        ("lean", model, {"micro": True, "steer_by": "budget"}),
         ("fixed", model, {"fix": {"glimpse": 2.0}}),
         ("two", two_gammas, {}),
     ):
@@ -223,6 +226,30 @@ def test_gamma_is_turned_from_call_to_call_or_from_row_to_row(inside, model):
     assert len(composer.seconds) == len(IMAGES)
 
 
+@pytest.mark.parametrize("file", ["m", "lean"])
+def test_a_budget_has_the_answer_of_its_gamma(inside, model, file, capsys):
+    composer = client.Composer(f"{file}.tflite")
+    costs = model.calibration.costs
+    for budget in (costs[0], costs[4], np.linspace(costs[-1], costs[0], 24)):
+        gamma = model.calibration.gamma(budget)
+        outputs = composer.predict(IMAGES, budget=budget)
+        assert_same(outputs, keras_outputs(model, gamma))
+    images = "--images=images.npy"
+    client.main([f"{file}.tflite", images, "--budget", "0", "1"])
+    cheap, dear = table(capsys.readouterr().out)
+    assert cheap["budget"] == "0"
+    assert float(cheap["cost"]) == pytest.approx(costs[-1], abs=1e-3)
+    assert float(dear["cost"]) == pytest.approx(costs[0], abs=1e-3)
+
+
+def test_a_file_of_budgets_steps_through_what_was_measured(inside, capsys):
+    client.main(["lean.tflite"])
+    budgets = [float(r["budget"]) for r in table(capsys.readouterr().out)]
+    costs = client.Composer("lean.tflite").description["calibration"]["costs"]
+    wanted = np.linspace(costs[-1], costs[0], 5)
+    np.testing.assert_allclose(budgets, wanted, rtol=0.01)
+
+
 def test_several_gammas_go_by_name(inside, two_gammas, capsys):
     composer = client.Composer("two.tflite")
     for gamma in NAMED_GAMMAS:
@@ -235,7 +262,8 @@ def test_several_gammas_go_by_name(inside, two_gammas, capsys):
 
 
 @pytest.mark.parametrize(
-    ("file", "gamma"), [("m", 6.0), ("micro", 0.0), ("fixed", 2.0)]
+    ("file", "gamma"),
+    [("m", 6.0), ("micro", 0.0), ("lean", 0.0), ("fixed", 2.0)],
 )
 def test_no_gamma_takes_the_default_of_the_file(inside, model, file, gamma):
     outputs = client.Composer(f"{file}.tflite").predict(IMAGES)
@@ -275,6 +303,14 @@ def test_a_gamma_off_the_support_is_clipped_and_a_bad_one_the_default(
         (["m.tflite", "--gamma", "entropy=1"], r"'entropy'.*\['glimpse'\]"),
         (["two.tflite", "--gamma", "2"], r"\['glimpse', 'entropy'\]"),
         (["fixed.tflite", "--gamma", "2"], "fixed at export"),
+        (["fixed.tflite", "--budget", "1"], "not calibrated .* fixed at"),
+        (["two.tflite", "--budget", "1"], "not calibrated for budgets"),
+        (
+            ["m.tflite", "--budget", "half"],
+            "--budget takes numbers, got 'half'",
+        ),
+        (["lean.tflite", "--gamma", "2"], "The file takes a budget only"),
+        (["micro.tflite", "--budget", "1"], "The file takes a gamma only"),
     ],
 )
 def test_bad_input_is_one_line(inside, arguments, message):
@@ -308,10 +344,10 @@ def test_a_gamma_that_is_no_number_is_refused(inside, gamma):
 
 def test_the_readmes_commands_run(inside, capsys):
     commands = re.findall(r"^python client\.py (.*)$", README, re.MULTILINE)
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
         client.main(command.split())
-    assert len(table(capsys.readouterr().out)) == 5 + 1 + 4
+    assert len(capsys.readouterr().out.splitlines()) == 6 + 5 + 4
 
 
 def test_the_readmes_python_steers(inside, capsys):

@@ -46,6 +46,28 @@ def test_answers_are_those_of_the_keras_model(ask, model, gamma):
     assert outputs["module_probabilities"].shape == (12, 2, 2)
 
 
+@pytest.mark.parametrize("budget", [0.0, 0.7, np.linspace(0.4, 1.0, 12)])
+def test_a_budget_has_the_answer_of_its_gamma(ask, model, budget):
+    outputs = ask(IMAGES, budget=budget)
+    gamma = model.calibration.gamma(np.broadcast_to(budget, 12))
+    check(outputs, model, IMAGES, gamma)
+    with pytest.raises(ValueError, match="give one"):
+        ask(IMAGES, LOW, budget=budget)
+
+
+def test_requests_at_different_budgets_share_a_batch(protocol, runtime, model):
+    batcher = Batcher(runtime, 2)
+    with serving(protocol, batcher) as ask:
+        answers = at_once(
+            lambda images, budget: ask(images, budget=budget),
+            [(IMAGES[:2], 0.5), (IMAGES[2:5], 1.0)],
+        )
+    assert [sorted(rows) for rows in batcher.batches] == [[2, 3]]
+    gamma = [model.calibration.gamma(b) for b in (0.5, 1.0)]
+    requests = [(IMAGES[:2], gamma[0]), (IMAGES[2:5], gamma[1])]
+    check_each(answers, model, requests)
+
+
 def test_concurrent_clients_each_get_their_own_gamma(ask, model):
     requests = [
         (IMAGES[i % 5 : i % 5 + 1 + i % 3], gamma)
@@ -135,7 +157,7 @@ def test_a_gamma_of_wrong_length_never_joins_a_batch(protocol, runtime, model):
 def test_the_default_of_gamma_needs_grpc_and_no_batching(runtime, model):
     images = {"image": IMAGES[:3]}
     without_gamma = mock.patch.object(
-        client, "_with_gamma", lambda inputs, _: ("serving_default", inputs)
+        client, "_steered", lambda inputs, *_: ("serving_default", inputs)
     )
     with without_gamma:
         with grpc_server(runtime) as address:
@@ -190,15 +212,20 @@ def test_the_program_prints_each_row_at_each_gamma(tmp_path, runtime, model):
     np.save(tmp_path / "images.npy", IMAGES[:2])
     with rest_server(runtime) as url:
         done = run_client(
-            url, f"--images={tmp_path}/images.npy", "--gamma=-2", "--gamma=6"
+            url,
+            f"--images={tmp_path}/images.npy",
+            "--budget=1",
+            "--gamma=-2",
+            "--gamma=6",
         )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line for line in lines if line.startswith("gamma")] == [
+    assert [line for line in lines if "row" not in line] == [
         "gamma -2",
         "gamma 6",
+        "budget 1",
     ]
-    composition = model(IMAGES[:2], gamma=6.0, return_composition=True)
+    composition = model(IMAGES[:2], budget=1.0, return_composition=True)
     choices = composition.policy.choices.numpy().tolist()
     for line, row_choices, logits in zip(
         lines[-2:], choices, composition.outputs.numpy(), strict=True

@@ -42,6 +42,7 @@ def exported(tmp_path_factory):
     model(IMAGES)
     kernel = model.controller.cell.kernel  # Its last row reads gamma.
     kernel.assign(tf.concat([kernel[:-1], 8.0 * kernel[-1:]], axis=0))
+    model.calibrate(IMAGES, num_gammas=9)
     path = tmp_path_factory.mktemp("serving") / "1"
     model.export(path, warmup_requests=6)
     return model, path

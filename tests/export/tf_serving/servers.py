@@ -229,8 +229,8 @@ def serving(protocol, run):
     """Yields a function of images and gamma that asks a server."""
     serve, predict = PROTOCOLS[protocol]
     with serve(run) as address:
-        yield lambda images, gamma=None: predict(
-            address, {"image": images}, gamma
+        yield lambda images, gamma=None, **options: predict(
+            address, {"image": images}, gamma, **options
         )
 
 

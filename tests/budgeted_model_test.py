@@ -1,0 +1,216 @@
+"""Calibration of a model, and what it does within a budget."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+
+layers = keras.layers
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=[200, 4]).astype("float32")
+Y = np.arange(200) % 3
+QUIET = {"verbose": 0, "return_dict": True}
+
+
+def build(*more, seed=0):
+    """Follows gamma, each example in its own way."""
+    keras.utils.set_random_seed(seed)
+    model = ct.Composer(
+        [
+            ct.Metalayer(
+                [
+                    layers.Dense(3),
+                    keras.Sequential([layers.Dense(64), layers.Dense(3)]),
+                ]
+            )
+        ],
+        preferences=[*more, ct.GlimpsePreference(ct.Uniform(-2.0, 6.0))],
+        costs=[[0.1, 1.0]],
+        seed=0,
+    )
+    model.compile("sgd", metrics=["accuracy"])
+    model(X[:1])
+    return model
+
+
+@pytest.fixture(scope="module", name="model")
+def _model():
+    model = build()
+    model.calibrate(X, batch_size=200)
+    return model
+
+
+@pytest.fixture(name="trained")
+def _trained():
+    """One that a test may change."""
+    model = build()
+    model.calibrate(X, num_gammas=3, batch_size=200)
+    return model
+
+
+def cost(model, **steering):
+    return model.evaluate(X, Y, 200, **steering, **QUIET)["cost"]
+
+
+def test_it_measures_what_evaluate_measures(model):
+    calibration = model.calibration
+    assert calibration.preference == "glimpse"
+    assert calibration.gammas[0] == -2.0
+    assert calibration.gammas[-1] == 6.0
+    assert len(calibration.gammas) == 33
+    measured = [cost(model, gamma=gamma) for gamma in calibration.gammas]
+    assert measured[0] - measured[-1] > 0.5
+    monotone = np.maximum.accumulate(measured[::-1])[::-1]
+    np.testing.assert_allclose(calibration.costs, monotone, atol=1e-6)
+
+
+def test_the_mean_cost_is_within_the_budget_and_near_to_it(model):
+    costs = model.calibration.costs
+    for budget in np.linspace(costs[-1], costs[0], 9):
+        spent = cost(model, budget=budget)
+        assert budget - 0.05 <= spent <= budget + 0.03
+    assert cost(model, budget=0.0) == pytest.approx(costs[-1])
+    assert cost(model, budget=1.0) == pytest.approx(costs[0])
+
+
+def test_a_budget_stands_for_its_gamma(model):
+    costs, gammas = model.calibration.costs[::-1], model.calibration.gammas
+    gamma = np.interp(0.5, costs, gammas[::-1])
+    wanted = model(X, gamma=gamma, return_composition=True)
+    np.testing.assert_allclose(
+        model(X, budget=0.5, return_composition=True).gamma,
+        wanted.gamma,
+        atol=2 * np.diff(gammas).max(),
+    )
+    at = model.calibration.gamma(0.5)
+    by_gamma = model(X, gamma=at)
+    np.testing.assert_array_equal(model(X, budget=0.5), by_gamma)
+    np.testing.assert_allclose(
+        model.predict(X, budget=0.5, verbose=0), by_gamma, atol=1e-6
+    )
+    data = tf.data.Dataset.from_tensor_slices(X).batch(64)
+    np.testing.assert_allclose(
+        model.predict(data, budget=0.5, verbose=0), by_gamma, atol=1e-6
+    )
+
+
+def test_one_budget_per_example(model):
+    budgets = np.linspace(0.0, 1.0, len(X))
+    gammas = model.calibration.gamma(budgets)
+    given = model(X, budget=budgets)
+    np.testing.assert_array_equal(given, model(X, gamma=gammas))
+    np.testing.assert_allclose(
+        model.predict(X, budget=budgets, verbose=0), given, atol=1e-6
+    )
+    traced = tf.function(lambda x, budget: model(x, budget=budget))
+    bad = np.where(np.arange(len(X)) == 7, np.nan, budgets)
+    rows = traced(tf.constant(X), tf.constant(bad, tf.float32)).numpy()
+    np.testing.assert_allclose(rows[7], model(X)[7], atol=1e-6)  # The default.
+    np.testing.assert_allclose(rows[8:], given[8:], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steering", "message"),
+    [
+        ({"budget": 0.5, "gamma": 1.0}, "`gamma` and `budget` were given"),
+        ({"budget": np.nan}, "`budget` must be finite"),
+        ({"budget": [[0.5]]}, r"`budget` must be a number or one value"),
+        ({"budget": np.ones(3)}, "one per example, 200 of them"),
+    ],
+)
+def test_a_bad_budget_is_refused_early(model, steering, message):
+    for use in (model.predict, model.evaluate):
+        with pytest.raises(ValueError, match=message):
+            use(X, **steering, verbose=0)
+
+
+def test_without_a_calibration_there_is_no_budget():
+    model = build()
+    for use in (model, model.predict, model.evaluate):
+        with pytest.raises(ValueError, match=r"call `model.calibrate\(data\)`"):
+            use(X, budget=0.5)
+
+
+def test_any_data_without_or_with_labels(trained):
+    model = trained
+    wanted = model.calibrate(X, num_gammas=5)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(64)
+    with_gamma = data.map(
+        lambda x, y: ({"image": x, "gamma": tf.zeros([tf.shape(x)[0]])}, y)
+    )
+    for source in (X, {"image": X}, data, with_gamma):
+        given = model.calibrate(source, num_gammas=5, batch_size=64)
+        np.testing.assert_allclose(given.costs, wanted.costs, atol=1e-6)
+        assert given.gammas == wanted.gammas
+
+
+def test_the_preference_is_the_one_that_charges_or_the_one_given():
+    model = build(ct.EntropyPreference(ct.Uniform(0.0, 2.0)))
+    assert model.calibrate(X, num_gammas=2).preference == "glimpse"
+    wanted = model(X, gamma={"glimpse": model.calibration.gamma(0.6)})
+    np.testing.assert_array_equal(model(X, budget=0.6), wanted)
+    calibration = model.calibrate(X, "entropy", num_gammas=2)
+    assert calibration.preference == "entropy"
+    assert sorted(calibration.gammas) == [0.0, 2.0]
+    with pytest.raises(ValueError, match=r"\('entropy', 'glimpse'\), got 'x'"):
+        model.calibrate(X, "x")
+    with pytest.raises(ValueError, match="`num_gammas` must be 2 or more"):
+        model.calibrate(X, num_gammas=1)
+
+
+def test_what_cannot_be_steered_cannot_be_calibrated():
+    model = ct.Composer([ct.Metalayer([layers.Dense(3), layers.Dense(3)])])
+    with pytest.raises(ValueError, match="no weights yet"):
+        model.calibrate(X)
+    model(X)
+    with pytest.raises(ValueError, match=r"steerable .*\(\), got None"):
+        model.calibrate(X)
+
+
+def test_training_forgets_it_and_nothing_else_does(trained):
+    model = trained
+    calibration = model.calibration
+    model.predict(X, verbose=0)
+    model.evaluate(X, Y, verbose=0)
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="`y` holds labels"):
+        model.fit(X, Y + 5, verbose=0)
+    assert model.calibration == calibration
+    model.fit(X, Y, verbose=0)
+    assert model.calibration is None
+    model.calibrate(X, num_gammas=2)
+    model.train_on_batch(X, Y)
+    assert model.calibration is None
+
+
+def test_it_is_saved_with_the_model_and_not_cloned(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.calibration == model.calibration
+    np.testing.assert_array_equal(
+        loaded(X, budget=0.5).numpy(), model(X, budget=0.5).numpy()
+    )
+    assert keras.models.clone_model(model).calibration is None
+
+
+def test_weights_bring_theirs_or_none(trained, tmp_path):
+    model = trained
+    model.save_weights(tmp_path / "calibrated.weights.h5")
+    other = build(seed=1)
+    other.save_weights(tmp_path / "other.weights.h5")
+    other.load_weights(tmp_path / "calibrated.weights.h5")
+    assert other.calibration == model.calibration
+    model.load_weights(tmp_path / "other.weights.h5")
+    assert model.calibration is None
+
+
+def test_replicas_change_nothing(two_replicas):
+    wanted = build().calibrate(X, num_gammas=9)
+    with two_replicas.scope():
+        model = build()
+    given = model.calibrate(X, num_gammas=9)
+    np.testing.assert_allclose(given.costs, wanted.costs, atol=1e-6)
+    at = model.calibration.costs[4]
+    assert cost(model, budget=at) == pytest.approx(at, abs=1e-6)

@@ -1,0 +1,127 @@
+"""From a measured curve to the gamma of a budget."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+from composer_tf.calibration import measure
+
+EXCESS = 0.04  # That is promised.
+FINE = ct.Calibration("glimpse", (0.0, 1.0, 3.0), (0.52, 0.51, 0.49))
+
+
+def gammas(calibration, *budgets):
+    return calibration.gamma(np.array(budgets)).numpy()
+
+
+def test_between_measured_costs_it_is_a_straight_line():
+    np.testing.assert_allclose(
+        gammas(FINE, 0.52, 0.515, 0.51, 0.505, 0.5, 0.49),
+        [0.0, 0.5, 1.0, 1.5, 2.0, 3.0],
+        atol=1e-4,
+    )
+    grid = np.linspace(0.48, 0.53, 101)
+    wanted = np.interp(grid, FINE.costs[::-1], FINE.gammas[::-1])
+    np.testing.assert_allclose(gammas(FINE, *grid), wanted, atol=1e-4)
+
+
+def test_outside_of_what_was_measured_it_is_the_nearest_end():
+    np.testing.assert_allclose(
+        gammas(FINE, -1e9, 0.0, 0.48, 1.0, 1e9), [3.0] * 3 + [0.0] * 2
+    )
+
+
+def test_a_number_gives_a_number_and_a_bad_one_nan():
+    assert FINE.gamma(0.51).shape == ()
+    assert FINE.gamma(tf.constant([0.51, 0.5])).shape == (2,)
+    bad = gammas(FINE, np.nan, 0.49, np.inf, -np.inf)
+    np.testing.assert_array_equal(np.isnan(bad), [True, False, True, True])
+    assert bad[1] == 3.0
+    with pytest.raises(ValueError, match=r"`budget` must be .* \(1, 2\)"):
+        FINE.gamma([[0.5, 0.5]])
+
+
+def test_of_gammas_that_cost_the_same_the_cheapest_is_taken():
+    flat = ct.Calibration("glimpse", (0.0, 1.0, 2.0, 3.0), (0.6, 0.6, 0.6, 0.5))
+    assert gammas(flat, 0.6) == 2.0
+    assert gammas(flat, 0.6001) == 0.0
+
+
+def test_within_a_jump_it_stays_below():
+    jump = ct.Calibration("glimpse", (0.0, 1.0), (1.0, 0.3))
+    np.testing.assert_array_equal(
+        gammas(jump, 0.3, 0.5, 0.9, 0.99, 1.0), [1.0, 1.0, 1.0, 1.0, 0.0]
+    )
+
+
+def test_a_curve_is_made_monotone_and_never_too_cheap():
+    wavering = ct.Calibration.of(
+        "glimpse", [0.0, 1.0, 2.0, 3.0, 4.0], [0.9, 0.7, 0.8, 0.2, 0.3]
+    )
+    assert wavering.gammas == (0.0, 1.0, 2.0, 3.0, 4.0)
+    assert wavering.costs == (0.9, 0.8, 0.8, 0.3, 0.3)
+
+
+def test_a_preference_for_dear_paths_rises():
+    rising = ct.Calibration.of("dear", [0.0, 1.0, 2.0], [0.48, 0.50, 0.49])
+    assert rising.gammas == (2.0, 1.0, 0.0)
+    assert rising.costs == (0.5, 0.5, 0.48)
+    np.testing.assert_allclose(
+        gammas(rising, 0.48, 0.49, 0.5), [0.0, 0.5, 1.0], atol=1e-4
+    )
+
+
+def smooth(centre, width):
+    """A curve that falls from 1 to 0.1 about `centre`."""
+    return lambda g: 0.55 - 0.45 * np.tanh((float(g) - centre) / width)
+
+
+def steps(seed):
+    """A curve that falls from 1 to 0.1 in three jumps somewhere."""
+    random = np.random.default_rng(seed)
+    places = np.sort(random.uniform(-4.0, 6.0, 3))
+    heights = random.dirichlet(np.ones(3)) * 0.9
+    return lambda g: 1.0 - heights[places < g].sum()
+
+
+def mixed():
+    """Partly smooth, with jumps."""
+    some, other = steps(2), smooth(1.0, 1.0)
+    return lambda g: (some(g) + other(g)) / 2
+
+
+CURVES = [smooth(1.0, 2.0), smooth(0.3, 0.05), smooth(-4.0, 1.0)]
+
+
+@pytest.mark.parametrize("curve", [*CURVES, steps(0), steps(1), mixed()])
+def test_no_budget_is_exceeded_by_more_than_is_promised(curve):
+    calibration = measure("glimpse", curve, (-4.0, 6.0), 33)
+    budgets = np.linspace(curve(6.0), 1.1, 999)
+    chosen = gammas(calibration, *budgets)
+    assert (np.diff(chosen) <= 1e-5).all()
+    spent = np.array([curve(gamma) for gamma in chosen])
+    assert (spent <= budgets + EXCESS).all()
+    for gamma, cost in zip(calibration.gammas, calibration.costs, strict=True):
+        assert curve(gammas(calibration, cost)[0]) <= cost + 1e-4
+        assert cost == curve(gamma)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.3, 2.0])
+def test_where_the_curve_is_continuous_the_budget_is_spent(width):
+    curve = smooth(0.3, width)
+    calibration = measure("glimpse", curve, (-4.0, 6.0), 33)
+    budgets = np.linspace(curve(6.0), curve(-4.0), 999)
+    spent = [curve(gamma) for gamma in gammas(calibration, *budgets)]
+    np.testing.assert_allclose(spent, budgets, atol=EXCESS)
+    assert np.abs(spent - budgets).mean() < 0.01
+
+
+def test_it_measures_where_the_curve_is_steep():
+    calibration = measure("glimpse", lambda g: float(g < 0.3), (-4.0, 6.0), 33)
+    index = calibration.costs.index(0.0)
+    before, after = calibration.gammas[index - 1 : index + 1]
+    assert before < 0.3 <= after < before + 0.02
+    asked = []
+    measure("glimpse", lambda g: asked.append(g) or 0.5, (-4.0, 6.0), 33)
+    assert len(asked) < 10
