@@ -93,7 +93,7 @@ class Config:
         epochs: Passes of `fit`.
         seed: Of weights, sampling and shuffling.
         reward: What the policy maximises beside the costs: `"log_probability"`
-            of the label, as the paper, or its `"probability"`.
+            of the label, as the paper, its `"probability"`, or `"accuracy"`.
         jit_compile: Whether to compile with XLA.
         steps_per_execution: Training steps in one call of the compiled
             function; 0 makes it a whole epoch.

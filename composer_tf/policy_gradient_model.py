@@ -122,10 +122,9 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 Defaults to sparse categorical cross-entropy from logits.
             metrics: Keras metrics or names.
             reward: What the policy maximises beside the costs, in place of
-                minus the loss: `"probability"` of the label, for a classifier
-                of integer labels on logits, or a function of `y_true`, `y_pred`
-                that returns `[B]`, such as
-                `keras.metrics.sparse_categorical_accuracy`. Gamma is in its
+                minus the loss: for a classifier of integer labels on logits,
+                its `"accuracy"` or the label's `"probability"`; or a function
+                of `y_true`, `y_pred` that returns `[B]`. Gamma is in its
                 unit.
             **kwargs: The other arguments of `keras.Model.compile`, but for
                 `loss_weights`.

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from composer_tf import losses
+from composer_tf import losses, validation
 
 RewardFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Reward = str | RewardFunction | None
@@ -34,6 +34,27 @@ def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.gather(probabilities, labels, batch_dims=1)
 
 
+def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """1 where the likeliest class is the label, else 0, float32 `[B]`.
+
+    What a classifier is judged by, though it has no gradient.
+
+    Args:
+        labels: Integers `[B]` or `[B, 1]`.
+        logits: `[B, classes]`.
+
+    Example:
+        >>> accuracy(tf.constant([1, 1]), [[0.2, 0.9], [0.6, 0.1]]).numpy()
+        array([1., 0.], dtype=float32)
+    """
+    labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
+    likeliest = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return tf.cast(likeliest == labels, tf.float32)
+
+
+_BY_NAME = {"accuracy": accuracy, "probability": probability}
+
+
 def get(reward: Reward, loss: Any) -> RewardFunction | None:
     """The function of a reward, float32 `[B]`.
 
@@ -43,22 +64,18 @@ def get(reward: Reward, loss: Any) -> RewardFunction | None:
 
     Raises:
         ValueError: If the name is unknown, or the loss is not that of a softmax
-            classifier on logits, which `"probability"` needs.
+            classifier on logits, which the names need.
         TypeError: If it is neither a name nor a function.
     """
     if reward is None:
         return None
     if isinstance(reward, str):
-        if reward != "probability":
-            raise ValueError(
-                "`reward` must be 'probability', a function or None, got "
-                f"{reward!r}."
-            )
-        losses.check_logits(loss, "`reward='probability'`")
-        return probability
+        validation.check_choice("reward", reward, tuple(_BY_NAME))
+        losses.check_logits(loss, f"`reward={reward!r}`")
+        return _BY_NAME[reward]
     if not callable(reward):
         raise TypeError(
-            "`reward` must be 'probability', a function or None, got "
-            f"{reward!r}."
+            f"`reward` must be one of {tuple(_BY_NAME)}, a function or None, "
+            f"got {reward!r}."
         )
     return losses.per_example(reward)

@@ -39,7 +39,11 @@ _OUTPUTS = (
     "metrics.json",
 )
 _EARLY_EXIT = "early_exit"
-_REWARDS = {"log_probability": None, "probability": "probability"}
+_REWARDS = {
+    "log_probability": None,
+    "probability": "probability",
+    "accuracy": "accuracy",
+}
 _NUM_TABLE_ROWS = 9
 
 

@@ -30,5 +30,6 @@ def get_config() -> Config:
             early_exit=True,
             label_groups=(MAN_MADE, NATURAL),
         ),
-        epochs=24,
+        reward="accuracy",
+        epochs=16,
     )

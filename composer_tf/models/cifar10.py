@@ -36,7 +36,7 @@ class Cifar10(ComposerSettings):
     wide_channels: int = 96
     grid: int = 1
     probe: bool = True
-    glimpse: Range | None = (-0.2, 1.0)
+    glimpse: Range | None = (-0.05, 0.4)
     costs: str = "macs"
     estimator: str = "exact"
     teacher: str = "dearest"
