@@ -39,8 +39,9 @@ def run(controller, choices=(1, 3, 0), gamma=0.0, inputs=None):
     state = controller.initial_state(batch)
     previous, logits = None, []
     for i, step_inputs in enumerate(inputs):
+        features, _ = controller.see(step_inputs, i)
         step_logits, state = controller(
-            step_inputs,
+            features,
             previous,
             tf.fill([batch, NUM_GAMMAS], gamma),
             state,
@@ -156,80 +157,15 @@ def test_all_is_float32_under_mixed_precision(controller_class):
         np.testing.assert_array_equal(actual, expected)
 
 
-def pool(array, grid):
-    """Mean over windows of ceil(size / grid), padded alike at both ends."""
-    for axis in range(1, array.ndim - 1):
-        size = array.shape[axis]
-        window = int(np.ceil(size / grid))
-        cells = int(np.ceil(size / window))
-        start = -((cells * window - size) // 2)
-        ends = [start + window * (i + 1) for i in range(cells)]
-        # The windows at the ends are smaller, so weigh by the grid itself.
-        parts = np.split(array, ends[:-1], axis=axis)
-        array = np.concatenate(
-            [part.mean(axis=axis, keepdims=True) for part in parts], axis=axis
-        )
-    return array.reshape(len(array), -1)
-
-
-@pytest.mark.parametrize(
-    ("shape", "grid", "length"),
-    [
-        ((3, 7), 4, 7),
-        ((3, 8, 2), 4, 4 * 2),
-        ((3, 10, 2), 4, 4 * 2),
-        ((3, 3, 2), 4, 3 * 2),
-        ((3, 8, 12, 2), 4, 4 * 4 * 2),
-        ((3, 5, 6, 1), 4, 3 * 3 * 1),
-        ((3, 9, 7, 2), 1, 2),
-        ((2, 4, 5, 6, 2), 2, 2 * 2 * 2 * 2),
-    ],
-)
-def test_summary_is_average_pooling(shape, grid, length):
-    controller = RNNController(grid=grid)
-    controller.build([(None, *shape[1:])], [2], 1)
-    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    summary = controller.summarize(tf.constant(array), index=0)
-    np.testing.assert_allclose(summary, pool(array, grid), atol=1e-6)
-    assert summary.shape[1] == length
-    assert controller.summary_size((None, *shape[1:])) == length
-
-
-@pytest.mark.parametrize("dtype", ["float16", "uint8"])
-def test_a_summary_is_float32_whatever_is_summarised(dtype):
-    images = tf.cast(tf.reshape(tf.range(2 * 4 * 4), [2, 4, 4, 1]), dtype)
-    controller = RNNController(grid=1)
-    controller.build([(None, 4, 4, 1)], [2], 1)
-    summary = controller.summarize(images, index=0)
-    assert summary.dtype == tf.float32
-    np.testing.assert_array_equal(summary, [[7.5], [23.5]])
-
-
-def test_images_of_unknown_size_are_summarised_by_their_mean():
-    controller = RNNController()
-    controller.build([(None, None, None, 2)], [2], 1)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 2])])
-    def summarize(images):
-        return controller.summarize(images, index=0)
-
-    images = np.random.default_rng(0).normal(size=(3, 5, 6, 2))
-    np.testing.assert_allclose(
-        summarize(images.astype(np.float32)),
-        images.mean(axis=(1, 2)),
-        atol=1e-6,
-    )
-    assert controller.summary_size((None, None, None, 2)) == 2
-
-
 @both
 def test_built_for_images_of_unknown_size_it_takes_known_ones(
     controller_class,
 ):
     controller = controller_class(units=8)
     controller.build([(None, None, None, 2)], [3], 1)
+    features, _ = controller.see(tf.ones([2, 8, 8, 2]), 0)
     logits, _ = controller(
-        tf.ones([2, 8, 8, 2]),
+        features,
         None,
         tf.zeros([2, 1]),
         controller.initial_state(2),
@@ -243,15 +179,6 @@ def test_built_for_images_of_unknown_size_it_takes_known_ones(
 def test_sizes_below_one_are_refused(controller_class, argument):
     with pytest.raises(ValueError, match=rf"`{argument}`.*at least 1, got 0"):
         controller_class(**{argument: 0})
-
-
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [((None,), "2 to 5 axes"), ((None, None), "known size of its last axis")],
-)
-def test_activations_that_cannot_be_summarised_are_refused(shape, message):
-    with pytest.raises(ValueError, match=message):
-        RNNController().build([shape], [2], 1)
 
 
 @both
@@ -364,3 +291,41 @@ def test_a_policy_that_was_certain_learns_that_it_is_wrong():
             loss = -tf.reduce_sum(log_probs[:, 1])
         logits.assign_sub(0.1 * tape.gradient(loss, logits))
     assert np.argmax(logits[0]) == 1
+
+
+@both
+def test_a_probe_tells_the_controller_how_sure_it_is(controller_class):
+    controller = controller_class(units=8, probe=True)
+    controller.build(SHAPES, NUM_MODULES, NUM_GAMMAS, True, [3])
+    plain = built(controller_class)
+    for i, inputs in enumerate(activations()):
+        features, guess = controller.see(inputs, i)
+        summary, nothing = plain.see(inputs, i)
+        assert nothing is None
+        assert features.shape[1] == controller.feature_size(i)
+        np.testing.assert_allclose(features[:, :-5], summary, atol=1e-6)
+        probs = np.exp(guess) / np.exp(guess).sum(axis=-1, keepdims=True)
+        np.testing.assert_allclose(features[:, -5:-2], probs, atol=1e-6)
+        np.testing.assert_allclose(features[:, -2], probs.max(-1), atol=1e-6)
+        entropy = -np.sum(probs * np.log(probs), axis=-1)
+        np.testing.assert_allclose(features[:, -1], entropy, atol=1e-6)
+
+
+def test_a_probe_is_trained_by_its_guess_alone_and_trains_nothing_else():
+    controller = RNNController(units=8, probe=True)
+    controller.build([(None, 6)], [2], 1, True, [3])
+    inputs = tf.Variable(tf.random.stateless_normal([5, 6], [1, 2]))
+    with tf.GradientTape(persistent=True) as tape:
+        features, guess = controller.see(inputs, 0)
+        of_features, of_guess = tf.reduce_sum(features**2), guess[0, 0]
+    probe = controller.probes[0].kernel
+    assert tape.gradient(of_guess, inputs) is None
+    assert np.any(tape.gradient(of_guess, probe))
+    assert tape.gradient(of_features, probe) is None
+
+
+@both
+@pytest.mark.parametrize("shape", [[], [4, 3]])
+def test_a_probe_needs_a_classifier(controller_class, shape):
+    with pytest.raises(ValueError, match=r"`probe=True` needs a classifier"):
+        controller_class(probe=True).build([(None, 4)], [2], 1, True, shape)
