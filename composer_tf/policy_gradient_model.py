@@ -258,7 +258,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         targets = tile_rows(tf.convert_to_tensor(y), num_paths)
         losses = self._per_example_loss(targets, composition.outputs)
         rewards = -losses
-        if self.reward is not None:
+        if self._reward is not None:
             rewards = self._reward(targets, composition.outputs)
         return _Rows(
             tf.stack(tf.split(composition.outputs, num_paths)),

@@ -54,9 +54,9 @@ def exact_loss(
     """
     if rewards is not None:
         probs = tf.exp(log_probs)
-        losses = tf.stop_gradient(probs) * losses
-        rewards = probs * tf.stop_gradient(rewards)
-        return tf.reduce_sum(losses - rewards, axis=0) - expected_costs
+        of_modules = tf.stop_gradient(probs) * losses
+        of_policy = -probs * tf.stop_gradient(rewards)
+        return tf.reduce_sum(of_modules + of_policy, axis=0) - expected_costs
     return tf.reduce_sum(tf.exp(log_probs) * losses, axis=0) - expected_costs
 
 

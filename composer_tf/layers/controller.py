@@ -148,16 +148,15 @@ class Controller(keras.layers.Layer, abc.ABC):
                 f"{', '.join(map(str, output_row_shape))}]."
             )
         self.norms: list[keras.layers.Layer] = []
-        self.probes: list[keras.layers.Layer] = []
+        self.probes: list[keras.layers.Dense] = []
         for i, shape in enumerate(self._shapes):
             size = summary_size(shape, self.grid)
             norm = keras.layers.LayerNormalization(dtype="float32")
             norm.build((None, size))
             self.norms.append(norm)
             if self.probe:
-                self._num_classes = output_row_shape[0]
                 probe = keras.layers.Dense(
-                    self._num_classes, dtype="float32", name=f"probe_{i}"
+                    output_row_shape[0], dtype="float32", name=f"probe_{i}"
                 )
                 probe.build((None, size))
                 self.probes.append(probe)
@@ -242,7 +241,7 @@ class Controller(keras.layers.Layer, abc.ABC):
     def feature_size(self, index: int) -> int:
         """Length d of the features that `see` returns."""
         size = summary_size(self._shapes[index], self.grid)
-        return size + (self._num_classes + 2 if self.probe else 0)
+        return size + (self.probes[index].units + 2 if self.probe else 0)
 
     def all_steps(self, *activations: tf.Tensor) -> list[tf.Tensor]:
         """The logits of every step, as if module 0 were always chosen.
