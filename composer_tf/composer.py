@@ -80,7 +80,8 @@ class Composer(ExportableModel):
     Raises:
         ValueError: If `metalayers` has no `Metalayer`, an argument is unknown,
             or at the first call if shapes disagree.
-        TypeError: If an argument is not a Keras layer where one is expected.
+        TypeError: If an argument is not a Keras layer where one is expected,
+            or is one where a list is.
 
     Example:
         >>> import keras, tensorflow as tf, composer_tf as ct
@@ -114,6 +115,11 @@ class Composer(ExportableModel):
             **{**kwargs, "autocast": False},
         )
         validation.check_choice("routing", routing, get_args(Routing))
+        if isinstance(metalayers, keras.layers.Layer):
+            raise TypeError(
+                "`metalayers` must be a list of Keras layers, got one layer, "
+                f"{metalayers.name!r}."
+            )
         steps = list(metalayers)
         validation.check_layers(
             "metalayers", steps if stem is None else [stem, *steps]

@@ -78,11 +78,19 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
     for name, value in report.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
         print(f"  {name:<30}{shown}")
+    if "latency_ratio_full" in report:
+        print(
+            "Latency ratios: time along the cheapest and the full path, over "
+            "that of a file that holds just the modules of that path."
+        )
 
 
 def start(main: Any) -> None:
     """Runs a program whose model and output must be given."""
     flags.mark_flags_as_required(["model", "output"])
+    for flag in flags.FLAGS.get_flags_for_module(sys.modules[__name__]):
+        # What `--help` shows are the flags of the program that was started.
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(main)
 
 

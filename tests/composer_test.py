@@ -212,6 +212,11 @@ def test_a_stem_may_join_several_named_inputs():
         ({"metalayers": []}, ValueError, "at least one Metalayer"),
         ({"metalayers": [layers.Dense(2)]}, ValueError, "at least one Meta"),
         ({"metalayers": ["dense"]}, TypeError, "metalayers"),
+        (
+            {"metalayers": ct.Metalayer([layers.Dense(2)], name="only")},
+            TypeError,
+            "`metalayers` must be a list.*'only'",
+        ),
         ({"estimator": "ppo"}, ValueError, "estimator"),
         ({"routing": "random"}, ValueError, "routing"),
         ({"decision": "best"}, ValueError, "decision"),

@@ -277,3 +277,9 @@ def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
         )
         assert ran.returncode == 1
         assert message in ran.stderr.splitlines()[-1]
+
+
+def test_help_of_a_program_shows_the_flags_that_all_have():
+    shown = program("to_onnx.py", "--help").stdout
+    for flag in ("--model", "--data", "--[no]verify", "--steer_by"):
+        assert flag in shown
