@@ -147,8 +147,8 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def get_compile_config(self) -> dict[str, Any] | None:
         config = super().get_compile_config()
-        if config is None:
-            return None
+        if not self.compiled:
+            return config
         serialize = keras.saving.serialize_keras_object
         return {**config, "reward": serialize(self.reward)}
 
