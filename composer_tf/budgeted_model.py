@@ -1,16 +1,17 @@
 """Calibration, and `predict` and `evaluate` within a given budget."""
 
 import abc
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import validation
 from composer_tf.calibration import Budget, Calibration, measure
 from composer_tf.policy_gradient_model import PolicyGradientModel
 from composer_tf.preferences import Gamma
+from composer_tf.steerable_model import Decision
 
 _STORED = "calibration"
 _STORED_INDEX = "calibration_preference"
@@ -60,7 +61,7 @@ class BudgetedModel(PolicyGradientModel, abc.ABC):
 
         Raises:
             ValueError: If the model is not built, there is no such preference,
-                or there are too few gammas.
+                there are too few gammas, or the data can be read only once.
 
         Example:
             >>> import keras, tensorflow as tf, composer_tf as ct
@@ -83,12 +84,22 @@ class BudgetedModel(PolicyGradientModel, abc.ABC):
         no_costs = [[0.0] * m for m in self.num_modules]
         charging = [p for p in steerable if p.module_prices(no_costs)]
         default = next(iter([*charging, *steerable]), None)
-        name = preference or (default.name if default else None)
+        if default is None:
+            raise ValueError(
+                "The model has no preference whose gamma varies: there is "
+                "nothing to calibrate."
+            )
+        name = preference or default.name
         supports = {p.name: p.gamma.support for p in steerable}
         if name not in supports:
             raise ValueError(
                 "`preference` must be a steerable one of the model, "
                 f"{tuple(supports)}, got {name!r}."
+            )
+        if isinstance(data, Iterator):
+            raise ValueError(
+                "`data` is read once for each gamma, and must not be a "
+                f"generator or iterator, got {type(data).__name__}."
             )
         if num_gammas < 2:
             raise ValueError(
@@ -111,7 +122,7 @@ class BudgetedModel(PolicyGradientModel, abc.ABC):
         budget: Budget | None = None,
         **kwargs: Any,
     ):
-        gamma = self._gamma_of(gamma, budget)
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
         return super().__call__(*args, gamma=gamma, **kwargs)
 
     def predict(
@@ -136,9 +147,10 @@ class BudgetedModel(PolicyGradientModel, abc.ABC):
 
         Raises:
             ValueError: If gamma or budget does not fit or is not finite, or
-                both are given, or the model is not calibrated.
+                both are given, the model is not calibrated, or the decision
+                is not the mode.
         """
-        gamma = self._gamma_of(gamma, budget)
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
         return super().predict(x, *args, gamma=gamma, **kwargs)
 
     def evaluate(
@@ -150,7 +162,7 @@ class BudgetedModel(PolicyGradientModel, abc.ABC):
         **kwargs: Any,
     ) -> Any:
         """As `keras.Model.evaluate`, steered as `predict` is."""
-        gamma = self._gamma_of(gamma, budget)
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
         return super().evaluate(x, *args, gamma=gamma, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -177,21 +189,42 @@ class BudgetedModel(PolicyGradientModel, abc.ABC):
             self.calibration = Calibration(name, tuple(gammas), tuple(costs))
 
     def _gamma_of(
-        self, gamma: Gamma | None, budget: Budget | None
+        self,
+        gamma: Gamma | None,
+        budget: Budget | None,
+        decision: Decision | None,
     ) -> Gamma | None:
         """What the user gave, or the gamma that the budget stands for."""
         if budget is None:
             return gamma
         if gamma is not None:
             raise ValueError("`gamma` and `budget` were given: give one.")
+        if (decision or self.decision) != "mode":
+            raise ValueError(
+                "`budget` is kept by the decision 'mode' only, which was "
+                "calibrated; give a gamma for 'sample'."
+            )
         if self.calibration is None:
             raise ValueError(
                 "`budget` needs a calibrated model: call "
                 "`model.calibrate(data)` first, and again after training."
             )
-        if tf.executing_eagerly():
-            validation.check_finite("budget", np.asarray(budget, np.float32))
+        if tf.executing_eagerly() and not tf.is_tensor(budget):
+            budget = _numbers(budget)
         return {self.calibration.preference: self.calibration.gamma(budget)}
+
+
+def _numbers(budget: Any) -> np.ndarray:
+    try:
+        numbers = np.asarray(budget, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`budget` must be a number or one value per example, got "
+            f"{budget!r}."
+        ) from error
+    if not np.all(np.isfinite(numbers)):
+        raise ValueError(f"`budget` must be finite, got {budget!r}.")
+    return numbers
 
 
 class _Costs(keras.Model):

@@ -14,8 +14,10 @@ from composer_tf.exportable_model import ExportableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.path import decide_by, follow, known_paths
+from composer_tf.layers.summary import summary_size
 from composer_tf.policy import POLICY, STEERING, UNIFORM, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
+from composer_tf.rewards import Reward
 from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import Decision, split_gamma, without_gamma
 
@@ -187,7 +189,7 @@ class Composer(ExportableModel):
             self.output_row_shape,
         )
         if not self.estimator.built:
-            size = self.controller.feature_size(0)
+            size = summary_size(activation_shapes[0], self.controller.grid)
             self.estimator.build((None, size + num_gammas))
         self.cost_table = table = self._count_costs()
         equal = table.dearest == table.cheapest
@@ -255,6 +257,7 @@ class Composer(ExportableModel):
         optimizer: Any = "adam",
         loss: Any = None,
         metrics: Any = None,
+        reward: Reward = None,
         **kwargs: Any,
     ) -> None:
         jit_compile = kwargs.get("jit_compile", "auto")
@@ -263,11 +266,11 @@ class Composer(ExportableModel):
                 f"`jit_compile=True` needs routing 'dense' or 'auto', but the "
                 f"model has routing={self.routing!r}, which XLA cannot compile."
             )
-        if self.routing == "auto":
-            self._use_routing("dense" if jit_compile is True else "partition")
         if self.controller.probe and loss is not None:
             losses_lib.check_logits(loss, "A controller's probe")
-        super().compile(optimizer, loss, metrics, **kwargs)
+        if self.routing == "auto":
+            self._use_routing("dense" if jit_compile is True else "partition")
+        super().compile(optimizer, loss, metrics, reward, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -26,12 +26,15 @@ _CLASSIFIERS: dict[Callable, tuple] = {
 PerExampleLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
+def per_example(
+    loss: str | keras.losses.Loss | Callable, argument: str = "loss"
+) -> PerExampleLoss:
     """Makes a Keras loss return the loss of each example.
 
     Args:
         loss: A Keras loss, its name, or a function of `y_true`, `y_pred` that
             keeps the batch axis.
+        argument: What errors call it.
 
     Returns:
         A function of `y_true` `[B, ...]` and `y_pred` `[B, ...]` that returns
@@ -64,8 +67,8 @@ def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
         values = tf.cast(function(y_true, y_pred), tf.float32)
         if values.shape.rank == 0:
             raise ValueError(
-                f"`loss` {loss!r} returns a scalar; it must keep the batch "
-                "axis, as each example has its own reward."
+                f"`{argument}` {loss!r} returns a scalar; it must keep the "
+                "batch axis, as each example has its own reward."
             )
         return tf.reduce_mean(tf.reshape(values, [tf.shape(y_pred)[0], -1]), 1)
 

@@ -107,10 +107,11 @@ class Composition(NamedTuple):
         outputs: `[R, ...]`, the activations a_n after the last metalayer.
         policy: Choices and probabilities, of batch shape `[R]`.
         gamma: float32 `[B, k]`, as used: clipped to its support.
-        context: float32 `[B, d]`, what the controller sees of the first
-            metalayer's input, and gamma, without gradient.
-        guesses: n tensors float32 `[R, classes]`, logits of the controller's
-            probes; none without probes.
+        context: float32 `[B, d]`, a summary of the first metalayer's input and
+            of gamma, without gradient.
+        guesses: n tensors float32 `[D_i, B, classes]`, logits of the
+            controller's probes for the D_i different beginnings of the paths;
+            none without probes.
     """
 
     outputs: tf.Tensor

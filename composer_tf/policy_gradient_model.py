@@ -76,6 +76,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         sandwich: What is trained beside the sampled paths, or `None`.
         cost_table: Cost of each part, once built.
         output_row_shape: Shape of one row of the output, once built.
+        reward: As given to `compile`.
     """
 
     estimator: Estimator
@@ -95,6 +96,8 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.reward: rewards_lib.Reward = None
+        self._reward: rewards_lib.RewardFunction | None = None
         self.cost_metric = keras.metrics.Mean("cost")
         self.reward_metric = keras.metrics.Mean("reward")
         self.entropy_metric = keras.metrics.Mean("entropy")
@@ -122,10 +125,10 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 Defaults to sparse categorical cross-entropy from logits.
             metrics: Keras metrics or names.
             reward: What the policy maximises beside the costs, in place of
-                minus the loss: for a classifier of integer labels on logits,
-                its `"accuracy"` or the label's `"probability"`; or a function
-                of `y_true`, `y_pred` that returns `[B]`. Gamma is in its
-                unit.
+                minus the loss (`"log_probability"`): for a classifier of
+                integer labels on logits, its `"accuracy"` or the label's
+                `"probability"`; or a function of `y_true`, `y_pred` that
+                returns `[B]`, the larger the better. Gamma is in its unit.
             **kwargs: The other arguments of `keras.Model.compile`, but for
                 `loss_weights`.
 
@@ -191,7 +194,9 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             others = all_rows.take(slice(len(paths), None))
             path_weights = self.estimator.path_weights(rows.policy.log_prob)
             batch = _whole_batch(rows, composition, sample_weight, path_weights)
-            guess_losses = self._guess_losses(y, composition.guesses, num_paths)
+            guess_losses = self._guess_losses(
+                y, composition.guesses, rows.losses[0]
+            )
             loss = self.optimizer.scale_loss(
                 self._loss_to_apply(
                     batch, rows, others, guess_losses, sample_weight
@@ -237,7 +242,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             gamma=batch.gamma,
             context=batch.context,
             sample_weight=batch.weights,
-            rewards=None if self.reward is None else batch.rewards,
+            **({} if self._reward is None else {"rewards": batch.rewards}),
         )  # [B]
         added = guess_losses  # Of this replica's rows.
         if self.sandwich is not None:
@@ -268,14 +273,20 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         )
 
     def _guess_losses(
-        self, y: Any, guesses: Sequence[tf.Tensor], num_paths: int
+        self, y: Any, guesses: Sequence[tf.Tensor], like: tf.Tensor
     ) -> tf.Tensor:
         """Of the controller's probes, over all metalayers, float32 `[B]`."""
-        targets = tile_rows(tf.convert_to_tensor(y), num_paths)
-        total = tf.zeros([tf.shape(targets)[0]])
-        for guess in guesses:
-            total += self._per_example_loss(targets, guess)
-        return tf.reduce_mean(tf.reshape(total, [num_paths, -1]), axis=0)
+        total = tf.zeros_like(like)
+        for guess in guesses:  # [D, B, classes]
+            num_blocks = guess.shape[0] or 1
+            losses = self._per_example_loss(
+                tile_rows(tf.convert_to_tensor(y), num_blocks),
+                tf.reshape(guess, [-1, guess.shape[-1]]),
+            )
+            total += tf.reduce_mean(
+                tf.reshape(losses, [num_blocks, -1]), axis=0
+            )
+        return total
 
     def _penalty(self) -> tf.Tensor:
         """Regularisation and what layers added with `add_loss`."""

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from composer_tf import losses, validation
 
 RewardFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Reward = str | RewardFunction | None
+
+_LOSS = "log_probability"  # Of the label: minus the loss.
 
 
 def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -29,7 +32,9 @@ def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         >>> probability(tf.constant([1]), tf.math.log([[0.25, 0.75]])).numpy()
         array([0.75], dtype=float32)
     """
-    probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+    logits = tf.cast(logits, tf.float32)
+    _check_outputs(logits)
+    probabilities = tf.nn.softmax(logits)
     labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
     return tf.gather(probabilities, labels, batch_dims=1)
 
@@ -47,6 +52,8 @@ def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         >>> accuracy(tf.constant([1, 1]), [[0.2, 0.9], [0.6, 0.1]]).numpy()
         array([1., 0.], dtype=float32)
     """
+    logits = tf.convert_to_tensor(logits)
+    _check_outputs(logits)
     labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
     likeliest = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return tf.cast(likeliest == labels, tf.float32)
@@ -59,23 +66,46 @@ def get(reward: Reward, loss: Any) -> RewardFunction | None:
     """The function of a reward, float32 `[B]`.
 
     Args:
-        reward: As given to `compile`.
+        reward: As given to `compile`; `"log_probability"` is minus the loss.
         loss: As given to `compile`.
 
     Raises:
-        ValueError: If the name is unknown, or the loss is not that of a softmax
-            classifier on logits, which the names need.
-        TypeError: If it is neither a name nor a function.
+        ValueError: If the name is unknown, or the loss is not that of integer
+            labels on logits, which the names need.
+        TypeError: If it is neither a name nor a function, or a Keras loss.
     """
-    if reward is None:
+    names = (_LOSS, *_BY_NAME)
+    if reward is None or reward == _LOSS:
         return None
     if isinstance(reward, str):
-        validation.check_choice("reward", reward, tuple(_BY_NAME))
-        losses.check_logits(loss, f"`reward={reward!r}`")
+        validation.check_choice("reward", reward, names)
+        _check_sparse(loss, reward)
         return _BY_NAME[reward]
-    if not callable(reward):
+    if not callable(reward) or isinstance(reward, keras.losses.Loss):
         raise TypeError(
-            f"`reward` must be one of {tuple(_BY_NAME)}, a function or None, "
-            f"got {reward!r}."
+            f"`reward` must be one of {names}, None or a function that is the "
+            f"larger the better, got {reward!r}."
         )
-    return losses.per_example(reward)
+    return losses.per_example(reward, "reward")
+
+
+def _check_sparse(loss: Any, reward: str) -> None:
+    """Raises `ValueError` unless labels are integers, and all count."""
+    losses.check_logits(loss, f"`reward={reward!r}`")
+    if (
+        not isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        or loss.ignore_class is not None
+    ):
+        raise ValueError(
+            f"`reward={reward!r}` needs integer labels that all count, as of "
+            "SparseCategoricalCrossentropy(from_logits=True), got loss "
+            f"{loss!r}: give a function of labels and logits instead."
+        )
+
+
+def _check_outputs(logits: tf.Tensor) -> None:
+    if logits.shape.rank != 2:
+        raise ValueError(
+            "`reward` by name needs outputs [batch, classes], got shape "
+            f"{logits.shape}: give a function of labels and logits instead."
+        )

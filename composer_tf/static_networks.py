@@ -36,7 +36,8 @@ def cost_of_path(composer: Composer, path: Sequence[int]) -> float:
 def early_exit_network(composer: Composer) -> EarlyExitNetwork:
     """The dearest path, built, with exits where the Composer decides.
 
-    There is one before each metalayer that has weights before it.
+    There is one before each metalayer that has weights between it and the exit
+    before, or the input.
 
     Args:
         composer: Built.

@@ -15,6 +15,7 @@ import tensorflow as tf
 from composer_tf import (
     datasets,
     measurements,
+    rewards,
     static_networks,
     validation,
     workers,
@@ -39,11 +40,6 @@ _OUTPUTS = (
     "metrics.json",
 )
 _EARLY_EXIT = "early_exit"
-_REWARDS = {
-    "log_probability": None,
-    "probability": "probability",
-    "accuracy": "accuracy",
-}
 _NUM_TABLE_ROWS = 9
 
 
@@ -135,12 +131,9 @@ def check(config: Config) -> None:
         ConfigError: If a value of the config cannot work.
     """
     config.validate()
-    if config.reward not in _REWARDS:
-        raise ConfigError(
-            f"`reward` must be one of {list(_REWARDS)}, got {config.reward!r}."
-        )
     with _values_of_the_config():
         model = config.model.build(seed=config.seed)
+        rewards.get(config.reward, _loss())
     _check_preference(model, config)
 
 
@@ -179,7 +172,7 @@ def _make_composer(run: _Run) -> Composer:
         model = config.model.build(seed=config.seed)
         images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
-        _compile(model, run, reward=_REWARDS[config.reward])
+        _compile(model, run, reward=config.reward)
     return model
 
 
@@ -304,6 +297,10 @@ def _train_beside(
             network.save(partial)
 
 
+def _loss() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
 def _compile(model: Any, run: _Run, **options: Any) -> None:
     config, steps_per_epoch = run.config, len(run.train)
     learning_rate: Any = config.optimizer.learning_rate
@@ -313,7 +310,7 @@ def _compile(model: Any, run: _Run, **options: Any) -> None:
         )
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=_loss(),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
         steps_per_execution=config.steps_per_execution or steps_per_epoch,

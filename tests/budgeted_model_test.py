@@ -115,7 +115,8 @@ def test_one_budget_per_example(model):
     ("steering", "message"),
     [
         ({"budget": 0.5, "gamma": 1.0}, "`gamma` and `budget` were given"),
-        ({"budget": np.nan}, "`budget` must be finite"),
+        ({"budget": np.nan}, "`budget` must be finite, got nan"),
+        ({"budget": "half"}, "`budget` must be a number .*'half'"),
         ({"budget": [[0.5]]}, r"`budget` must be a number or one value"),
         ({"budget": np.ones(3)}, "one per example, 200 of them"),
     ],
@@ -165,8 +166,18 @@ def test_what_cannot_be_steered_cannot_be_calibrated():
     with pytest.raises(ValueError, match="no weights yet"):
         model.calibrate(X)
     model(X)
-    with pytest.raises(ValueError, match=r"steerable .*\(\), got None"):
+    with pytest.raises(ValueError, match="no preference whose gamma varies"):
         model.calibrate(X)
+
+
+def test_data_that_can_be_read_once_only_is_refused(trained):
+    with pytest.raises(ValueError, match="`data` is read once for each gamma"):
+        trained.calibrate((X[i : i + 8], Y[i : i + 8]) for i in (0, 8))
+
+
+def test_a_sample_keeps_no_budget(model):
+    with pytest.raises(ValueError, match="decision 'mode' only"):
+        model.predict(X, budget=0.5, decision="sample")
 
 
 def test_training_forgets_it_and_nothing_else_does(trained):

@@ -18,7 +18,7 @@ SMALL = {
         glimpse=(-1.0, 2.0),
         entropy=(0.1, 0.1),
     ),
-    Cifar10: Cifar10(channels=(8, 16)),
+    Cifar10: Cifar10(channels=(4, 6, 8), wide_channels=12),
 }
 
 
@@ -55,20 +55,32 @@ def test_parameters_of_mnist_modules_stand_in_the_ratio_of_their_units():
 def test_cifar_modules_cost_what_their_convolutions_do():
     composer = SMALL[Cifar10].build()
     composer.build((None, 32, 32, 3))
-    pixels = (16 * 16, 8 * 8)
-    for size, channels, costs in zip(
-        pixels, (8, 16), composer.cost_table.modules, strict=True
-    ):
-        convolution = size * 9 * channels**2
-        depthwise = size * (9 * channels + channels**2)
-        assert costs == (0.0, depthwise, convolution, 2.0 * convolution)
+    pixels = 8 * 8
+    depthwise = pixels * (9 * 8 + 8 * 8)
+    plain = pixels * 9 * 8 * 8
+    residual = 2 * pixels * 9 * 8 * 12
+    assert composer.cost_table.modules == (
+        (0.0, depthwise, residual),
+        (0.0, plain, residual),
+    )
+    convolutions = (
+        (32 * 32 * 3 * 4 + 16 * 16 * (4 * 6 + 6 * 6)),
+        8 * 8 * (6 * 8 + 8 * 8),
+    )
+    assert composer.cost_table.fixed == 9 * sum(convolutions) + 8 * 10
 
 
 def test_cifar_modules_begin_as_skip():
     composer = SMALL[Cifar10].build()
-    x = tf.abs(tf.random.stateless_normal([4, 16, 16, 8], [1, 2]))
-    for module in composer.choosing[0].modules:
-        np.testing.assert_array_equal(module(x), x)
+    x = tf.abs(tf.random.stateless_normal([4, 8, 8, 8], [1, 2]))
+    for metalayer in composer.choosing:
+        for module in metalayer.modules:
+            np.testing.assert_array_equal(module(x), x)
+
+
+def test_cifar_has_three_resolutions():
+    with pytest.raises(ValueError, match="`channels` must be three numbers"):
+        Cifar10(channels=(8, 16)).build()
 
 
 def test_every_setting_reaches_the_composer():
@@ -79,6 +91,7 @@ def test_every_setting_reaches_the_composer():
         grid=3,
         max_gap=1.5,
         price_factor=2.5,
+        probe=True,
         glimpse=(-1.0, 2.0),
         batch_entropy=(0.1, 0.1),
         entropy=(0.0, 1.0),
@@ -92,8 +105,16 @@ def test_every_setting_reaches_the_composer():
     )
     assert {f.name for f in dataclasses.fields(settings)} == {
         *("num_metalayers", "hidden_units", "features", "controller_units"),
-        *("grid", "max_gap", "price_factor", "glimpse", "batch_entropy"),
-        *("entropy", "costs", "estimator", "dearest", "cheapest", "random"),
+        *("grid", "max_gap", "price_factor", "probe", "glimpse"),
+        *(
+            "batch_entropy",
+            "entropy",
+            "costs",
+            "estimator",
+            "dearest",
+            "cheapest",
+            "random",
+        ),
         *("distillation", "teacher"),
     }
     composer = settings.build(seed=7)
@@ -101,6 +122,7 @@ def test_every_setting_reaches_the_composer():
     assert (controller.units, controller.grid) == (5, 3)
     assert controller.max_gap == 1.5
     assert controller.price_factor == 2.5
+    assert controller.probe
     assert composer.costs == "macs"
     assert isinstance(composer.estimator, ct.Exact)
     assert composer.seed == 7

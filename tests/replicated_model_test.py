@@ -21,11 +21,13 @@ def preferences():
     ]
 
 
-def compiled(options=dict):
+def compiled(options=dict, reward=None):
     keras.utils.set_random_seed(0)  # Layers among the options draw from it.
     model = make(**{"preferences": preferences(), **options()})
     model.build((None, X.shape[1]))
-    model.compile(keras.optimizers.SGD(0.05), metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.SGD(0.05), metrics=["accuracy"], reward=reward
+    )
     return model
 
 
@@ -44,6 +46,7 @@ OPTIONS = {
     "moving_average": lambda: {"estimator": ct.Reinforce("moving_average")},
     "leave_one_out": lambda: {"estimator": ct.LeaveOneOut(2)},
     "exact": lambda: {"estimator": "exact"},
+    "probe": lambda: {"controller": ct.RNNController(units=4, probe=True)},
     "sandwich": lambda: {"sandwich": ct.Sandwich(distillation=0.5, random=0.5)},
     "penalty": lambda: {
         "stem": layers.Dense(6, kernel_regularizer=keras.regularizers.L2(0.1))
@@ -54,9 +57,10 @@ OPTIONS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_hundred_steps_give_the_weights_of_one_device(two_replicas, options):
-    one = compiled(options=options)
+    reward = "probability" if options is OPTIONS["probe"] else None
+    one = compiled(options, reward)
     with two_replicas.scope():
-        two = compiled(options=options)
+        two = compiled(options, reward)
     data = batches(WEIGHTS)
     logs = one.fit(data, epochs=25, verbose=0).history
     logs_of_two = two.fit(data, epochs=25, verbose=0).history

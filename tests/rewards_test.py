@@ -44,26 +44,57 @@ def test_names_are_what_they_say():
 
 
 @pytest.mark.parametrize("name", ["accuracy", "probability"])
-def test_names_need_a_classifier_on_logits(name):
-    with pytest.raises(ValueError, match=rf"`reward='{name}'` needs a softmax"):
-        make().compile(loss="mse", reward=name)
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("mse", "needs a softmax"),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), "integer"),
+        (
+            keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, ignore_class=-1
+            ),
+            "all count",
+        ),
+    ],
+)
+def test_names_need_integer_labels_and_logits(name, loss, message):
+    with pytest.raises(ValueError, match=rf"`reward='{name}'` .*{message}"):
+        make().compile(loss=loss, reward=name)
+    with pytest.raises(ValueError, match=r"outputs \[batch, classes\]"):
+        rewards.get(name, LOSS)(Y[:4], tf.zeros([4, 2, 3]))
+
+
+def test_the_papers_reward_has_a_name():
+    model = make()
+    model.compile(reward="log_probability")
+    logs = model.train_on_batch(
+        {"x": X, "gamma": np.zeros(32, np.float32)}, Y, return_dict=True
+    )
+    assert logs["reward"] == pytest.approx(-logs["loss"], rel=1e-5)
 
 
 def test_what_is_no_reward_is_refused():
     with pytest.raises(ValueError, match=r"`reward` must be one of .*'gain'"):
         make().compile(reward="gain")
-    with pytest.raises(TypeError, match=r"`reward` must be one of .*got 3"):
-        make().compile(reward=3)
+    for wrong in (3, keras.losses.MeanSquaredError()):
+        with pytest.raises(
+            TypeError, match=r"`reward` must be one of .*larger"
+        ):
+            make().compile(reward=wrong)
+    model = make()
+    model.compile(reward=lambda y_true, y_pred: tf.reduce_mean(y_pred))
+    with pytest.raises(ValueError, match=r"`reward` .* returns a scalar"):
+        model.fit(X, Y, verbose=0)
 
 
-def trained_step(estimator, reward):
+def trained_step(estimator, reward, labels=Y):
     """Gradients of one step, by variable path, through plain descent."""
     model = make(estimator)
     model.build((None, 4))
     model.compile(keras.optimizers.SGD(1.0), reward=reward)
     before = {v.path: v.numpy() for v in model.trainable_variables}
     x = {"x": X, "gamma": np.linspace(-1.0, 1.0, 32, dtype=np.float32)}
-    model.train_on_batch(x, Y)
+    model.train_on_batch(x, labels)
     return {
         v.path: before[v.path] - v.numpy() for v in model.trainable_variables
     }
@@ -92,19 +123,9 @@ def test_the_loss_trains_the_modules_and_the_reward_the_policy():
 def test_a_reward_that_no_choice_changes_leaves_costs_to_the_policy():
     """Its gradient is then that of the costs: none of the labels matter."""
     own = of_controller(trained_step("exact", first_right))
-    shuffled = Y.copy()
-    np.random.default_rng(3).shuffle(shuffled)
-    model = make()
-    model.build((None, 4))
-    model.compile(keras.optimizers.SGD(1.0), reward=first_right)
-    before = {v.path: v.numpy() for v in model.trainable_variables}
-    x = {"x": X, "gamma": np.linspace(-1.0, 1.0, 32, dtype=np.float32)}
-    model.train_on_batch(x, shuffled)
-    for v in model.trainable_variables:
-        if "controller" in v.path:
-            np.testing.assert_allclose(
-                before[v.path] - v.numpy(), own[v.path], atol=1e-6
-            )
+    others = of_controller(trained_step("exact", first_right, (Y + 1) % 3))
+    for path, gradient in others.items():
+        np.testing.assert_allclose(gradient, own[path], atol=1e-6)
 
 
 @pytest.mark.parametrize("estimator", ["reinforce", "leave_one_out", "exact"])

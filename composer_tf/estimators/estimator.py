@@ -88,11 +88,11 @@ def example_rewards(
     """The two parts of what multiplies grad log p(c|x), without gradients.
 
     Returns:
-        Rewards float32 `[K, B]`, log p(y|x,c) plus every cost of the example
-        alone, to which a baseline applies; and credits float32 `[K, B]`, the
-        example's share of costs over the batch, to which none applies. The
-        weights are in the credits, where they weigh every example's gamma, but
-        not in the rewards.
+        Rewards float32 `[K, B]`, the given ones or log p(y|x,c), plus every
+        cost of the example alone, to which a baseline applies; and credits
+        float32 `[K, B]`, the example's share of costs over the batch, to which
+        none applies. The weights are in the credits, where they weigh every
+        example's gamma, but not in the rewards.
     """
     rewards = -losses if rewards is None else rewards
     credits = tf.zeros_like(losses)

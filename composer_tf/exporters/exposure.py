@@ -84,8 +84,9 @@ class Exposure(NamedTuple):
         """
         if steer_by == "budget" and self.calibration is None:
             raise ValueError(
-                "`steer_by='budget'` needs a calibrated model, and its gamma "
-                "not fixed: call `model.calibrate(data)` before `export`."
+                "`steer_by='budget'` needs a calibrated model, its gamma not "
+                "fixed and the other defaults as they were: call "
+                "`model.calibrate(data)` before `export`."
             )
         if not self.free:
             return None
@@ -150,7 +151,8 @@ def expose(
         gammas: The model's.
         fix: Values of gammas that shall be no input, by name.
         default: Other defaults than the model's, by name.
-        calibration: Of the model, or `None`.
+        calibration: Of the model, or `None`. It is dropped if its gamma is
+            fixed, or another one takes a value that it was not measured at.
 
     Raises:
         ValueError: If a name is unknown or given to both, or a value is
@@ -185,6 +187,13 @@ def expose(
     replaced = [
         g._replace(default=default.get(g.name, g.default)) for g in gammas
     ]
-    if calibration is not None and calibration.preference in fix:
+    moved = {
+        name
+        for name, value in (default | fix).items()
+        if value != known[name].default
+    }
+    if calibration is not None and (
+        calibration.preference in fix or moved - {calibration.preference}
+    ):
         calibration = None
     return Exposure(replaced, fix, replaced != list(gammas), calibration)

@@ -24,7 +24,8 @@ def write_warmup_requests(
     """Writes requests of random inputs along the whole support of gamma.
 
     A server that replays them has run every path that the controller takes for
-    them before its first user waits.
+    them before its first user waits. Where a budget is an input too, every
+    other request gives one.
 
     Args:
         model: What is served.
@@ -53,12 +54,17 @@ def write_warmup_requests(
         ) from error
     random = np.random.default_rng(0)
     with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
-        for share in np.linspace(0.0, 1.0, count):
+        for i, share in enumerate(np.linspace(0.0, 1.0, count)):
+            by_budget = i % 2 == 1 and exposure.calibration is not None
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model.name
-            request.model_spec.signature_name = "serving_default"
+            request.model_spec.signature_name = (
+                "budget" if by_budget else "serving_default"
+            )
             tensors = random_inputs(model, 1, random)
-            if exposure.free:
+            if by_budget:
+                tensors["budget"] = exposure.along(share, "budget")
+            elif exposure.free:
                 tensors["gamma"] = exposure.along(share)
             for name, value in tensors.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(value))

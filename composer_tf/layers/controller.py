@@ -2,13 +2,28 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from composer_tf.layers.summary import Shape, summarize, summary_size
+
+
+class Sight(NamedTuple):
+    """What a controller sees of activations.
+
+    Attributes:
+        summary: float32 `[B, ...]`, averages.
+        features: float32 `[B, d]`, the normalized summary, and of a probe's
+            guess all probabilities, the highest, and the entropy.
+        guess: float32 `[B, classes]`, logits of the probe, or `None`.
+    """
+
+    summary: tf.Tensor
+    features: tf.Tensor
+    guess: tf.Tensor | None
 
 
 class Controller(keras.layers.Layer, abc.ABC):
@@ -141,17 +156,21 @@ class Controller(keras.layers.Layer, abc.ABC):
 
     def _build_sight(self, output_row_shape: Sequence[int | None]) -> None:
         """Creates the weights of `see`."""
-        if self.probe and len(output_row_shape) != 1:
+        if self.probe and (
+            len(output_row_shape) != 1 or output_row_shape[0] is None
+        ):
             raise ValueError(
                 "A controller with `probe=True` needs a classifier, whose "
-                "outputs are [batch, classes], got [batch, "
-                f"{', '.join(map(str, output_row_shape))}]."
+                "outputs are [batch, classes], got "
+                f"{['batch', *output_row_shape]}."
             )
         self.norms: list[keras.layers.Layer] = []
         self.probes: list[keras.layers.Dense] = []
         for i, shape in enumerate(self._shapes):
             size = summary_size(shape, self.grid)
-            norm = keras.layers.LayerNormalization(dtype="float32")
+            norm = keras.layers.LayerNormalization(
+                dtype="float32", name=f"norm_{i}"
+            )
             norm.build((None, size))
             self.norms.append(norm)
             if self.probe:
@@ -197,7 +216,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             index: Which metalayer, 0 for the first.
 
         Returns:
-            Logits float32 `[B, m_i]` and the next state.
+            Logits float32 `[B, m_i]` and the next state, float32 `[B, s]`.
         """
 
     def settle(self, logits: tf.Tensor, price: tf.Tensor | None) -> tf.Tensor:
@@ -214,29 +233,24 @@ class Controller(keras.layers.Layer, abc.ABC):
             return logits
         return floor_gaps(logits, self.max_gap)
 
-    def see(
-        self, activations: tf.Tensor, index: int
-    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+    def see(self, activations: tf.Tensor, index: int) -> Sight:
         """What the controller knows of the input of metalayer `index`.
 
         Args:
             activations: `[B, ...]`.
             index: Which metalayer, 0 for the first.
-
-        Returns:
-            Features float32 `[B, d]`, and what the probe guesses: logits
-            float32 `[B, classes]`, or `None` without probes.
         """
         summary = summarize(activations, self._shapes[index], self.grid)
         features = self.norms[index](summary)
         if not self.probe:
-            return features, None
+            return Sight(summary, features, None)
         guess = self.probes[index](tf.stop_gradient(summary))
         log_probs = tf.nn.log_softmax(tf.stop_gradient(guess))
         probs = tf.exp(log_probs)  # [B, classes]
         highest = tf.reduce_max(probs, axis=-1, keepdims=True)
         entropy = -tf.reduce_sum(probs * log_probs, axis=-1, keepdims=True)
-        return tf.concat([features, probs, highest, entropy], axis=-1), guess
+        seen = tf.concat([features, probs, highest, entropy], axis=-1)
+        return Sight(summary, seen, guess)
 
     def feature_size(self, index: int) -> int:
         """Length d of the features that `see` returns."""
@@ -257,7 +271,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         gamma = tf.zeros([batch_size, self._build_arguments["num_gammas"]])
         previous, all_logits = None, []
         for index, inputs in enumerate(activations):
-            features, _ = self.see(inputs, index)
+            features = self.see(inputs, index).features
             logits, state = self(features, previous, gamma, state, index=index)
             previous = tf.zeros([batch_size], tf.int32)
             all_logits.append(self.settle(logits, None))

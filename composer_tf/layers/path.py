@@ -29,10 +29,11 @@ class Path(NamedTuple):
         outputs: `[R, ...]`, the activations after the last step.
         logits: n tensors, the i-th float32 `[R, m_i]`, of the controller.
         choices: int32 `[R, n]`, the modules that ran.
-        context: float32 `[B, d]`, what the controller sees of the first
-            metalayer's input, and gamma.
-        guesses: n tensors float32 `[R, classes]`, of the controller's probes;
-            none without probes.
+        context: float32 `[B, d]`, a summary of the first metalayer's input,
+            and gamma.
+        guesses: n tensors float32 `[D_i, B, classes]`, of the controller's
+            probes before each metalayer, where D_i blocks of rows come; none
+            without probes.
     """
 
     outputs: tf.Tensor
@@ -75,13 +76,13 @@ def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
     places = (0,) * len(paths)
     result = []
     for i in range(len(paths[0])):
-        blocks: dict[Any, int] = {}
+        blocks: dict[tuple[int, ...], int] = {}
         sources, choices, next_places = [], [], []
         for k, path in enumerate(paths):
-            is_known = min(path[: i + 1]) >= 0
-            block = blocks.setdefault(
-                tuple(path[: i + 1]) if is_known else k, len(blocks)
-            )
+            beginning = tuple(path[: i + 1])
+            if min(beginning) < 0:  # Equal by chance only: it stays apart.
+                beginning = (*beginning, k)
+            block = blocks.setdefault(beginning, len(blocks))
             if block == len(sources):
                 sources.append(places[k])
                 choices.append(path[i])
@@ -120,11 +121,9 @@ def follow(
     """
     all_forks = forks(paths)
     places: Sequence[int] = (0,) * len(paths)
-    choice, context, state = (
-        None,
-        gamma,
-        controller.initial_state(tf.shape(gamma)[0]),
-    )
+    state = controller.initial_state(tf.shape(gamma)[0])
+    choice = None
+    context = gamma
     logits: list[tf.Tensor] = []
     choices: list[tf.Tensor] = []
     guesses: list[tf.Tensor] = []
@@ -136,13 +135,17 @@ def follow(
         fork = all_forks[i]
         num_blocks = max(fork.sources) + 1
         with tf.name_scope(STEERING):
-            features, guess = controller.see(activations, i)
+            sight = controller.see(activations, i)
             if i == 0:
-                context = tf.concat([features, gamma], axis=-1)  # [B, d]
-            if guess is not None:
-                guesses.append(take_blocks(guess, places))
+                context = tf.concat([sight.summary, gamma], axis=-1)  # [B, d]
+            if sight.guess is not None:
+                guesses.append(tf.stack(tf.split(sight.guess, num_blocks)))
             step_logits, state = controller(
-                features, choice, tile_rows(gamma, num_blocks), state, index=i
+                sight.features,
+                choice,
+                tile_rows(gamma, num_blocks),
+                state,
+                index=i,
             )
             price = None if prices is None else tile_rows(prices[i], num_blocks)
             step_logits = controller.settle(step_logits, price)

@@ -30,6 +30,7 @@ class Cifar10(ComposerSettings):
     Attributes:
         channels: Of the stem at 32x32, 16x16 and 8x8 pixels.
         wide_channels: Inside the residual modules.
+        glimpse: In accuracy per full cost: for `compile(reward="accuracy")`.
     """
 
     channels: tuple[int, int, int] = (16, 24, 48)
@@ -47,8 +48,15 @@ class Cifar10(ComposerSettings):
         Args:
             seed: Of its sampling; `keras.utils.set_random_seed` governs the
                 initial weights.
+
+        Raises:
+            ValueError: If `channels` are not three.
         """
         layers = keras.layers
+        if len(self.channels) != 3:
+            raise ValueError(
+                f"`channels` must be three numbers, got {self.channels}."
+            )
         first, second, third = self.channels
         stem = [
             layers.Rescaling(1.0 / 127.5, offset=-1.0),

@@ -63,6 +63,39 @@ def test_is_minus_the_objective():
     )
 
 
+def test_a_reward_has_the_gradient_of_its_expectation():
+    """And each path's loss its probability, as a constant."""
+    theta = tf.Variable([[0.3, -0.2], [0.1, 0.4]])
+    w = tf.Variable(2.0)
+    rewards = np.array([[1.0, 0.0], [0.0, 3.0]], np.float32)  # [P, B]
+    with tf.GradientTape() as tape:
+        policy = ct.Policy(
+            logits=(tf.stack([theta, theta]),),
+            choices=tf.constant([[[0], [0]], [[1], [1]]]),
+            module_costs=(tf.constant([0.2, 1.0]),),
+        )
+        surrogate = Exact()(
+            w * tf.constant([[4.0, 1.0], [2.0, 3.0]]),
+            policy=policy,
+            preferences=PreferenceCollection(
+                [ct.GlimpsePreference(ct.Uniform(0.0, 2.0))]
+            ),
+            gamma=tf.constant([[1.0], [2.0]]),
+            context=tf.zeros([2, 1]),
+            sample_weight=tf.constant([1.0, 0.5]),
+            rewards=tf.constant(rewards),
+        )
+    of_theta, of_w = tape.gradient(surrogate, [theta, w])
+    p = np.exp(theta) / np.exp(theta).sum(axis=1, keepdims=True)  # [B, 2]
+    worth = rewards.T - np.array([[1.0], [2.0]]) * [0.2, 1.0]  # [B, 2]
+    expected = p * (worth - (p * worth).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(-of_theta, expected * [[1.0], [0.5]], atol=1e-6)
+    losses = np.array([[4.0, 2.0], [1.0, 3.0]])
+    np.testing.assert_allclose(
+        of_w, ((p * losses).sum(axis=1) * [1.0, 0.5]).sum(), rtol=1e-6
+    )
+
+
 def test_up_to_256_paths_are_taken():
     assert len(Exact().paths([2] * 8)) == 256
     with pytest.raises(ValueError, match=r"At most 256 .* make 257"):

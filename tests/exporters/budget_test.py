@@ -141,16 +141,25 @@ def test_signatures(model, folder, tmp_path):
     assert facts["calibration"] is None
 
 
-def test_others_may_be_fixed_or_have_defaults_of_their_own(model, tmp_path):
-    for name, second, options in (
-        ("fixed", 0.25, {"fix": {"entropy": 0.25}}),
-        ("default", 0.75, {"default_gamma": {"entropy": 0.75}}),
+def test_others_may_be_fixed_at_what_the_curve_was_measured_with(
+    model, tmp_path
+):
+    (default,) = (
+        p.default for p in model.preferences.steerable if p.name == "entropy"
+    )
+    model.export(tmp_path / "fixed", fix={"entropy": default})
+    outputs = open_artifact(tmp_path / "fixed", "tf_saved_model").run(
+        {"image": IMAGES, "budget": BUDGETS}
+    )
+    assert_same(outputs, wanted(model), atol=1e-4)
+    for name, options in (
+        ("other", {"fix": {"entropy": default + 0.25}}),
+        ("default", {"default_gamma": {"entropy": default + 0.25}}),
     ):
-        model.export(tmp_path / name, **options)
-        outputs = open_artifact(tmp_path / name, "tf_saved_model").run(
-            {"image": IMAGES, "budget": BUDGETS}
-        )
-        assert_same(outputs, wanted(model, second), atol=1e-4)
+        description = model.export(tmp_path / name, **options)
+        assert description["calibration"] is None
+        loaded = tf.saved_model.load(str(tmp_path / name))
+        assert "budget" not in loaded.signatures
 
 
 def test_micro_takes_one_of_the_two(model, tmp_path):

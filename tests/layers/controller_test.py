@@ -39,7 +39,7 @@ def run(controller, choices=(1, 3, 0), gamma=0.0, inputs=None):
     state = controller.initial_state(batch)
     previous, logits = None, []
     for i, step_inputs in enumerate(inputs):
-        features, _ = controller.see(step_inputs, i)
+        features = controller.see(step_inputs, i).features
         step_logits, state = controller(
             features,
             previous,
@@ -163,7 +163,7 @@ def test_built_for_images_of_unknown_size_it_takes_known_ones(
 ):
     controller = controller_class(units=8)
     controller.build([(None, None, None, 2)], [3], 1)
-    features, _ = controller.see(tf.ones([2, 8, 8, 2]), 0)
+    features = controller.see(tf.ones([2, 8, 8, 2]), 0).features
     logits, _ = controller(
         features,
         None,
@@ -299,11 +299,13 @@ def test_a_probe_tells_the_controller_how_sure_it_is(controller_class):
     controller.build(SHAPES, NUM_MODULES, NUM_GAMMAS, True, [3])
     plain = built(controller_class)
     for i, inputs in enumerate(activations()):
-        features, guess = controller.see(inputs, i)
-        summary, nothing = plain.see(inputs, i)
-        assert nothing is None
+        _, features, guess = controller.see(inputs, i)
+        without = plain.see(inputs, i)
+        assert without.guess is None
         assert features.shape[1] == controller.feature_size(i)
-        np.testing.assert_allclose(features[:, :-5], summary, atol=1e-6)
+        np.testing.assert_allclose(
+            features[:, :-5], without.features, atol=1e-6
+        )
         probs = np.exp(guess) / np.exp(guess).sum(axis=-1, keepdims=True)
         np.testing.assert_allclose(features[:, -5:-2], probs, atol=1e-6)
         np.testing.assert_allclose(features[:, -2], probs.max(-1), atol=1e-6)
@@ -316,7 +318,7 @@ def test_a_probe_is_trained_by_its_guess_alone_and_trains_nothing_else():
     controller.build([(None, 6)], [2], 1, True, [3])
     inputs = tf.Variable(tf.random.stateless_normal([5, 6], [1, 2]))
     with tf.GradientTape(persistent=True) as tape:
-        features, guess = controller.see(inputs, 0)
+        _, features, guess = controller.see(inputs, 0)
         of_features, of_guess = tf.reduce_sum(features**2), guess[0, 0]
     probe = controller.probes[0].kernel
     assert tape.gradient(of_guess, inputs) is None
@@ -325,7 +327,7 @@ def test_a_probe_is_trained_by_its_guess_alone_and_trains_nothing_else():
 
 
 @both
-@pytest.mark.parametrize("shape", [[], [4, 3]])
+@pytest.mark.parametrize("shape", [[], [4, 3], [None]])
 def test_a_probe_needs_a_classifier(controller_class, shape):
     with pytest.raises(ValueError, match=r"`probe=True` needs a classifier"):
         controller_class(probe=True).build([(None, 4)], [2], 1, True, shape)
