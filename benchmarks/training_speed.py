@@ -82,7 +82,7 @@ def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
         optimizer="adam",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         steps_per_execution=len(data),
-        jit_compile=jit_compile,
+        jit_compile=jit_compile or "auto",  # No XLA on a CPU, of Keras.
     )
     return lambda: model.fit(data, shuffle=False, verbose=0)
 

@@ -17,6 +17,8 @@ from composer_tf.policy import Composition, Policy, tile_rows
 from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import SteerableModel
 
+_FUSED_FROM = 1_000_000  # Weights: for fewer, compiling takes too long.
+
 
 class _Rows(NamedTuple):
     """What K paths of each of B examples came to.
@@ -130,7 +132,9 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 `"probability"`; or a function of `y_true`, `y_pred` that
                 returns `[B]`, the larger the better. Gamma is in its unit.
             **kwargs: The other arguments of `keras.Model.compile`, but for
-                `loss_weights`.
+                `loss_weights`. With `jit_compile="auto"` (default) XLA compiles
+                the optimizer's update alone, for models of a million weights or
+                more; with `False` nothing.
 
         Raises:
             TypeError: If there are several losses.
@@ -144,6 +148,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         self._per_example_loss = losses_lib.per_example(loss)
         if self.sandwich is not None and self.sandwich.distillation:
             losses_lib.check_logits(loss, "Distillation")
+        self._may_fuse = kwargs.get("jit_compile", "auto") == "auto"
         self.reward = reward
         self._reward = rewards_lib.get(reward, loss)
         super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
@@ -203,7 +208,7 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 )
             )
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        self._update(tape.gradient(loss, variables), variables)
         self._track(batch)
         y_pred = _heaviest_path(rows.outputs, path_weights)
         return self.compute_metrics(x, y, y_pred, sample_weight)
@@ -217,6 +222,37 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             _whole_batch(rows, composition, sample_weight, path_weights)
         )
         return self.compute_metrics(x, y, composition.outputs, sample_weight)
+
+    def _update(
+        self,
+        gradients: Sequence[Any],
+        variables: Sequence[keras.Variable],
+    ) -> None:
+        """Lets the optimizer update the weights.
+
+        Of many weights that takes longer than a few modules do on their rows:
+        an optimizer goes over all of them several times, and as XLA compiles it
+        once.
+        """
+        fuses = (
+            self._may_fuse
+            and self.count_params() >= _FUSED_FROM
+            and replicas.count() == 1
+            and not self.run_eagerly
+            and not isinstance(
+                self.optimizer, keras.optimizers.LossScaleOptimizer
+            )
+            and not any(isinstance(g, tf.IndexedSlices) for g in gradients)
+        )
+        if not fuses:
+            self.optimizer.apply(gradients, variables)
+            return
+
+        @tf.function(jit_compile=True, autograph=False)
+        def update(*gradients: Any) -> None:
+            self.optimizer.apply(gradients, variables)
+
+        update(*gradients)
 
     def _loss_to_apply(
         self,

@@ -240,7 +240,6 @@ def _save(model: Composer, run: _Run, folder: pathlib.Path) -> None:
     model.compile(
         model.optimizer,
         metrics=["accuracy"],
-        jit_compile=False,
         reward=model.reward,
     )
     if model.preferences.names:
@@ -312,7 +311,7 @@ def _compile(model: Any, run: _Run, **options: Any) -> None:
         optimizer=keras.optimizers.Adam(learning_rate),
         loss=_loss(),
         metrics=["accuracy"],
-        jit_compile=config.jit_compile,
+        jit_compile=config.jit_compile or "auto",
         steps_per_execution=config.steps_per_execution or steps_per_epoch,
         **options,
     )

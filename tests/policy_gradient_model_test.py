@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
+from composer_tf import policy_gradient_model
 from tests.small_training import (
     X,
     Y,
@@ -327,3 +328,48 @@ def test_gammas_that_are_mostly_high_leave_the_whole_range_to_use(high):
     assert accuracy > 0.8  # A linear module has 0.5.
     cost, _ = run(high)
     assert cost < 0.15
+
+
+def fused_functions(model):
+    """How many functions of a training step XLA must compile."""
+    step = tf.function(lambda batch: model.train_step(batch))
+    spec = tuple(tf.TensorSpec(array.shape, array.dtype) for array in (X, Y))
+    library = step.get_concrete_function(spec).graph.as_graph_def().library
+    return sum(f.attr["_XlaMustCompile"].b for f in library.function)
+
+
+def test_updates_are_fused_where_weights_are_many_and_stay_what_they_are(
+    monkeypatch,
+):
+    models = []
+    for least, options, count in (
+        (1_000_000, {}, 0),
+        (0, {}, 1),
+        (0, {"jit_compile": False}, 0),
+    ):
+        monkeypatch.setattr(policy_gradient_model, "_FUSED_FROM", least)
+        model = compiled(
+            keras.optimizers.AdamW(0.01, clipnorm=1.0, use_ema=True), **options
+        )
+        model.fit(X, Y, batch_size=16, epochs=3, shuffle=False, verbose=0)
+        models.append(model)
+        assert fused_functions(model) == count
+    plain, *others = map(state, models)
+    for other in others:
+        for a, b in zip(plain, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_what_fusing_does_not_fit_is_left_alone(monkeypatch):
+    monkeypatch.setattr(policy_gradient_model, "_FUSED_FROM", 0)
+    embedded = compiled(
+        "adam",
+        stem=keras.Sequential([layers.Embedding(9, 4), layers.Flatten()]),
+    )
+    words = np.arange(64 * 5).reshape(64, 5) % 9
+    embedded.fit(words, Y, verbose=0)  # Its gradient holds some rows only.
+    scaled = compiled(
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+    )
+    scaled.fit(X, Y, verbose=0)
+    assert fused_functions(scaled) == 0
