@@ -82,6 +82,7 @@ def test_to_json_holds_every_field_and_the_class_of_the_model():
         },
         "epochs": 10,
         "seed": 0,
+        "reward": "log_probability",
         "jit_compile": False,
         "steps_per_execution": 1,
         "num_seeds": 1,

@@ -86,6 +86,12 @@ def test_conv_modules_of_three_kinds_train_save_load_and_predict(tmp_path):
     costs = model.cost_table.modules[0]
     assert costs[0] < costs[1] < costs[2]
 
+    exec(block_with("probe=True"), scope)
+    model = scope["model"]
+    history = model.fit(x, y, verbose=0).history
+    assert 0.0 <= history["accuracy"][0] <= 1.0
+    assert model(x, return_composition=True).guesses[0].shape == (1, 32, 20)
+
 
 def test_a_preference_of_ones_own_is_ten_lines():
     import composer_tf as ct

@@ -82,7 +82,7 @@ class Preference(abc.ABC):
 
     @abc.abstractmethod
     def cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
-        """C(p, c, gamma), in nats; it is added to the reward, equation (10).
+        """C(p, c, gamma), which is added to the reward, in its unit (10).
 
         Args:
             policy: Of batch shape `[..., B]`.
@@ -107,7 +107,7 @@ class Preference(abc.ABC):
     def module_prices(
         self, module_costs: Sequence[Sequence[float]]
     ) -> Sequence[Sequence[float]] | None:
-        """What a gamma of 1 charges for each module, in nats.
+        """What a gamma of 1 charges for each module, in units of the reward.
 
         `None`, the default, where the cost is not a sum over a path's modules.
         Where it is, the policy need not learn what gamma does: the prices are

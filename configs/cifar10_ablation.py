@@ -1,0 +1,37 @@
+"""What makes routing on CIFAR-10 depend on the image, part by part.
+
+python -m composer_tf --config=configs/cifar10_ablation.py --workdir=DIR
+
+`whole` is `cifar10.py` for six epochs. `log_probability` has the paper's
+reward, with gammas in nats; `without_probe` leaves the controller to average
+activations; `wide_range` samples gammas mostly from where nothing changes.
+"""
+
+from composer_tf.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+)
+from composer_tf.models import Cifar10
+
+
+def get_config() -> Config:
+    """Returns the config of the runs."""
+    return Config(
+        data=DataConfig(name="cifar10", batch_size=128, augment=True),
+        model=Cifar10(dearest=1.0, cheapest=1.0),
+        optimizer=OptimizerConfig(learning_rate=5e-3),
+        evaluation=EvaluationConfig(),
+        reward="accuracy",
+        epochs=6,
+        variants={
+            "whole": {},
+            "log_probability": {
+                "reward": "log_probability",
+                "model.glimpse": (-0.2, 1.0),
+            },
+            "without_probe": {"model.probe": False},
+            "wide_range": {"model.glimpse": (-1.0, 4.0)},
+        },
+    )
