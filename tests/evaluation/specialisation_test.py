@@ -63,8 +63,9 @@ def controller_probabilities(model, inputs, gammas):
     state = model.controller.initial_state(N)
     columns = tf.tile(tf.constant([gammas], tf.float32), [N, 1])
     for index, metalayer in enumerate(model.metalayers):
+        features = model.controller.see(activations, index).features
         logits, state = model.controller(
-            activations, choice, columns, state, index=index
+            features, choice, columns, state, index=index
         )
         # The modules cost the same, so that gamma charges alike for all.
         logits = np.maximum(logits - np.max(logits, axis=1, keepdims=True), -4)
