@@ -30,7 +30,8 @@ def test_every_warm_up_request_runs(exported, runtime):
     records = tf.data.TFRecordDataset(
         str(path / "assets.extra" / "tf_serving_warmup_requests")
     )
-    gammas, paths = [], set()
+    values = {"gamma": [], "budget": []}
+    paths = set()
     for record in records.as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record)
         request = log.predict_log.request
@@ -38,8 +39,13 @@ def test_every_warm_up_request_runs(exported, runtime):
         outputs = runtime(request.model_spec.signature_name, tensors)
         assert np.isfinite(outputs["logits"]).all()
         paths.add(tuple(outputs["choices"][0]))
-        gammas.extend(tensors["gamma"])
-    np.testing.assert_allclose(gammas, np.linspace(LOW, HIGH, 6), rtol=1e-6)
+        for name in values.keys() & tensors.keys():
+            values[name].extend(tensors[name])
+    # Of six, every other one gives a budget.
+    gammas = np.linspace(LOW, HIGH, 6)[::2]
+    np.testing.assert_allclose(values["gamma"], gammas, rtol=1e-6)
+    assert len(values["budget"]) == 3
+    assert np.all(np.diff(values["budget"]) > 0)
     assert len(paths) > 1
 
 
