@@ -22,6 +22,12 @@ _DATA = flags.DEFINE_string(
 _VERIFY = flags.DEFINE_bool(
     "verify", True, "Whether to compare the artifact with the model."
 )
+_MAX_ACCURACY_LOSS = flags.DEFINE_float(
+    "max_accuracy_loss",
+    deployment.MAX_ACCURACY_LOSS,
+    "How far the accuracy, a mean over all gammas, may fall.",
+    lower_bound=0.0,
+)
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Whether to replace an existing artifact."
 )
@@ -63,6 +69,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
             overwrite=_OVERWRITE.value,
             modules=_IMPORT.value,
             input_dtypes=_types(_INPUT_DTYPE.value),
+            max_accuracy_loss=_MAX_ACCURACY_LOSS.value,
             fix=_numbers("fix", _FIX.value),
             default_gamma=_numbers("default_gamma", _DEFAULT_GAMMA.value),
             **options,
