@@ -37,7 +37,7 @@ bench: $(VENV)/.installed
 
 # One folder of results/ for each; a run that was stopped is resumed.
 results: $(addprefix results-,wide_mnist wide_mnist_ablation \
-  mnist_specialisation price_ablation cifar10 entropy_ablation \
+  mnist_specialisation price_ablation cifar10 cifar10_ablation entropy_ablation \
   entropy_test_time)
 
 results-%: $(VENV)/.installed
