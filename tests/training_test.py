@@ -292,7 +292,7 @@ def test_a_config_that_cannot_work_does_not_take_the_folder(
     config = tiny_config(data_dir)
     setattr(getattr(config, part), field, value)
     named = value[0] if isinstance(value, tuple) else str(value)
-    named = "two metalayers" if field == "early_exit" else named
+    named = "weights before a metalayer" if field == "early_exit" else named
     with pytest.raises(ValueError, match=named):
         training.run(config, tmp_path / "workdir")
     assert not list(tmp_path.rglob("*.json"))
