@@ -3,6 +3,7 @@
 python -m composer_tf --config=configs/wide_mnist_digits.py --workdir=DIR
 """
 
+import os
 import sys
 from typing import cast, get_args
 
@@ -70,10 +71,14 @@ def main(argv: list[str]) -> None:
         if _DISTRIBUTE.value != "multi_worker":
             raise
         first_line = str(error).partition("\n")[0]
-        sys.exit(
+        print(
             f"error: another worker was lost ({first_line}). Start all workers "
-            "again by the same commands: they resume the run."
+            "again by the same commands: they resume the run.",
+            file=sys.stderr,
+            flush=True,
         )
+        # Threads that still wait for the lost worker may not end in order.
+        os._exit(1)
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command resumes the run.")
 
