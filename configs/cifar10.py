@@ -24,7 +24,7 @@ def get_config() -> Config:
     """Returns the config of the run."""
     return Config(
         data=DataConfig(name="cifar10", batch_size=128, augment=True),
-        model=Cifar10(dearest=1.0, cheapest=1.0),
+        model=Cifar10(dearest=4.0, cheapest=0.5, distillation=0.5),
         optimizer=OptimizerConfig(learning_rate=5e-3),
         evaluation=EvaluationConfig(
             alone=("cheapest", "0-1", "0-2", "dearest"),

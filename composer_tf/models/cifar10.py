@@ -1,7 +1,7 @@
 """A convolutional Composer for CIFAR-10, as one would ship it."""
 
 import dataclasses
-from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -21,7 +21,13 @@ class Cifar10(ComposerSettings):
     sees what it would answer. The modules of a metalayer, from cheap to dear,
     are skip (nothing); depthwise (a separable convolution) in the first and
     plain (one convolution) in the second; and residual (two wide ones). All but
-    skip add what they compute to what they get, and begin as skip.
+    skip add what they compute to the features that skip hands on, and begin as
+    skip.
+
+    Features that a small network can answer from are not all that a larger one
+    can learn from. So the stem hands on what it saw at 16x16 pixels too, and
+    the first residual module reads both: else what the cheap path wants of the
+    layers that all paths share costs the dear one its accuracy.
 
     The stem runs on every image, so it may normalize over the batch. In modules
     such statistics would depend on gamma: there, kernels of full convolutions
@@ -52,73 +58,83 @@ class Cifar10(ComposerSettings):
         Raises:
             ValueError: If `channels` are not three.
         """
-        layers = keras.layers
         if len(self.channels) != 3:
             raise ValueError(
                 f"`channels` must be three numbers, got {self.channels}."
             )
-        first, second, third = self.channels
-        stem = [
-            layers.Rescaling(1.0 / 127.5, offset=-1.0),
-            *_normalized(first, strides=1),
-            *_normalized(second, strides=2),
-            *_normalized(second, strides=1),
-            *_normalized(third, strides=2),
-            *_normalized(third, strides=1),
+        third = self.channels[2]
+        both = third + 2 * self.channels[1]
+        head = [
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(NUM_CLASSES),
         ]
-        head = [layers.GlobalAveragePooling2D(), layers.Dense(NUM_CLASSES)]
-        depthwise = [
-            layers.DepthwiseConv2D(3, padding="same", use_bias=False),
-            StandardizedConv2D(third, 1, gain=0.0),
-        ]
-        plain = [StandardizedConv2D(third, 3, gain=0.0)]
+        first = [self._skip(both), self._depthwise(both), self._residual(both)]
+        second = [self._skip(third), self._plain(third), self._residual(third)]
         return self.compose(
-            stem=keras.Sequential(stem, name="stem"),
+            stem=self._stem(),
             metalayers=[
-                self._metalayer(depthwise, "depthwise"),
-                self._metalayer(plain, "plain"),
+                Metalayer(first, name="skip_depthwise_residual"),
+                Metalayer(second, name="skip_plain_residual"),
                 keras.Sequential(head, name="head"),
             ],
             seed=seed,
             name="cifar10",
         )
 
-    def _metalayer(
-        self, cheap: Sequence[keras.layers.Layer], name: str
-    ) -> Metalayer:
-        channels = self.channels[-1]
-        shape = (_IMAGE_SHAPE[0] // 4, _IMAGE_SHAPE[1] // 4, channels)
-        residual = [
-            StandardizedConv2D(self.wide_channels, 3),
-            keras.layers.ReLU(),
-            StandardizedConv2D(channels, 3, gain=0.0),
-        ]
-        return Metalayer(
-            [
-                keras.layers.Activation("linear", name="skip"),
-                _added_to_its_input(cheap, shape, name),
-                _added_to_its_input(residual, shape, "residual"),
-            ],
-            name=f"skip_{name}_residual",
+    def _stem(self) -> keras.Model:
+        """Features to answer from, and what they were made of."""
+        first, second, third = self.channels
+        images = keras.Input(_IMAGE_SHAPE)
+        x = keras.layers.Rescaling(1.0 / 127.5, offset=-1.0)(images)
+        x = _normalized(x, first, strides=1)
+        x = _normalized(x, second, strides=2)
+        early = _normalized(x, second, strides=1)
+        x = _normalized(early, third, strides=2)
+        features = _normalized(x, third, strides=1)
+        early = keras.layers.DepthwiseConv2D(
+            2, strides=2, depth_multiplier=2, use_bias=False
+        )(early)
+        outputs = keras.layers.Concatenate()([features, early])
+        return keras.Model(images, outputs, name="stem")
+
+    def _skip(self, channels: int) -> keras.Model:
+        inputs, features = self._inputs(channels)
+        return keras.Model(inputs, features, name="skip")
+
+    def _depthwise(self, channels: int) -> keras.Model:
+        inputs, features = self._inputs(channels)
+        x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(
+            features
         )
+        x = StandardizedConv2D(self.channels[2], 1, gain=0.0)(x)
+        return keras.Model(inputs, _added(features, x), name="depthwise")
+
+    def _plain(self, channels: int) -> keras.Model:
+        inputs, features = self._inputs(channels)
+        x = StandardizedConv2D(self.channels[2], 3, gain=0.0)(features)
+        return keras.Model(inputs, _added(features, x), name="plain")
+
+    def _residual(self, channels: int) -> keras.Model:
+        inputs, features = self._inputs(channels)
+        x = StandardizedConv2D(self.wide_channels, 3)(inputs)
+        x = keras.layers.ReLU()(x)
+        x = StandardizedConv2D(self.channels[2], 3, gain=0.0)(x)
+        return keras.Model(inputs, _added(features, x), name="residual")
+
+    def _inputs(self, channels: int) -> tuple[Any, Any]:
+        """Of a module, and the features among them."""
+        height, width, _ = _IMAGE_SHAPE
+        inputs = keras.Input((height // 4, width // 4, channels))
+        return inputs, inputs[..., : self.channels[2]]
 
 
-def _normalized(channels: int, strides: int) -> list[keras.layers.Layer]:
-    return [
-        keras.layers.Conv2D(
-            channels, 3, strides, padding="same", use_bias=False
-        ),
-        keras.layers.BatchNormalization(momentum=0.9),
-        keras.layers.ReLU(),
-    ]
+def _normalized(inputs: Any, channels: int, strides: int) -> Any:
+    x = keras.layers.Conv2D(
+        channels, 3, strides, padding="same", use_bias=False
+    )(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.9)(x)
+    return keras.layers.ReLU()(x)
 
 
-def _added_to_its_input(
-    branch: Sequence[keras.layers.Layer], shape: tuple[int, ...], name: str
-) -> keras.Model:
-    inputs = keras.Input(shape)
-    outputs = inputs
-    for layer in branch:
-        outputs = layer(outputs)
-    outputs = keras.layers.ReLU()(keras.layers.Add()([inputs, outputs]))
-    return keras.Model(inputs, outputs, name=name)
+def _added(features: Any, computed: Any) -> Any:
+    return keras.layers.ReLU()(keras.layers.Add()([features, computed]))
