@@ -1,10 +1,11 @@
-"""What makes routing on CIFAR-10 depend on the image, part by part.
+"""What the Composer of CIFAR-10 owes to each part of its training.
 
 python -m composer_tf --config=configs/cifar10_ablation.py --workdir=DIR
 
 `whole` is `cifar10.py` for six epochs. `log_probability` has the paper's
 reward, with gammas in nats; `without_probe` leaves the controller to average
-activations; `wide_range` samples gammas mostly from where nothing changes.
+activations; `wide_range` samples gammas mostly from where nothing changes;
+`equal_weights` trains the dearest path no more than the cheapest.
 """
 
 from composer_tf.config import (
@@ -20,7 +21,7 @@ def get_config() -> Config:
     """Returns the config of the runs."""
     return Config(
         data=DataConfig(name="cifar10", batch_size=128, augment=True),
-        model=Cifar10(dearest=1.0, cheapest=1.0),
+        model=Cifar10(dearest=4.0, cheapest=0.5, distillation=0.5),
         optimizer=OptimizerConfig(learning_rate=5e-3),
         evaluation=EvaluationConfig(),
         reward="accuracy",
@@ -33,5 +34,10 @@ def get_config() -> Config:
             },
             "without_probe": {"model.probe": False},
             "wide_range": {"model.glimpse": (-1.0, 4.0)},
+            "equal_weights": {
+                "model.dearest": 1.0,
+                "model.cheapest": 1.0,
+                "model.distillation": 0.0,
+            },
         },
     )
