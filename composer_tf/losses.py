@@ -1,10 +1,14 @@
 """Any Keras loss, as one value per example: minus the reward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from composer_tf import validation
+from composer_tf.policy import tile_rows
 
 # Keras's own, by what makes probabilities of logits. Of others we know nothing.
 _CLASSIFIERS: dict[Callable, tuple] = {
@@ -73,6 +77,58 @@ def per_example(
         return tf.reduce_mean(tf.reshape(values, [tf.shape(y_pred)[0], -1]), 1)
 
     return losses
+
+
+def of_guesses(
+    loss: PerExampleLoss,
+    targets: Any,
+    guesses: Sequence[tf.Tensor],
+    like: tf.Tensor,
+) -> tf.Tensor:
+    """Of a controller's probes, over all metalayers, float32 `[B]`.
+
+    Args:
+        loss: Of each example.
+        targets: `[B, ...]`.
+        guesses: n tensors `[D_i, B, classes]`, or none.
+        like: float32 `[B]`.
+    """
+    total = tf.zeros_like(like)
+    for guess in guesses:  # [D, B, classes]
+        num_blocks = guess.shape[0] or 1
+        losses = loss(
+            tile_rows(tf.convert_to_tensor(targets), num_blocks),
+            tf.reshape(guess, [-1, guess.shape[-1]]),
+        )
+        total += tf.reduce_mean(tf.reshape(losses, [num_blocks, -1]), axis=0)
+    return total
+
+
+def takes_labels(loss: str | keras.losses.Loss | Callable) -> bool:
+    """Whether its targets are integers, the numbers of classes."""
+    resolved: Any = keras.losses.get(loss)
+    return resolved is keras.losses.sparse_categorical_crossentropy or (
+        isinstance(resolved, keras.losses.SparseCategoricalCrossentropy)
+    )
+
+
+def check_labels(
+    loss: str | keras.losses.Loss | Callable,
+    labels: Any,
+    num_classes: int | None,
+) -> None:
+    """Raises `ValueError` if a label that counts names no class.
+
+    Args:
+        loss: That takes labels, as given to `compile`.
+        labels: Integers `[N, ...]`.
+        num_classes: Of the model, if known.
+    """
+    labels = np.asarray(labels)
+    ignored = getattr(loss, "ignore_class", None)
+    if ignored is not None:
+        labels = labels[labels != ignored]
+    validation.check_labels(labels, num_classes)
 
 
 def check_logits(

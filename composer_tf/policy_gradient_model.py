@@ -1,70 +1,23 @@
 """Training by policy gradients behind the usual Keras verbs."""
 
 import abc
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from composer_tf import losses as losses_lib
 from composer_tf import replicas, validation
 from composer_tf import rewards as rewards_lib
+from composer_tf.batches import Batch, Rows, example_weights, whole_batch
 from composer_tf.costs import CostTable
 from composer_tf.estimators import Estimator
-from composer_tf.policy import Composition, Policy, tile_rows
+from composer_tf.policy import Composition
 from composer_tf.sandwich import Sandwich
 from composer_tf.steerable_model import SteerableModel
 
 _FUSED_FROM = 1_000_000  # Weights: for fewer, compiling takes too long.
-
-
-class _Rows(NamedTuple):
-    """What K paths of each of B examples came to.
-
-    Attributes:
-        outputs: `[K, B, ...]`.
-        losses: float32 `[K, B]`, of the data.
-        rewards: float32 `[K, B]`, without costs.
-        policy: Of batch shape `[K, B]`.
-    """
-
-    outputs: tf.Tensor
-    losses: tf.Tensor
-    rewards: tf.Tensor
-    policy: Policy
-
-    def take(self, paths: slice) -> "_Rows":
-        """Those of some paths."""
-        return _Rows(
-            self.outputs[paths],
-            self.losses[paths],
-            self.rewards[paths],
-            self.policy.take_paths(paths),
-        )
-
-
-class _Batch(NamedTuple):
-    """What an estimator sees of the rows of all replicas.
-
-    Attributes:
-        losses: float32 `[K, B]`, of the data.
-        rewards: float32 `[K, B]`, without costs.
-        policy: Of batch shape `[K, B]`.
-        gamma: float32 `[B, k]`.
-        context: float32 `[B, d]`.
-        weights: float32 `[B]`, 1 where no sample weights are given.
-        path_weights: float32 `[K, B]`, what each path counts in the logs.
-    """
-
-    losses: tf.Tensor
-    rewards: tf.Tensor
-    policy: Policy
-    gamma: tf.Tensor
-    context: tf.Tensor
-    weights: tf.Tensor
-    path_weights: tf.Tensor
 
 
 class PolicyGradientModel(SteerableModel, abc.ABC):
@@ -174,7 +127,8 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
             ValueError: If arrays hold NaN or infinity or labels out of range,
                 or the loss stops being finite.
         """
-        self._check_arrays(x, y)
+        validation.check_arrays(x, y)
+        self._check_labels(x, y)
         return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -194,13 +148,16 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 return_composition=True,
             )
             num_paths = len(paths) + len(beside)
-            all_rows = self._by_path(y, composition, num_paths)
+            all_rows = self._rows(y, composition, num_paths)
             rows = all_rows.take(slice(len(paths)))
             others = all_rows.take(slice(len(paths), None))
             path_weights = self.estimator.path_weights(rows.policy.log_prob)
-            batch = _whole_batch(rows, composition, sample_weight, path_weights)
-            guess_losses = self._guess_losses(
-                y, composition.guesses, rows.losses[0]
+            batch = whole_batch(rows, composition, sample_weight, path_weights)
+            guess_losses = losses_lib.of_guesses(
+                self._per_example_loss,
+                y,
+                composition.guesses,
+                like=rows.losses[0],
             )
             loss = self.optimizer.scale_loss(
                 self._loss_to_apply(
@@ -210,17 +167,15 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
         variables = self.trainable_variables
         self._update(tape.gradient(loss, variables), variables)
         self._track(batch)
-        y_pred = _heaviest_path(rows.outputs, path_weights)
+        y_pred = rows.heaviest(path_weights)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = _unpack(data)
         composition = self(x, training=False, return_composition=True)
-        rows = self._by_path(y, composition, num_paths=1)
+        rows = self._rows(y, composition, num_paths=1)
         path_weights = tf.ones_like(rows.losses)
-        self._track(
-            _whole_batch(rows, composition, sample_weight, path_weights)
-        )
+        self._track(whole_batch(rows, composition, sample_weight, path_weights))
         return self.compute_metrics(x, y, composition.outputs, sample_weight)
 
     def _update(
@@ -256,9 +211,9 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
 
     def _loss_to_apply(
         self,
-        batch: _Batch,
-        rows: _Rows,
-        others: _Rows,
+        batch: Batch,
+        rows: Rows,
+        others: Rows,
         guess_losses: tf.Tensor,
         sample_weight: tf.Tensor | None,
     ) -> tf.Tensor:
@@ -288,89 +243,42 @@ class PolicyGradientModel(SteerableModel, abc.ABC):
                 rows.outputs,
             )
         total = tf.reduce_sum(surrogate)
-        total += tf.reduce_sum(_weights(sample_weight, added) * added)
+        total += tf.reduce_sum(example_weights(sample_weight, added) * added)
         total /= tf.cast(tf.shape(surrogate)[0], tf.float32)
         return total + self._penalty() / replicas.count()
 
-    def _by_path(
-        self, y: Any, composition: Composition, num_paths: int
-    ) -> _Rows:
-        """Takes the rows `[K * B]` apart, and adds their losses."""
-        targets = tile_rows(tf.convert_to_tensor(y), num_paths)
-        losses = self._per_example_loss(targets, composition.outputs)
-        rewards = -losses
-        if self._reward is not None:
-            rewards = self._reward(targets, composition.outputs)
-        return _Rows(
-            tf.stack(tf.split(composition.outputs, num_paths)),
-            tf.reshape(losses, [num_paths, -1]),
-            tf.reshape(rewards, [num_paths, -1]),
-            composition.policy.split_paths(num_paths),
+    def _rows(self, y: Any, composition: Composition, num_paths: int) -> Rows:
+        return Rows.of(
+            composition, y, num_paths, self._per_example_loss, self._reward
         )
-
-    def _guess_losses(
-        self, y: Any, guesses: Sequence[tf.Tensor], like: tf.Tensor
-    ) -> tf.Tensor:
-        """Of the controller's probes, over all metalayers, float32 `[B]`."""
-        total = tf.zeros_like(like)
-        for guess in guesses:  # [D, B, classes]
-            num_blocks = guess.shape[0] or 1
-            losses = self._per_example_loss(
-                tile_rows(tf.convert_to_tensor(y), num_blocks),
-                tf.reshape(guess, [-1, guess.shape[-1]]),
-            )
-            total += tf.reduce_mean(
-                tf.reshape(losses, [num_blocks, -1]), axis=0
-            )
-        return total
 
     def _penalty(self) -> tf.Tensor:
         """Regularisation and what layers added with `add_loss`."""
         penalties = [tf.cast(loss, tf.float32) for loss in self.losses]
         return tf.add_n([tf.zeros([]), *penalties])
 
-    def _track(self, batch: _Batch) -> None:
+    def _track(self, batch: Batch) -> None:
         """Updates loss, cost, reward and entropy."""
-
-        def over_paths(values: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(batch.path_weights * values, axis=0)  # [B]
-
         policy = batch.policy
         rewards = self.preferences.cost(policy, batch.gamma) + batch.rewards
         self.cost_metric.update_state(
-            over_paths(policy.path_cost + self.overhead)
+            batch.over_paths(policy.path_cost + self.overhead)
         )
-        self.reward_metric.update_state(over_paths(rewards))
-        self.entropy_metric.update_state(over_paths(policy.entropy))
-        losses = batch.weights * over_paths(batch.losses)  # [B]
+        self.reward_metric.update_state(batch.over_paths(rewards))
+        self.entropy_metric.update_state(batch.over_paths(policy.entropy))
+        losses = batch.weights * batch.over_paths(batch.losses)  # [B]
         loss_metric = next(m for m in self.metrics if m.name == "loss")
         loss_metric.update_state(losses + self._penalty())
 
-    def _check_arrays(self, x: Any, y: Any) -> None:
-        """Checks what is in memory; data sets are read only while training."""
-        if y is None and _in_memory(x):
-            raise ValueError("`y` must be given with `x`, got None.")
+    def _check_labels(self, x: Any, y: Any) -> None:
+        """Of arrays; data sets are read only while training."""
         if y is None or isinstance(x, tf.data.Dataset):
             return
-        arrays = x if isinstance(x, Mapping) else {"x": x}
-        for name, array in arrays.items():
-            validation.check_finite(name, array)
-        validation.check_finite("y", y)
-        if self._has_sparse_loss():
+        if losses_lib.takes_labels(self.loss):
             if not self.built:
                 with self.distribute_strategy.scope():
                     self(tf.nest.map_structure(lambda array: array[:1], x))
-            labels = np.asarray(y)
-            ignored = getattr(self.loss, "ignore_class", None)
-            if ignored is not None:
-                labels = labels[labels != ignored]
-            validation.check_labels(labels, self.output_row_shape[-1])
-
-    def _has_sparse_loss(self) -> bool:
-        loss = keras.losses.get(self.loss)
-        return loss is keras.losses.sparse_categorical_crossentropy or (
-            isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
-        )
+            losses_lib.check_labels(self.loss, y, self.output_row_shape[-1])
 
 
 def _unpack(data: Any) -> tuple[Any, Any, Any]:
@@ -381,59 +289,3 @@ def _unpack(data: Any) -> tuple[Any, Any, Any]:
             "weights), got inputs only."
         )
     return x, y, sample_weight
-
-
-def _whole_batch(
-    rows: _Rows,
-    composition: Composition,
-    sample_weight: tf.Tensor | None,
-    path_weights: tf.Tensor,
-) -> _Batch:
-    """Joins the rows of all replicas."""
-    batch = _Batch(
-        rows.losses,
-        rows.rewards,
-        rows.policy,
-        composition.gamma,
-        composition.context,
-        _weights(sample_weight, rows.losses[0]),
-        path_weights,
-    )
-    if replicas.count() == 1:
-        return batch
-
-    def swap(tensor: tf.Tensor) -> tf.Tensor:
-        return tf.transpose(tensor, [1, 0, 2])  # [K, B, ...] or [B, K, ...]
-
-    numbers = tf.stack([batch.losses, batch.rewards, path_weights], axis=-1)
-    by_path = [numbers, *rows.policy.logits, rows.policy.choices]
-    *by_path, gamma, context, weights = replicas.gather(
-        [*map(swap, by_path), batch.gamma, batch.context, batch.weights]
-    )
-    numbers, *logits, choices = map(swap, by_path)
-    losses, rewards, path_weights = tf.unstack(numbers, num=3, axis=-1)
-    policy = rows.policy._replace(logits=tuple(logits), choices=choices)
-    return _Batch(
-        losses, rewards, policy, gamma, context, weights, path_weights
-    )
-
-
-def _in_memory(x: Any) -> bool:
-    values = x.values() if isinstance(x, Mapping) else [x]
-    return all(hasattr(value, "shape") for value in values)
-
-
-def _weights(sample_weight: tf.Tensor | None, values: tf.Tensor) -> tf.Tensor:
-    """Sample weights float32 `[B]`, 1 where none are given."""
-    if sample_weight is None:
-        return tf.ones_like(values)
-    return tf.reshape(tf.cast(sample_weight, tf.float32), tf.shape(values))
-
-
-def _heaviest_path(outputs: tf.Tensor, path_weights: tf.Tensor) -> tf.Tensor:
-    """`[K, B, ...]` to `[B, ...]`: of each example the path of most weight."""
-    if path_weights.shape[0] == 1:
-        return outputs[0]
-    path = tf.argmax(path_weights, axis=0, output_type=tf.int32)  # [B]
-    rows = tf.stack([path, tf.range(tf.shape(path)[0])], axis=-1)
-    return tf.gather_nd(outputs, rows)

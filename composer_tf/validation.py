@@ -1,6 +1,6 @@
 """Checks of arguments and data, with errors that say what to change."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -30,6 +30,26 @@ def check_layers(name: str, layers: Sequence[Any]) -> None:
                 "could not keep its weights shared. Make two layers."
             )
         seen |= parts.keys()
+
+
+def check_arrays(x: Any, y: Any) -> None:
+    """Raises `ValueError` if `y` is missing, or one holds NaN or infinity.
+
+    Data sets are not looked into.
+
+    Args:
+        x: Inputs as `keras.Model.fit` takes them.
+        y: Targets.
+    """
+    arrays = x if isinstance(x, Mapping) else {"x": x}
+    in_memory = all(hasattr(array, "shape") for array in arrays.values())
+    if y is None and in_memory:
+        raise ValueError("`y` must be given with `x`, got None.")
+    if y is None or isinstance(x, tf.data.Dataset):
+        return
+    for name, array in arrays.items():
+        check_finite(name, array)
+    check_finite("y", y)
 
 
 def check_finite(name: str, array: Any) -> None:

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from composer_tf.losses import check_logits, per_example
+from composer_tf.losses import (
+    check_labels,
+    check_logits,
+    of_guesses,
+    per_example,
+    takes_labels,
+)
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(4, 3)).astype(np.float32)
@@ -180,3 +186,37 @@ def test_only_softmax_classifiers_on_logits_pass(loss, fits):
     else:
         with pytest.raises(ValueError, match=r"^It needs .* trained on logits"):
             check_logits(loss, "It")
+
+
+@pytest.mark.parametrize(
+    ("loss", "takes"),
+    [
+        (keras.losses.SparseCategoricalCrossentropy(), True),
+        ("sparse_categorical_crossentropy", True),
+        (keras.losses.CategoricalCrossentropy(), False),
+        ("mse", False),
+    ],
+)
+def test_sparse_losses_take_labels(loss, takes):
+    assert takes_labels(loss) == takes
+
+
+def test_labels_that_do_not_count_may_name_no_class():
+    labels = np.array([[0, 2], [255, 1]])
+    sparse = keras.losses.SparseCategoricalCrossentropy
+    check_labels(sparse(ignore_class=255), labels, 3)
+    with pytest.raises(ValueError, match=r"labels from 0 to 255.*3 classes"):
+        check_labels(sparse(), labels, 3)
+    check_labels(sparse(), labels, None)  # Of a model of any width.
+
+
+def test_guesses_lose_their_mean_over_blocks_and_their_sum_over_metalayers():
+    targets = np.array([[1.0], [2.0]], np.float32)
+    first = tf.constant([[[1.0], [0.0]]])  # One block.
+    second = tf.constant([[[1.0], [2.0]], [[3.0], [2.0]]])  # Two.
+    like = tf.zeros([2])
+    losses = of_guesses(per_example("mse"), targets, [first, second], like)
+    np.testing.assert_array_equal(losses, [2.0, 4.0])
+    np.testing.assert_array_equal(
+        of_guesses(per_example("mse"), targets, [], like), [0.0, 0.0]
+    )
