@@ -1,6 +1,5 @@
 """Calibration, and `predict` and `evaluate` within a given budget."""
 
-import abc
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ _STORED = "calibration"
 _STORED_INDEX = "calibration_preference"
 
 
-class BudgetedModel(PolicyGradientModel, abc.ABC):
+class BudgetedModel(PolicyGradientModel):
     """A model that is told its mean cost, where others are told gamma.
 
     Attributes:

@@ -1,25 +1,22 @@
 """The Composer: a Keras model that takes its budget as an input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from composer_tf import costs as costs_lib
 from composer_tf import estimators, validation
 from composer_tf import losses as losses_lib
 from composer_tf.exportable_model import ExportableModel
-from composer_tf.layers import Controller, Metalayer, RNNController
-from composer_tf.layers.metalayer import layer_output_shape
+from composer_tf.layers import Controller
 from composer_tf.layers.path import decide_by, follow, known_paths
-from composer_tf.layers.summary import summary_size
 from composer_tf.policy import POLICY, STEERING, UNIFORM, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
 from composer_tf.rewards import Reward
 from composer_tf.sandwich import Sandwich
-from composer_tf.steerable_model import Decision, split_gamma, without_gamma
+from composer_tf.steerable_model import Decision, split_gamma
 
 Routing = Literal["auto", "partition", "dense", "branch", "scatter"]
 
@@ -112,98 +109,21 @@ class Composer(ExportableModel):
     ) -> None:
         # Inputs may be integers and gamma is float32: layers cast on their own.
         super().__init__(
+            metalayers=metalayers,
+            controller=controller,
+            stem=stem,
+            costs=costs,
             preferences=PreferenceCollection(preferences),
             decision=decision,
+            estimator=estimator,
+            sandwich=sandwich,
             **{**kwargs, "autocast": False},
         )
         validation.check_choice("routing", routing, get_args(Routing))
-        if isinstance(metalayers, keras.layers.Layer):
-            raise TypeError(
-                "`metalayers` must be a list of Keras layers, got one layer, "
-                f"{metalayers.name!r}."
-            )
-        steps = list(metalayers)
-        validation.check_layers(
-            "metalayers", steps if stem is None else [stem, *steps]
-        )
-        if controller is not None and not isinstance(controller, Controller):
-            raise TypeError(
-                f"`controller` must be a Controller, got {controller!r}."
-            )
-        self.metalayers = steps
-        self.choosing = [s for s in steps if isinstance(s, Metalayer)]
-        if not self.choosing:
-            raise ValueError("`metalayers` must hold at least one Metalayer.")
-        if isinstance(costs, str):
-            validation.check_choice("costs", costs, tuple(costs_lib.COUNTERS))
-        else:
-            costs_lib.check_user_costs(costs, self.num_modules)
-            costs = [[float(cost) for cost in row] for row in costs]
-        if sandwich is not None and not isinstance(sandwich, Sandwich):
-            raise TypeError(
-                f"`sandwich` must be a Sandwich or None, got {sandwich!r}."
-            )
-        self.controller = RNNController() if controller is None else controller
-        self.stem = stem
-        self.estimator = estimators.get(estimator)
-        self.sandwich = sandwich
-        self.costs = costs
         self.routing = routing
         self._use_routing("partition" if routing == "auto" else routing)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-
-    @property
-    def num_modules(self) -> list[int]:
-        """m_1, ..., m_n."""
-        return [metalayer.num_modules for metalayer in self.choosing]
-
-    def build(self, input_shape: Any) -> None:
-        shape = _any_batch(without_gamma(input_shape))
-        self.build_shape = shape
-        if isinstance(input_shape, Mapping):  # Export needs a name it has.
-            inputs = {k: v for k, v in input_shape.items() if k != "gamma"}
-            self.build_shape = _any_batch(inputs)
-        if self.stem is None and isinstance(shape, Mapping):
-            raise ValueError(
-                f"Several inputs {sorted(shape)} need a `stem` that joins them."
-            )
-        self._input_shapes = []  # Of the stem if there is one, and each step.
-        for step in self._steps():
-            self._input_shapes.append(shape)
-            shape = layer_output_shape(step, shape)
-        self.output_row_shape = tuple(shape[1:])
-        activation_shapes = [
-            shape
-            for step, shape in zip(
-                self._steps(), self._input_shapes, strict=True
-            )
-            if isinstance(step, Metalayer)
-        ]
-        num_gammas = len(self.preferences.names)
-        self.controller.build(
-            activation_shapes,
-            self.num_modules,
-            num_gammas,
-            self.preferences.has_prices(self.num_modules),
-            self.output_row_shape,
-        )
-        if not self.estimator.built:
-            size = summary_size(activation_shapes[0], self.controller.grid)
-            self.estimator.build((None, size + num_gammas))
-        self.cost_table = table = self._count_costs()
-        equal = table.dearest == table.cheapest
-        if equal and self.sandwich is not None and self.sandwich.runs_both_ends:
-            raise ValueError(
-                "A sandwich of dearest and cheapest path needs modules of "
-                f"different costs, got {table.modules}."
-            )
-        prices = self.preferences.price_table(table.fractions)
-        self._price_tables = None  # n of float32 [k, m_i].
-        if prices is not None:
-            ends = np.cumsum(self.num_modules)
-            self._price_tables = np.split(prices, ends[:-1], axis=1)
-        self.built = True
 
     def call(
         self,
@@ -306,58 +226,6 @@ class Composer(ExportableModel):
         }
         return cls(**{**config, **deserialized})
 
-    def get_build_config(self) -> dict[str, Any] | None:
-        return {"input_shape": self.build_shape} if self.built else None
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        self.build(config["input_shape"])
-
-    def save_own_variables(self, store: dict[str, Any]) -> None:
-        super().save_own_variables(store)
-        for i, state in enumerate(self._random_states()):
-            store[f"random_state_{i}"] = state
-
-    def load_own_variables(self, store: dict[str, Any]) -> None:
-        states = self._random_states()
-        for i, state in enumerate(states):
-            state.assign(store[f"random_state_{i}"])
-        names = store.keys()  # A stored group is no mapping otherwise.
-        own = {n: store[n] for n in names if not n.startswith("random_state")}
-        super().load_own_variables(own)
-
-    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
-        activations = inputs
-        for layer in self.layers_along(path):
-            activations = layer(activations)
-        return activations
-
-    def layers_along(self, path: Sequence[int]) -> list[keras.layers.Layer]:
-        """The stem, the fixed steps and one module of each metalayer.
-
-        Args:
-            path: c_1, ..., c_n.
-
-        Raises:
-            ValueError: If it does not name a module of each metalayer.
-        """
-        table = np.array([path], np.int32)
-        validation.check_paths(table, self.num_modules, "path", least=0)
-        modules = iter(path)
-        return [
-            step.modules[next(modules)] if isinstance(step, Metalayer) else step
-            for step in self._steps()
-        ]
-
-    def _steps(self) -> list[keras.layers.Layer]:
-        """The stem, if there is one, and the metalayers and fixed steps."""
-        return ([] if self.stem is None else [self.stem]) + self.metalayers
-
-    def _prices(self, gamma: tf.Tensor) -> list[tf.Tensor] | None:
-        """Of the modules of each metalayer, n tensors float32 `[B, m_i]`."""
-        if self._price_tables is None:
-            return None
-        return [tf.matmul(gamma, table) for table in self._price_tables]
-
     def _use_routing(self, routing: str) -> None:
         self._routing_in_use = routing
         self.supports_jit = routing == "dense"  # Keras asks before it compiles.
@@ -375,31 +243,3 @@ class Composer(ExportableModel):
             seeds[:num_gammas] if for_gamma else None,
             seeds[num_gammas:] if for_choices else None,
         )
-
-    def _count_costs(self) -> costs_lib.CostTable:
-        if not isinstance(self.costs, str):
-            modules = tuple(tuple(row) for row in self.costs)
-            return costs_lib.CostTable("user", 0.0, 0.0, modules)
-        fixed, choosing = [], []
-        for step, shape in zip(self._steps(), self._input_shapes, strict=True):
-            if isinstance(step, Metalayer):
-                choosing.append((step.modules, shape))
-            else:
-                fixed.append((step, shape))
-        return costs_lib.count(self.costs, fixed, choosing, self.controller)
-
-    def _random_states(self) -> list[Any]:
-        """Of every seed generator, the modules' too, so that runs resume."""
-        return [v for v in self.variables if v.path.endswith("generator_state")]
-
-
-def _any_batch(shape: Any) -> Any:
-    """The same shape, or mapping of shapes, for any batch size."""
-    if isinstance(shape, Mapping):
-        return {name: _any_batch(s) for name, s in shape.items()}
-    if any(isinstance(size, Sequence) for size in shape):
-        raise ValueError(
-            "Several inputs must be a mapping by name, such as {'image': x, "
-            f"'sound': y}}, got a list of shapes {shape}."
-        )
-    return (None, *shape[1:])

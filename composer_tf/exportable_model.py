@@ -1,6 +1,5 @@
 """Export of a model behind the usual Keras verb."""
 
-import abc
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,8 @@ from composer_tf.precision import float32_copy
 from composer_tf.steerable_model import without_gamma
 
 
-class ExportableModel(BudgetedModel, abc.ABC):
-    """A model that is deployed with gamma as an input.
-
-    Attributes:
-        build_shape: Shape of the input, or shapes by name, once built.
-    """
-
-    build_shape: Any
+class ExportableModel(BudgetedModel):
+    """A model that is deployed with gamma as an input."""
 
     def export(
         self,
@@ -154,15 +147,6 @@ class ExportableModel(BudgetedModel, abc.ABC):
                 ),
                 "cost": policy.path_cost + self.overhead,
             }
-
-    @abc.abstractmethod
-    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
-        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
-
-        Args:
-            inputs: As of the model, without gamma.
-            path: A module of each metalayer.
-        """
 
     def _along(
         self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]

@@ -1,61 +1,66 @@
 """Training by policy gradients behind the usual Keras verbs."""
 
-import abc
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from composer_tf import estimators, replicas, validation
 from composer_tf import losses as losses_lib
-from composer_tf import replicas, validation
 from composer_tf import rewards as rewards_lib
 from composer_tf.batches import Batch, Rows, example_weights, whole_batch
-from composer_tf.costs import CostTable
-from composer_tf.estimators import Estimator
+from composer_tf.modular_model import ModularModel
 from composer_tf.policy import Composition
 from composer_tf.sandwich import Sandwich
-from composer_tf.steerable_model import SteerableModel
 
 _FUSED_FROM = 1_000_000  # Weights: for fewer, compiling takes too long.
 
 
-class PolicyGradientModel(SteerableModel, abc.ABC):
+class PolicyGradientModel(ModularModel):
     """A Keras model that samples a path per example and learns which to take.
 
-    A subclass has the attributes below, and its `call` takes `paths` and
-    `return_composition`.
+    A subclass has a `call` that takes `paths` and `return_composition`.
 
-    Attributes:
+    Args:
         estimator: How the gradient is estimated.
         sandwich: What is trained beside the sampled paths, or `None`.
-        cost_table: Cost of each part, once built.
-        output_row_shape: Shape of one row of the output, once built.
+        **kwargs: Of `ModularModel`.
+
+    Attributes:
         reward: As given to `compile`.
     """
 
-    estimator: Estimator
-    sandwich: Sandwich | None
-    cost_table: CostTable
-    output_row_shape: tuple[int | None, ...]
-
-    @property
-    @abc.abstractmethod
-    def num_modules(self) -> list[int]:
-        """m_1, ..., m_n."""
-
-    @property
-    def overhead(self) -> float:
-        """Stem, fixed steps and controller, as a fraction of full cost."""
-        return self.cost_table.overhead
-
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        estimator: str | estimators.Estimator,
+        sandwich: Sandwich | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if sandwich is not None and not isinstance(sandwich, Sandwich):
+            raise TypeError(
+                f"`sandwich` must be a Sandwich or None, got {sandwich!r}."
+            )
+        self.estimator = estimators.get(estimator)
+        self.sandwich = sandwich
         self.reward: rewards_lib.Reward = None
         self._reward: rewards_lib.RewardFunction | None = None
         self.cost_metric = keras.metrics.Mean("cost")
         self.reward_metric = keras.metrics.Mean("reward")
         self.entropy_metric = keras.metrics.Mean("entropy")
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        table = self.cost_table
+        equal = table.dearest == table.cheapest
+        if equal and self.sandwich is not None and self.sandwich.runs_both_ends:
+            raise ValueError(
+                "A sandwich of dearest and cheapest path needs modules of "
+                f"different costs, got {table.modules}."
+            )
+        if not self.estimator.built:
+            self.estimator.build((None, self._context_size))
 
     def compile(
         self,

@@ -6,25 +6,9 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
+from tests.two_metalayers import X, make
 
 layers = keras.layers
-
-
-def make(**options):
-    return ct.Composer(
-        **{
-            "metalayers": [
-                ct.Metalayer([layers.Dense(6, "relu"), layers.Dense(6)]),
-                layers.Dense(5, "relu"),
-                ct.Metalayer(
-                    [layers.Dense(4), layers.Dense(4, "tanh"), layers.Dense(4)]
-                ),
-            ],
-            "preferences": [ct.GlimpsePreference(ct.Uniform(-2.0, 6.0))],
-            "seed": 0,
-            **options,
-        }
-    )
 
 
 def two_gammas(**options):
@@ -36,9 +20,6 @@ def two_gammas(**options):
         ],
         **options,
     )
-
-
-X = np.random.default_rng(0).normal(size=[7, 3]).astype("float32")
 
 
 @pytest.mark.parametrize("routing", ["dense", "partition"])
@@ -166,33 +147,6 @@ def test_gamma_is_refused_where_nothing_is_steered():
         model(X, gamma=1.0)
 
 
-def test_cost_counts_stem_fixed_steps_and_controller():
-    model = make(stem=layers.Dense(3))
-    model(X)
-    table = model.cost_table
-    assert table.fixed == (3 * 3 + 3) + (6 * 5 + 5)
-    assert table.controller == model.controller.count_params()
-    assert table.modules == ((24.0, 24.0), (24.0, 24.0, 24.0))
-    composition = model(X, return_composition=True)
-    np.testing.assert_allclose(
-        model.overhead + composition.policy.path_cost, np.ones(7), rtol=1e-6
-    )
-
-
-def test_costs_may_be_macs_or_numbers():
-    by_macs = make(costs="macs")
-    by_macs(X)
-    assert by_macs.cost_table.modules[0] == (18.0, 18.0)
-    assert by_macs.cost_table.fixed == 30.0
-    assert by_macs.cost_table.controller > 0
-    given = make(costs=[[1.0, 3.0], [2.0, 0.0, 5.0]])
-    given(X)
-    assert given.cost_table.fractions == (
-        (0.125, 0.375),
-        (0.25, 0.0, 0.625),
-    )
-
-
 def test_a_stem_may_join_several_named_inputs():
     left, right = keras.Input([2], name="left"), keras.Input([3], name="right")
     stem = keras.Model(
@@ -237,27 +191,6 @@ def test_bad_arguments_are_refused_by_name(options, error, message):
         make(**options)
 
 
-def test_one_layer_in_two_places_is_refused():
-    shared = layers.Dense(4)
-    with pytest.raises(ValueError, match="stands twice"):
-        ct.Composer([ct.Metalayer([shared, shared])])
-    with pytest.raises(ValueError, match="stands twice"):
-        ct.Composer([ct.Metalayer([shared]), ct.Metalayer([shared])])
-    with pytest.raises(ValueError, match="stands twice"):
-        ct.Composer([ct.Metalayer([shared, layers.Dense(4)])], stem=shared)
-    nested = [keras.Sequential([shared, layers.Dense(4)]) for _ in range(2)]
-    with pytest.raises(ValueError, match=f"{shared.name}.* stands twice"):
-        ct.Composer([ct.Metalayer(nested)])
-
-
-def test_a_controller_of_another_model_is_refused():
-    controller = ct.RNNController()
-    make(controller=controller)(X)
-    pair = ct.Metalayer([layers.Dense(2), layers.Dense(2)])
-    with pytest.raises(ValueError, match="make a controller of its own"):
-        ct.Composer([pair], controller=controller)(X)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -279,33 +212,6 @@ def test_choices_may_be_a_list():
     np.testing.assert_array_equal(
         model(X, choices=rows), model(X, choices=tf.constant(rows))
     )
-
-
-@pytest.mark.parametrize("path", [(-1, -1), (0,), (0, 0, 0), (0, 3)])
-def test_a_path_names_a_module_of_each_metalayer(path):
-    model = make()
-    model(X)
-    with pytest.raises(ValueError, match="`path` must be"):
-        model.along(X, path)
-
-
-def test_modules_that_disagree_in_shape_are_refused_before_training():
-    model = ct.Composer(
-        [ct.Metalayer([layers.Dense(3), layers.Dense(4, name="wide")])]
-    )
-    with pytest.raises(ValueError, match="wide: \\(None, 4\\)"):
-        model(X)
-
-
-def test_several_inputs_without_a_stem_are_refused():
-    with pytest.raises(ValueError, match="stem"):
-        make()({"left": X, "right": X})
-
-
-def test_several_inputs_in_a_list_are_refused():
-    model = make(stem=layers.Concatenate())
-    with pytest.raises(ValueError, match="mapping by name"):
-        model([X, X])
 
 
 def test_mixed_precision_keeps_the_policy_in_float32():
