@@ -1,8 +1,10 @@
 """Typed configuration of a run."""
 
+import contextlib
 import copy
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import keras
@@ -16,6 +18,15 @@ class ModelConfig(Protocol):
 
 class ConfigError(ValueError):
     """A configuration with a value that cannot work."""
+
+
+@contextlib.contextmanager
+def values_of_the_config() -> Iterator[None]:
+    """Makes a refused argument an error of the config that holds it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 @dataclasses.dataclass

@@ -1,0 +1,123 @@
+"""What all networks of a run share: data, compilation and training."""
+
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from composer_tf import datasets, workers
+from composer_tf.config import Config, ConfigError, values_of_the_config
+from composer_tf.workdir import EpochCheckpoint
+
+
+class Run(NamedTuple):
+    """What is the same for all networks of a run.
+
+    Attributes:
+        config: What to do.
+        strategy: Over whose replicas each batch is spread.
+        train: Batches of (images, labels), shuffled anew in each epoch.
+        validation: Batches of (images, labels).
+        shuffle: The callback that tells `train` the epoch.
+    """
+
+    config: Config
+    strategy: tf.distribute.Strategy
+    train: tf.data.Dataset
+    validation: tf.data.Dataset
+    shuffle: datasets.EpochShuffle
+
+
+def load(config: Config, strategy: tf.distribute.Strategy) -> Run:
+    """Loads the data of a run.
+
+    Raises:
+        ConfigError: If a value of the config does not fit the data, or the
+            replicas cannot share a batch evenly.
+        DataUnavailableError: If the data is not here and not to be had.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if config.data.batch_size % replicas:
+        raise ConfigError(
+            f"`data.batch_size` must be a multiple of the {replicas} replicas, "
+            f"got {config.data.batch_size}."
+        )
+    chief = workers.is_chief(strategy)
+    if not chief:  # The chief prepares the data.
+        workers.wait_for_all(strategy)
+    shuffle = datasets.EpochShuffle(config.seed)
+    with values_of_the_config():
+        train, validation = datasets.load(
+            config.data.name,
+            batch_size=config.data.batch_size,
+            splits=("train", "validation"),
+            shuffle=shuffle,
+            passes=config.data.passes,
+            augment=config.data.augment,
+            data_dir=config.data.data_dir or None,
+        )
+    if chief:
+        workers.wait_for_all(strategy)
+    return Run(config, strategy, train, validation, shuffle)
+
+
+def loss() -> keras.losses.Loss:
+    """That all networks are trained on."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compile_network(network: Any, run: Run, **options: Any) -> None:
+    """Compiles a network as the config has it.
+
+    Args:
+        network: A Keras model, in the scope of the run's strategy.
+        run: Whose network it is.
+        **options: More of its own `compile`.
+    """
+    config, steps_per_epoch = run.config, len(run.train)
+    learning_rate: Any = config.optimizer.learning_rate
+    if config.optimizer.decay:
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            learning_rate, config.epochs * steps_per_epoch
+        )
+    network.compile(
+        optimizer=keras.optimizers.Adam(learning_rate),
+        loss=loss(),
+        metrics=["accuracy"],
+        jit_compile=config.jit_compile or "auto",
+        steps_per_execution=config.steps_per_execution or steps_per_epoch,
+        **options,
+    )
+
+
+def fit(network: keras.Model, run: Run, folder: pathlib.Path) -> None:
+    """Trains from the last checkpoint on.
+
+    Args:
+        network: Built and compiled.
+        run: Whose network it is.
+        folder: Of the network, for `checkpoints/` and `logs/`.
+    """
+    checkpoint = EpochCheckpoint(folder / "checkpoints")
+    with run.strategy.scope():
+        epoch = checkpoint.restore(network)
+    workers.check_agreement(run.strategy, epoch, "the last epoch")
+    callbacks: list[keras.callbacks.Callback] = [run.shuffle]
+    verbose = 0
+    if workers.is_chief(run.strategy):
+        if epoch:
+            print(f"Resuming after epoch {epoch} of {run.config.epochs}.")
+        logs = str(folder / "logs")
+        callbacks.append(checkpoint)
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
+        verbose = 1 if sys.stdout.isatty() else 2
+    network.fit(
+        run.train,
+        validation_data=run.validation,
+        initial_epoch=epoch,
+        epochs=run.config.epochs,
+        callbacks=callbacks,
+        verbose=verbose,  # type: ignore[arg-type]
+    )
