@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.layers import routing as routing_lib
+from composer_tf.layers.blocks import by_blocks
 from composer_tf.policy import take_blocks
 
 Shape = tuple[int | None, ...]
@@ -104,21 +105,8 @@ class Metalayer(keras.layers.Layer):
         if len(self.modules) == 1:
             outputs = tf.cast(self.modules[0](inputs), self.compute_dtype)
             return take_blocks(outputs, sources)
-        if not self._row_shape.is_fully_defined():
-            # An empty part would have no known shape.
-            if routing not in ("dense", "partition"):
-                raise ValueError(
-                    f"Routing {routing!r} needs modules whose output shape is "
-                    f"known, but that of metalayer {self.name!r} is "
-                    f"{self._row_shape}: build the model for one size."
-                )
-            routing = "dense"
         masked = hasattr(inputs, "_keras_mask")
-        if masked and routing != "dense":
-            raise ValueError(
-                f"Metalayer {self.name!r} got a mask, which no routing but "
-                "'dense' hands to the modules."
-            )
+        routing = self._routing_of(routing, masked)
 
         def run(rows: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:
             return routing_lib.STRATEGIES[routing](
@@ -132,7 +120,7 @@ class Metalayer(keras.layers.Layer):
             outputs = run(take_blocks(inputs, sources), choices)
         else:
             parts = tf.split(inputs, max(sources) + 1)
-            outputs = routing_lib.by_blocks(
+            outputs = by_blocks(
                 self.modules,
                 [parts[source] for source in sources],
                 tf.split(choices, len(blocks)),
@@ -143,6 +131,24 @@ class Metalayer(keras.layers.Layer):
         if training and routing != "dense":
             routing_lib.check_no_leaked_losses(self.modules, inputs)
         return outputs
+
+    def _routing_of(self, routing: str, masked: bool) -> str:
+        """The routing that is asked for, or what rows of this kind need."""
+        if not self._row_shape.is_fully_defined():
+            # An empty part would have no known shape.
+            if routing not in ("dense", "partition"):
+                raise ValueError(
+                    f"Routing {routing!r} needs modules whose output shape is "
+                    f"known, but that of metalayer {self.name!r} is "
+                    f"{self._row_shape}: build the model for one size."
+                )
+            routing = "dense"
+        if masked and routing != "dense":
+            raise ValueError(
+                f"Metalayer {self.name!r} got a mask, which no routing but "
+                "'dense' hands to the modules."
+            )
+        return routing
 
     def compute_output_shape(self, input_shape: Shape, *_: Any) -> Shape:
         return layer_output_shape(self.modules[0], input_shape)

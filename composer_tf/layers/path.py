@@ -119,56 +119,93 @@ def follow(
         paths: K tuples of n modules that `decide` will choose, negative where
             that is not known beforehand.
     """
-    all_forks = forks(paths)
+    coming = iter(forks(paths))
     places: Sequence[int] = (0,) * len(paths)
-    state = controller.initial_state(tf.shape(gamma)[0])
-    choice = None
-    context = gamma
-    logits: list[tf.Tensor] = []
-    choices: list[tf.Tensor] = []
-    guesses: list[tf.Tensor] = []
+    steering = _Steering(controller, gamma, prices, decide)
     for step in steps:
         if not isinstance(step, Metalayer):
             activations = step(activations)
             continue
-        i = len(logits)
-        fork = all_forks[i]
-        num_blocks = max(fork.sources) + 1
-        with tf.name_scope(STEERING):
-            sight = controller.see(activations, i)
-            if i == 0:
-                context = tf.concat([sight.summary, gamma], axis=-1)  # [B, d]
-            if sight.guess is not None:
-                guesses.append(tf.stack(tf.split(sight.guess, num_blocks)))
-            step_logits, state = controller(
-                sight.features,
-                choice,
-                tile_rows(gamma, num_blocks),
-                state,
-                index=i,
-            )
-            price = None if prices is None else tile_rows(prices[i], num_blocks)
-            step_logits = controller.settle(step_logits, price)
-            step_logits = take_blocks(step_logits, fork.sources)
-            state = take_blocks(state, fork.sources)
-            choice = decide(step_logits, i, fork.choices)  # [D' * B]
+        fork = next(coming)
         activations = step(
             activations,
-            choice,
+            steering.choose(activations, fork),
             routing=routing,
             blocks=[max(module, POLICY) for module in fork.choices],
             sources=fork.sources,
         )
         places = fork.places
-        logits.append(take_blocks(step_logits, places))
-        choices.append(take_blocks(choice, places))
     return Path(
         take_blocks(activations, places),
-        tuple(logits),
-        tf.stack(choices, axis=-1),
-        context,
-        tuple(guesses),
+        tuple(steering.logits),
+        tf.stack(steering.choices, axis=-1),
+        steering.context,
+        tuple(steering.guesses),
     )
+
+
+class _Steering:
+    """A controller on the way, and what it has decided so far, as in `Path`.
+
+    Args:
+        controller: As of `follow`, with `gamma`, `prices` and `decide`.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        gamma: tf.Tensor,
+        prices: Sequence[tf.Tensor] | None,
+        decide: Decide,
+    ) -> None:
+        self._controller = controller
+        self._gamma = gamma
+        self._prices = prices
+        self._decide = decide
+        self._state = controller.initial_state(tf.shape(gamma)[0])
+        self._choice: tf.Tensor | None = None  # At the metalayer before.
+        self.context = gamma
+        self.logits: list[tf.Tensor] = []
+        self.choices: list[tf.Tensor] = []
+        self.guesses: list[tf.Tensor] = []
+
+    def choose(self, activations: tf.Tensor, fork: Fork) -> tf.Tensor:
+        """Equations (2) and (3) at the next metalayer.
+
+        Args:
+            activations: `[D * B, ...]`, its input.
+            fork: How paths part at it.
+
+        Returns:
+            int32 `[D' * B]`, the module of each row that goes on.
+        """
+        i = len(self.logits)
+        num_blocks = max(fork.sources) + 1
+        with tf.name_scope(STEERING):
+            sight = self._controller.see(activations, i)
+            if i == 0:
+                both = [sight.summary, self._gamma]
+                self.context = tf.concat(both, axis=-1)  # [B, d]
+            if sight.guess is not None:
+                self.guesses.append(tf.stack(tf.split(sight.guess, num_blocks)))
+            logits, state = self._controller(
+                sight.features,
+                self._choice,
+                tile_rows(self._gamma, num_blocks),
+                self._state,
+                index=i,
+            )
+            price = None
+            if self._prices is not None:
+                price = tile_rows(self._prices[i], num_blocks)
+            logits = self._controller.settle(logits, price)
+            logits = take_blocks(logits, fork.sources)
+            self._state = take_blocks(state, fork.sources)
+            choice = self._decide(logits, i, fork.choices)
+        self._choice = choice
+        self.logits.append(take_blocks(logits, fork.places))
+        self.choices.append(take_blocks(choice, fork.places))
+        return choice
 
 
 def known_paths(

@@ -1,0 +1,45 @@
+"""Blocks of rows whose module is known: no routing is needed for them."""
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from composer_tf.layers.routing import Module
+
+
+def by_blocks(
+    modules: Sequence[Module],
+    parts: Sequence[tf.Tensor],
+    choices: Sequence[tf.Tensor],
+    blocks: Sequence[int],
+    run_unknown: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    dtype: str,
+) -> tf.Tensor:
+    """Runs each module on its own blocks of rows, as far as they are known.
+
+    It needs no condition and compiles under XLA. Blocks may be one and the same
+    tensor: a module then runs on it once.
+
+    Args:
+        modules: m callables that map `[B, ...]` to `[B, *output_shape]`.
+        parts: The K blocks of rows, each `[B, ...]`.
+        choices: The choices of each, int32 `[B]`, in `[0, m)`.
+        blocks: The one choice of each, -1 for a block of unknown ones.
+        run_unknown: Maps rows and their choices to outputs.
+        dtype: Data type of the output.
+
+    Returns:
+        `[K * B, *output_shape]` of type `dtype`.
+    """
+    outputs: dict[int, tf.Tensor] = {}
+    for index in sorted(set(blocks)):
+        own = [k for k, block in enumerate(blocks) if block == index]
+        if index < 0:
+            outputs |= {k: run_unknown(parts[k], choices[k]) for k in own}
+            continue
+        rows = {id(parts[k]): parts[k] for k in own}
+        computed = modules[index](tf.concat(list(rows.values()), axis=0))
+        computed = tf.split(tf.cast(computed, dtype), len(rows))
+        of_rows = dict(zip(rows, computed, strict=True))
+        outputs |= {k: of_rows[id(parts[k])] for k in own}
+    return tf.concat([outputs[k] for k in range(len(blocks))], axis=0)
