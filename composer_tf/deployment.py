@@ -5,46 +5,28 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from composer_tf import costs, datasets, exporters
+from composer_tf import acceptance, datasets, exporters
+from composer_tf.acceptance import Data
 from composer_tf.composer import Composer
-from composer_tf.exporters import verification
-from composer_tf.exporters.artifacts import (
-    Artifact,
-    LiteRTArtifact,
-    open_artifact,
-    size_in_bytes,
-)
-from composer_tf.exporters.exposure import Exposure, SteerBy, expose
+from composer_tf.exporters.artifacts import size_in_bytes
 from composer_tf.exporters.samples import random_inputs
 from composer_tf.exporters.saved_model import check_target
-from composer_tf.exporters.signatures import OVERRIDE
 from composer_tf.workdir import atomic_path, write_json
 
 _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256
-_MIN_AGREEMENT = 0.99
 MAX_ACCURACY_LOSS = 0.005
-_MAX_RELATIVE_ERROR = 0.25  # However quantized.
-# Of outputs up to 1, by quantization; larger ones in proportion.
-_TOLERANCES = {"none": 1e-5, "float16": 1e-3}
 
 
 class DeploymentError(RuntimeError):
     """An artifact that cannot be made, or that failed its verification."""
-
-
-class Data(NamedTuple):
-    """Examples of the inputs by name, `[N, ...]`, and labels, if known."""
-
-    inputs: dict[str, np.ndarray]
-    labels: np.ndarray | None
 
 
 def deploy(
@@ -120,144 +102,18 @@ def deploy(
             ) from error
         report = {"format": format, "bytes": size_in_bytes(artifact)}
         if examples is not None:
-            report |= _verify(
+            facts, failures = acceptance.verify(
                 model, artifact, format, options, examples, max_accuracy_loss
             )
+            if failures:
+                raise DeploymentError(
+                    "The artifact failed its verification and was not kept: "
+                    f"{'; '.join(failures)}."
+                )
+            report |= facts
         write_json(report, folder / f"{target.name}.report.json")
         _move(folder, target)
     return report
-
-
-def _verify(
-    model: exporters.RoutedModel,
-    path: pathlib.Path,
-    format: str,
-    options: Mapping[str, Any],
-    data: Data,
-    max_accuracy_loss: float,
-) -> dict[str, Any]:
-    """Compares and times an artifact; `DeploymentError` if it is wrong."""
-    twin = path.with_name(f"forced-{path.name}")
-    exporters.export(model, twin, format, **options, with_override=True)
-    exposure = expose(
-        model.gammas,
-        options.get("fix"),
-        options.get("default_gamma"),
-        model.calibration,
-    )
-    steer_by: list[SteerBy] = [options.get("steer_by", "gamma")]
-    if format != "onnx" and not options.get("micro") and exposure.calibration:
-        steer_by.append("budget")
-    artifact, forced = open_artifact(path, format), open_artifact(twin, format)
-    parity = verification.compare(
-        model,
-        exposure,
-        artifact,
-        forced,
-        data.inputs,
-        data.labels,
-        has_default=not options.get("micro"),
-        batched=(
-            LiteRTArtifact(path, batched=True)
-            if options.get("batch_size")
-            else None
-        ),
-        steer_by=steer_by,
-    )
-    report: dict[str, Any] = {
-        "max_abs_error": parity.max_abs_error,
-        "max_relative_error_of_logits": parity.relative_error("logits"),
-        "choice_agreement": parity.choice_agreement,
-    }
-    if parity.accuracies is not None:
-        model_accuracy, artifact_accuracy = map(float, parity.accuracies)
-        report["accuracy_model"] = model_accuracy
-        report["accuracy_artifact"] = artifact_accuracy
-    _judge(
-        report,
-        parity,
-        str(options.get("quantization", "none")),
-        max_accuracy_loss,
-    )
-    plain = {
-        key: options[key]
-        for key in ("quantization", "calibration_data")
-        if key in options
-    }
-    for name, chosen in (
-        ("cheapest", costs.cheapest_path(model.module_costs)),
-        ("full", costs.dearest_path(model.module_costs)),
-    ):
-        alone = path.with_name(f"{name}-{path.name}")
-        exporters.export(model.alone(chosen), alone, format, **plain)
-        report[f"latency_ratio_{name}"] = _latency_ratio(
-            forced,
-            open_artifact(alone, format),
-            chosen,
-            exposure,
-            data.inputs,
-            steer_by[0],
-        )
-    return report
-
-
-def _judge(
-    report: Mapping[str, Any],
-    parity: verification.Parity,
-    quantization: str,
-    max_accuracy_loss: float,
-) -> None:
-    """Raises `DeploymentError` where an artifact is not its model."""
-    failures = []
-    tolerance = _TOLERANCES.get(quantization, np.inf)
-    for name, error in parity.errors.items():
-        allowed = tolerance * max(1.0, parity.largest[name])
-        if not error <= allowed:
-            failures.append(
-                f"{name} differ by {error:.2g}, more than {allowed:.2g}"
-            )
-    for name in ("logits", "outputs"):
-        error = parity.relative_error(name)
-        if not error <= _MAX_RELATIVE_ERROR:
-            failures.append(f"{name} differ by {error:.0%} of the largest")
-    least = 1.0 if quantization == "none" else _MIN_AGREEMENT
-    if not parity.choice_agreement >= least:
-        failures.append(
-            f"choices agree on {parity.choice_agreement:.2%}, less than "
-            f"{least:.0%}"
-        )
-    loss = report.get("accuracy_model", 0) - report.get("accuracy_artifact", 0)
-    if loss > max_accuracy_loss:
-        failures.append(
-            f"accuracy falls by {loss:.2%}, more than {max_accuracy_loss:.2%}"
-        )
-    if failures:
-        raise DeploymentError(
-            "The artifact failed its verification and was not kept: "
-            + "; ".join(failures)
-            + "."
-        )
-
-
-def _latency_ratio(
-    forced: Artifact,
-    alone: Artifact,
-    path: Sequence[int],
-    exposure: Exposure,
-    inputs: Mapping[str, np.ndarray],
-    steer_by: SteerBy,
-) -> float:
-    """Time of a forced path over that of a file with just its modules."""
-    rows = min(forced.batch_size, len(next(iter(inputs.values()))))
-    feed = {name: value[:rows] for name, value in inputs.items()}
-    steered = {**feed, OVERRIDE: np.tile(np.array(path, np.int32), [rows, 1])}
-    if exposure.free:
-        default = exposure.default_of(steer_by)
-        steered[steer_by] = np.repeat(default, rows, axis=0)
-    seconds = verification.interleaved_seconds(
-        {"forced": forced.caller(steered), "alone": alone.caller(feed)}
-    )
-    return seconds["forced"] / seconds["alone"]
 
 
 def _load(path: str | os.PathLike) -> Composer:

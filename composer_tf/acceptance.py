@@ -1,0 +1,183 @@
+"""Whether an artifact may stand for its model, and how long it takes."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from composer_tf import costs, exporters
+from composer_tf.exporters import verification
+from composer_tf.exporters.artifacts import (
+    Artifact,
+    LiteRTArtifact,
+    open_artifact,
+)
+from composer_tf.exporters.exposure import Exposure, SteerBy, expose
+from composer_tf.exporters.signatures import OVERRIDE
+
+_MIN_AGREEMENT = 0.99
+_MAX_RELATIVE_ERROR = 0.25  # However quantized.
+# Of outputs up to 1, by quantization; larger ones in proportion.
+_TOLERANCES = {"none": 1e-5, "float16": 1e-3}
+
+
+class Data(NamedTuple):
+    """Examples of the inputs by name, `[N, ...]`, and labels, if known."""
+
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray | None
+
+
+def verify(
+    model: exporters.RoutedModel,
+    path: pathlib.Path,
+    format: str,
+    options: Mapping[str, Any],
+    data: Data,
+    max_accuracy_loss: float,
+) -> tuple[dict[str, Any], list[str]]:
+    """Compares an artifact with its model, and times it if it is right.
+
+    Args:
+        model: What was exported.
+        path: The artifact. Others that are needed are written beside it.
+        format: Its format.
+        options: What it was exported with.
+        data: What to run on.
+        max_accuracy_loss: How far the accuracy may fall.
+
+    Returns:
+        Facts for the report, and how the artifact fails: nothing, if it is
+        right.
+    """
+    twin = path.with_name(f"forced-{path.name}")
+    exporters.export(model, twin, format, **options, with_override=True)
+    exposure = expose(
+        model.gammas,
+        options.get("fix"),
+        options.get("default_gamma"),
+        model.calibration,
+    )
+    steer_by: list[SteerBy] = [options.get("steer_by", "gamma")]
+    if format != "onnx" and not options.get("micro") and exposure.calibration:
+        steer_by.append("budget")
+    forced = open_artifact(twin, format)
+    batched = None
+    if options.get("batch_size"):
+        batched = LiteRTArtifact(path, batched=True)
+    parity = verification.compare(
+        model,
+        exposure,
+        open_artifact(path, format),
+        forced,
+        data.inputs,
+        data.labels,
+        has_default=not options.get("micro"),
+        batched=batched,
+        steer_by=steer_by,
+    )
+    facts = _facts(parity)
+    quantization = str(options.get("quantization", "none"))
+    wrong = failures(parity, quantization, max_accuracy_loss)
+    if wrong:
+        return facts, wrong
+    for name, chosen in (
+        ("cheapest", costs.cheapest_path(model.module_costs)),
+        ("full", costs.dearest_path(model.module_costs)),
+    ):
+        alone = path.with_name(f"{name}-{path.name}")
+        _export_alone(model, chosen, alone, format, options)
+        facts[f"latency_ratio_{name}"] = _latency_ratio(
+            forced,
+            open_artifact(alone, format),
+            chosen,
+            exposure,
+            data.inputs,
+            steer_by[0],
+        )
+    return facts, []
+
+
+def failures(
+    parity: verification.Parity, quantization: str, max_accuracy_loss: float
+) -> list[str]:
+    """Where an artifact is not its model, in words.
+
+    Args:
+        parity: How they compare.
+        quantization: Of the artifact, `"none"` if it has none.
+        max_accuracy_loss: How far the accuracy may fall.
+    """
+    found = []
+    tolerance = _TOLERANCES.get(quantization, np.inf)
+    for name, error in parity.errors.items():
+        allowed = tolerance * max(1.0, parity.largest[name])
+        if not error <= allowed:
+            found.append(
+                f"{name} differ by {error:.2g}, more than {allowed:.2g}"
+            )
+    for name in ("logits", "outputs"):
+        error = parity.relative_error(name)
+        if not error <= _MAX_RELATIVE_ERROR:
+            found.append(f"{name} differ by {error:.0%} of the largest")
+    least = 1.0 if quantization == "none" else _MIN_AGREEMENT
+    if not parity.choice_agreement >= least:
+        found.append(
+            f"choices agree on {parity.choice_agreement:.2%}, less than "
+            f"{least:.0%}"
+        )
+    before, after = parity.accuracies or (0.0, 0.0)
+    if before - after > max_accuracy_loss:
+        found.append(
+            f"accuracy falls by {before - after:.2%}, more than "
+            f"{max_accuracy_loss:.2%}"
+        )
+    return found
+
+
+def _facts(parity: verification.Parity) -> dict[str, Any]:
+    """What the report says of it."""
+    facts: dict[str, Any] = {
+        "max_abs_error": parity.max_abs_error,
+        "max_relative_error_of_logits": parity.relative_error("logits"),
+        "choice_agreement": parity.choice_agreement,
+    }
+    if parity.accuracies is not None:
+        before, after = map(float, parity.accuracies)
+        facts |= {"accuracy_model": before, "accuracy_artifact": after}
+    return facts
+
+
+def _export_alone(
+    model: exporters.RoutedModel,
+    chosen: Sequence[int],
+    path: pathlib.Path,
+    format: str,
+    options: Mapping[str, Any],
+) -> None:
+    """Writes a file with just the modules of one path, quantized alike."""
+    kept = ("quantization", "calibration_data")
+    plain = {key: options[key] for key in kept if key in options}
+    exporters.export(model.alone(chosen), path, format, **plain)
+
+
+def _latency_ratio(
+    forced: Artifact,
+    alone: Artifact,
+    path: Sequence[int],
+    exposure: Exposure,
+    inputs: Mapping[str, np.ndarray],
+    steer_by: SteerBy,
+) -> float:
+    """Time of a forced path over that of a file with just its modules."""
+    rows = min(forced.batch_size, len(next(iter(inputs.values()))))
+    feed = {name: value[:rows] for name, value in inputs.items()}
+    steered = {**feed, OVERRIDE: np.tile(np.array(path, np.int32), [rows, 1])}
+    if exposure.free:
+        default = exposure.default_of(steer_by)
+        steered[steer_by] = np.repeat(default, rows, axis=0)
+    seconds = verification.interleaved_seconds(
+        {"forced": forced.caller(steered), "alone": alone.caller(feed)}
+    )
+    return seconds["forced"] / seconds["alone"]
