@@ -226,6 +226,42 @@ def test_a_module_that_no_row_chose_does_not_run(tmp_path):
     assert sorted(runs) == [0.0, 1.0, 2.0]
 
 
+def test_a_session_fuses_what_comes_before_a_choice(tmp_path):
+    convolve = keras.layers.Conv2D
+    model = ct.Composer(
+        stem=convolve(4, 3, activation="relu"),
+        metalayers=[
+            ct.Metalayer([convolve(4, 3), convolve(4, 3)]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+    )
+    model.build((None, 8, 8, 1))
+    model.export(tmp_path / "1")
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        loaded = tf.compat.v1.saved_model.load(
+            session, ["serve"], str(tmp_path / "1")
+        )
+        signature = loaded.signature_def["serving_default"]
+        feed = {
+            signature.inputs["image"].name: np.ones([2, 8, 8, 1]),
+            signature.inputs["gamma"].name: np.zeros([2]),
+        }
+        metadata = tf.compat.v1.RunMetadata()
+        session.run(
+            signature.outputs["logits"].name,
+            feed,
+            tf.compat.v1.RunOptions(output_partition_graphs=True),
+            metadata,
+        )
+    (graph,) = metadata.partition_graphs
+    convolutions = [n for n in graph.node if "FusedConv2D" in n.op]
+    assert any(b"Relu" in n.attr["fused_ops"].list.s for n in convolutions)
+    in_the_stem = [n for n in graph.node if n.op == "Relu" and "conv" in n.name]
+    assert not in_the_stem
+
+
 def test_a_fixed_gamma_is_no_input(model, tmp_path):
     model.export(tmp_path / "1", fix={"entropy": 0.25})
     signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
