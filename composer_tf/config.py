@@ -102,6 +102,9 @@ class Config:
         optimizer: The optimizer.
         evaluation: The measurements.
         epochs: Passes of `fit`.
+        controller_epochs: Passes after those in which only the controller
+            learns: of modules that change no more, and normalize as they will
+            when they are used.
         seed: Of weights, sampling and shuffling.
         reward: What the policy maximises beside the costs: `"log_probability"`
             of the label, as the paper, its `"probability"`, or `"accuracy"`.
@@ -123,6 +126,7 @@ class Config:
         default_factory=EvaluationConfig
     )
     epochs: int = 10
+    controller_epochs: int = 0
     seed: int = 0
     reward: str = "log_probability"
     jit_compile: bool = False
@@ -175,6 +179,7 @@ class Config:
         """Raises `ConfigError` for a value that cannot work."""
         at_least = {
             "epochs": (self.epochs, 1),
+            "controller_epochs": (self.controller_epochs, 0),
             "seed": (self.seed, 0),
             "num_seeds": (self.num_seeds, 1),
             "steps_per_execution": (self.steps_per_execution, 0),

@@ -68,19 +68,22 @@ def loss() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def compile_network(network: Any, run: Run, **options: Any) -> None:
+def compile_network(
+    network: Any, run: Run, epochs: int, **options: Any
+) -> None:
     """Compiles a network as the config has it.
 
     Args:
         network: A Keras model, in the scope of the run's strategy.
         run: Whose network it is.
+        epochs: That the learning rate decays over.
         **options: More of its own `compile`.
     """
     config, steps_per_epoch = run.config, len(run.train)
     learning_rate: Any = config.optimizer.learning_rate
     if config.optimizer.decay:
         learning_rate = keras.optimizers.schedules.CosineDecay(
-            learning_rate, config.epochs * steps_per_epoch
+            learning_rate, epochs * steps_per_epoch
         )
     network.compile(
         optimizer=keras.optimizers.Adam(learning_rate),
@@ -92,13 +95,16 @@ def compile_network(network: Any, run: Run, **options: Any) -> None:
     )
 
 
-def fit(network: keras.Model, run: Run, folder: pathlib.Path) -> None:
+def fit(
+    network: keras.Model, run: Run, folder: pathlib.Path, epochs: int
+) -> None:
     """Trains from the last checkpoint on.
 
     Args:
         network: Built and compiled.
         run: Whose network it is.
-        folder: Of the network, for `checkpoints/` and `logs/`.
+        folder: Of this training, for `checkpoints/` and `logs/`.
+        epochs: From the first checkpoint on.
     """
     checkpoint = EpochCheckpoint(folder / "checkpoints")
     with run.strategy.scope():
@@ -108,7 +114,7 @@ def fit(network: keras.Model, run: Run, folder: pathlib.Path) -> None:
     verbose = 0
     if workers.is_chief(run.strategy):
         if epoch:
-            print(f"Resuming after epoch {epoch} of {run.config.epochs}.")
+            print(f"Resuming after epoch {epoch} of {epochs}.")
         logs = str(folder / "logs")
         callbacks.append(checkpoint)
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
@@ -117,7 +123,7 @@ def fit(network: keras.Model, run: Run, folder: pathlib.Path) -> None:
         run.train,
         validation_data=run.validation,
         initial_epoch=epoch,
-        epochs=run.config.epochs,
+        epochs=epochs,
         callbacks=callbacks,
         verbose=verbose,  # type: ignore[arg-type]
     )

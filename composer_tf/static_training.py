@@ -130,10 +130,10 @@ def _train(make: Make, model: Composer, run: Run, folder: pathlib.Path) -> None:
         return
     network = _build(make, model, run)
     with run.strategy.scope():
-        fitting.compile_network(network, run)
+        fitting.compile_network(network, run, run.config.epochs)
     if workers.is_chief(run.strategy):
         print(f"Training the network {folder.name}.")
-    fitting.fit(network, run, folder)
+    fitting.fit(network, run, folder, run.config.epochs)
     if workers.is_chief(run.strategy):
         with atomic_path(folder / "model.keras") as partial:
             network.save(partial)

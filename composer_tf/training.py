@@ -44,10 +44,11 @@ def run(
 ) -> dict[str, Any]:
     """Trains, evaluates and draws; resumes what an earlier call began.
 
-    The folder receives `config.json`, `checkpoints/`, `logs/` (TensorBoard),
-    `alone/` and `early_exit/` (the networks to compare with), `model.keras`
-    (calibrated on the validation split), `tradeoff.csv`, the pictures and,
-    last, `metrics.json`. Each file appears whole.
+    The folder receives `config.json`, `checkpoints/` and `logs/` (TensorBoard),
+    and those of `controller/` where that is trained alone in the end, `alone/`
+    and `early_exit/` (the networks to compare with), `model.keras` (calibrated
+    on the validation split), `tradeoff.csv`, the pictures and, last,
+    `metrics.json`. Each file appears whole.
 
     Args:
         config: What to do.
@@ -82,7 +83,7 @@ def run(
     model = _make_composer(single_run)
     static_training.check(model, single_run)
     _claim_for_all(folder, single_run)
-    fitting.fit(model, single_run, folder)
+    _fit(model, single_run, folder)
     chief = workers.is_chief(strategy)
     if chief:
         _save(model, single_run, folder)
@@ -117,8 +118,12 @@ def _make_composer(run: Run) -> Composer:
         model = config.model.build(seed=config.seed)
         images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
-        fitting.compile_network(model, run, reward=config.reward)
+        _compile(model, run, config.epochs)
     return model
+
+
+def _compile(model: Composer, run: Run, epochs: int) -> None:
+    fitting.compile_network(model, run, epochs, reward=run.config.reward)
 
 
 def _check_preference(model: Composer, config: Config) -> None:
@@ -139,6 +144,28 @@ def _claim_for_all(folder: pathlib.Path, run: Run) -> None:
     workers.check_agreement(
         run.strategy, claimed, "whether the workdir is theirs"
     )
+
+
+def _fit(model: Composer, run: Run, folder: pathlib.Path) -> None:
+    """Trains all, and then the controller alone if the config says so."""
+    fitting.fit(model, run, folder, run.config.epochs)
+    epochs = run.config.controller_epochs
+    if not epochs:
+        return
+    if workers.is_chief(run.strategy):
+        print("Training the controller alone.")
+    optimizer = model.optimizer  # Of all weights, for who trains on.
+    learning = (model.controller, model.estimator)
+    frozen = [layer for layer in model.layers if layer not in learning]
+    for layer in frozen:
+        layer.trainable = False
+    with run.strategy.scope():
+        _compile(model, run, epochs)
+    fitting.fit(model, run, folder / "controller", epochs)
+    for layer in frozen:
+        layer.trainable = True
+    with run.strategy.scope():
+        model.compile(optimizer, reward=model.reward)
 
 
 def _save(model: Composer, run: Run, folder: pathlib.Path) -> None:

@@ -33,4 +33,5 @@ def get_config() -> Config:
         ),
         reward="accuracy",
         epochs=16,
+        controller_epochs=8,
     )

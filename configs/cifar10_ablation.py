@@ -2,10 +2,11 @@
 
 python -m composer_tf --config=configs/cifar10_ablation.py --workdir=DIR
 
-`whole` is `cifar10.py` for six epochs. `log_probability` has the paper's
-reward, with gammas in nats; `without_probe` leaves the controller to average
-activations; `wide_range` samples gammas mostly from where nothing changes;
-`equal_weights` trains the dearest path no more than the cheapest.
+`whole` is `cifar10.py` for six epochs, and three of the controller alone, which
+`joint_only` leaves out. `log_probability` has the paper's reward, with gammas in
+nats; `without_probe` leaves the controller to average activations; `wide_range`
+samples gammas mostly from where nothing changes; `equal_weights` trains the
+dearest path no more than the cheapest.
 """
 
 from composer_tf.config import (
@@ -26,8 +27,10 @@ def get_config() -> Config:
         evaluation=EvaluationConfig(),
         reward="accuracy",
         epochs=6,
+        controller_epochs=3,
         variants={
             "whole": {},
+            "joint_only": {"controller_epochs": 0},
             "log_probability": {
                 "reward": "log_probability",
                 "model.glimpse": (-0.2, 1.0),
