@@ -81,6 +81,7 @@ def test_to_json_holds_every_field_and_the_class_of_the_model():
             "label_groups": [],
         },
         "epochs": 10,
+        "controller_epochs": 0,
         "seed": 0,
         "reward": "log_probability",
         "jit_compile": False,
@@ -110,6 +111,7 @@ def test_valid_config_passes():
     ("name", "value"),
     [
         ("epochs", 0),
+        ("controller_epochs", -1),
         ("seed", -1),
         ("steps_per_execution", -1),
         ("data.batch_size", 0),

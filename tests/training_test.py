@@ -332,6 +332,34 @@ def test_the_same_config_gives_the_same_model(finished, tmp_path, data_dir):
     assert_same_model(finished, tmp_path)
 
 
+def test_the_controller_trains_on_while_the_modules_stay(
+    finished, tmp_path, data_dir, capsys
+):
+    config = tiny_config(data_dir)
+    config.controller_epochs = 2
+    config.evaluation.alone = ()
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    training.run(config, whole)
+    before = keras.models.load_model(finished / "model.keras")
+    after = keras.models.load_model(whole / "model.keras")
+    assert_same_weights(before.metalayers[0], after.metalayers[0])
+    with pytest.raises(AssertionError):
+        assert_same_weights(before.controller, after.controller)
+    assert len(after.trainable_weights) == len(before.trainable_weights)
+
+    shutil.copytree(whole, stopped)
+    (stopped / "model.keras").unlink()
+    (stopped / "controller/checkpoints/epoch-000002.weights.h5").unlink()
+    training.run(config, stopped)
+    assert "Resuming after epoch 1 of 2" in capsys.readouterr().out
+    assert_same_model(whole, stopped)
+
+
+def assert_same_weights(first, second):
+    for a, b in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.slow
 def test_the_model_loads_in_another_process(finished, tmp_path, data_dir):
     images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
