@@ -134,6 +134,55 @@ def test_what_replicas_cannot_do_is_refused(
     make().compile(optimizer, **arguments)  # One device can.
 
 
+def normalised(where, **options):
+    """With batch normalization over all replicas, in the stem or a module."""
+
+    def dense(units, name):
+        if where != name:
+            return layers.Dense(units)
+        normalization = layers.BatchNormalization(synchronized=True)
+        return keras.Sequential([layers.Dense(units), normalization])
+
+    def all_options():
+        modules = [dense(3, "module") for _ in range(2)]
+        return {
+            "stem": dense(6, "stem"),
+            "metalayers": [ct.Metalayer(modules)],
+            "costs": [[0.5, 1.0]],
+            **options,
+        }
+
+    return compiled(all_options)
+
+
+@pytest.mark.parametrize(
+    ("where", "options"),
+    [
+        ("stem", {}),
+        ("module", {"routing": "dense"}),
+        ("module", {"estimator": "exact"}),
+    ],
+)
+def test_synchronized_normalization_sees_the_whole_batch(
+    two_replicas, where, options
+):
+    one = normalised(where, **options)
+    with two_replicas.scope():
+        two = normalised(where, **options)
+    for model in (one, two):
+        model.fit(batches(), epochs=3, verbose=0)
+    assert_same_weights(one, two)
+
+
+def test_modules_that_may_not_run_do_not_synchronize(two_replicas):
+    with two_replicas.scope():
+        model = normalised("module")
+    with pytest.raises(ValueError, match=r"synchronized=True.*routing='dense'"):
+        model.fit(batches(), verbose=0)
+    model.predict(X, verbose=0)  # Where nothing is joined.
+    normalised("module").fit(batches(), verbose=0)  # One device can.
+
+
 def test_loss_scaling_is_refused(two_replicas):
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())
     with (

@@ -109,6 +109,8 @@ class Metalayer(keras.layers.Layer):
         routing = self._routing_of(routing, masked)
 
         def run(rows: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:
+            if training and routing != "dense":
+                routing_lib.check_not_synchronized(self.modules)
             return routing_lib.STRATEGIES[routing](
                 self.modules, rows, choices, self._row_shape, self.compute_dtype
             )

@@ -21,7 +21,10 @@ unguarded_scatter   the same, without conditions     ONNX, where an empty batch
 
 from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
+
+from composer_tf import replicas
 
 Module = Callable[[tf.Tensor], tf.Tensor]
 Strategy = Callable[
@@ -277,6 +280,26 @@ def check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
                     "that depends on its input (`add_loss` or an activity "
                     "regularizer), which no routing but 'dense' can collect: "
                     "pass routing='dense' to the Composer."
+                )
+
+
+def check_not_synchronized(modules: Sequence[Module]) -> None:
+    """Raises `ValueError` for a layer that joins the rows of all replicas.
+
+    Inside a condition it would wait for replicas that do not run the module.
+    """
+    if replicas.count() == 1:
+        return
+    for module in modules:
+        if not isinstance(module, keras.layers.Layer):
+            continue
+        for layer in module._flatten_layers():
+            if getattr(layer, "synchronized", False) and layer.trainable:
+                raise ValueError(
+                    f"Layer {layer.name!r} of module {module.name!r} has "
+                    "synchronized=True, which with several replicas no routing "
+                    "but 'dense' can do: use synchronized=False, or pass "
+                    "routing='dense' to the Composer."
                 )
 
 
