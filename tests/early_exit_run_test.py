@@ -40,9 +40,8 @@ class TwoMetalayers(ComposerSettings):
         )
 
 
-def test_a_network_with_early_exits_is_measured_as_it_was_saved(tmp_path):
-    data_dir, folder = tmp_path / "tfds", tmp_path / "run"
-    config = Config(
+def tiny_config(data_dir):
+    return Config(
         data=DataConfig(
             "wide_mnist/digits", batch_size=500, data_dir=str(data_dir)
         ),
@@ -52,7 +51,11 @@ def test_a_network_with_early_exits_is_measured_as_it_was_saved(tmp_path):
         ),
         epochs=2,
     )
-    metrics = training.run(config, folder)
+
+
+def test_a_network_with_early_exits_is_measured_as_it_was_saved(tmp_path):
+    data_dir, folder = tmp_path / "tfds", tmp_path / "run"
+    metrics = training.run(tiny_config(data_dir), folder)
     network: Any = keras.models.load_model(folder / "early_exit/model.keras")
     images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
     hits = network.predict(images, verbose=0).argmax(-1) == labels[:, None]
@@ -67,3 +70,19 @@ def test_a_network_with_early_exits_is_measured_as_it_was_saved(tmp_path):
     ends = [line[0]["cost"], line[-1]["cost"]]
     np.testing.assert_allclose(ends, costs)
     assert metrics["summary"]["early_exit/accuracy@1"] is not None
+
+
+@pytest.mark.slow
+def test_two_replicas_train_it_as_one_device_does(two_replicas, tmp_path):
+    config = tiny_config(tmp_path / "tfds")
+    one = training.run(config, tmp_path / "one")
+    two = training.run(config, tmp_path / "two", two_replicas)
+    assert two["summary"] == pytest.approx(one["summary"], abs=1e-5)
+    weights, weights_of_two = (
+        keras.models.load_model(
+            tmp_path / name / "early_exit/model.keras"
+        ).get_weights()
+        for name in ("one", "two")
+    )
+    for a, b in zip(weights, weights_of_two, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
+from composer_tf.early_exit_network import EarlyExitNetwork
+from composer_tf.exit_stage import ExitStage
 from composer_tf.path_network import PathNetwork
 from tests.small_training import X, Y, make
 
@@ -216,6 +218,46 @@ def test_a_model_of_xla_loads_on_replicas(two_replicas, tmp_path):
     with two_replicas.scope():
         loaded = keras.models.load_model(tmp_path / "model.keras")
     loaded.fit(X, Y, batch_size=16, verbose=0)
+
+
+def with_exits():
+    keras.utils.set_random_seed(0)
+    network = EarlyExitNetwork(
+        [
+            ExitStage([layers.Dense(8, "relu")], num_classes=3),
+            ExitStage([layers.Dense(3, kernel_regularizer="l2")]),
+        ]
+    )
+    network.build((None, X.shape[1]))
+    network.compile(
+        keras.optimizers.SGD(0.05),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        weighted_metrics=["accuracy"],
+    )
+    return network
+
+
+@pytest.mark.parametrize("weights", [[], [WEIGHTS]], ids=["plain", "weighted"])
+def test_a_network_with_exits_trains_as_on_one_device(
+    two_replicas, tmp_path, weights
+):
+    one = with_exits()
+    with two_replicas.scope():
+        two = with_exits()
+    data = batches(*weights)
+    logs = one.fit(data, epochs=10, verbose=0).history
+    logs_of_two = two.fit(data, epochs=10, verbose=0).history
+    assert_same_weights(one, two)
+    for name, values in logs.items():
+        np.testing.assert_allclose(values, logs_of_two[name], atol=1e-5)
+    evaluated = one.evaluate(data, verbose=0)
+    np.testing.assert_allclose(two.evaluate(data, verbose=0), evaluated, 1e-5)
+    two.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    np.testing.assert_allclose(
+        loaded.predict(X, verbose=0), two.predict(X, verbose=0), atol=1e-6
+    )
 
 
 def test_a_network_of_one_path_trains_on_replicas(two_replicas, tmp_path):
