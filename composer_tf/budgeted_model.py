@@ -14,6 +14,7 @@ from composer_tf.steerable_model import Decision
 
 _STORED = "calibration"
 _STORED_INDEX = "calibration_preference"
+_STORED_TERMS = "calibration_terms"
 
 
 class BudgetedModel(PolicyGradientModel):
@@ -21,7 +22,8 @@ class BudgetedModel(PolicyGradientModel):
 
     Attributes:
         calibration: What each gamma costs, or `None`. It is saved with the
-            weights. Training forgets it.
+            weights. Training and `set_weights` forget it; `load_weights` brings
+            the file's own, if it is of a model with the same costs and gammas.
     """
 
     calibration: Calibration | None
@@ -169,6 +171,30 @@ class BudgetedModel(PolicyGradientModel):
         self.calibration = None
         return super().make_train_function(force)
 
+    def set_weights(self, weights: Any) -> None:
+        """As of Keras; the calibration was that of other weights."""
+        self.calibration = None
+        super().set_weights(weights)
+
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
+    ) -> None:
+        """As of Keras; the calibration is the file's, if all of it is loaded.
+
+        Args:
+            filepath: As of Keras.
+            skip_mismatch: As of Keras.
+            **kwargs: As of Keras.
+        """
+        self.calibration = None  # Not all formats load own variables.
+        loads_all = False
+        try:
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+            loads_all = not skip_mismatch
+        finally:
+            if not loads_all:
+                self.calibration = None
+
     def save_own_variables(self, store: dict[str, Any]) -> None:
         super().save_own_variables(store)
         if self.calibration is not None:
@@ -176,16 +202,28 @@ class BudgetedModel(PolicyGradientModel):
             store[_STORED] = np.array(curve)  # [2, gammas]
             index = self.preferences.names.index(name)
             store[_STORED_INDEX] = np.array(index)
+            store[_STORED_TERMS] = self._terms()
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         own = {name: store[name] for name in store.keys()}  # noqa: SIM118
         curve, index = own.pop(_STORED, None), own.pop(_STORED_INDEX, None)
+        terms = own.pop(_STORED_TERMS, None)  # Older files have none.
         super().load_own_variables(own)
         self.calibration = None  # That of other weights.
-        if curve is not None and index is not None:
+        if curve is None or index is None:
+            return
+        if terms is None or np.array_equal(np.array(terms), self._terms()):
             name = self.preferences.names[int(np.array(index))]
             gammas, costs = np.array(curve).tolist()
             self.calibration = Calibration(name, tuple(gammas), tuple(costs))
+
+    def _terms(self) -> np.ndarray:
+        """What, beside the weights, decides what a gamma costs."""
+        gammas = [
+            (*p.gamma.support, p.default) for p in self.preferences.steerable
+        ]
+        parts = [*gammas, *self.cost_table.fractions, (self.overhead,)]
+        return np.concatenate(parts).astype(np.float64)
 
     def _gamma_of(
         self,

@@ -1,5 +1,6 @@
 """Calibration of a model, and what it does within a budget."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ Y = np.arange(200) % 3
 QUIET = {"verbose": 0, "return_dict": True}
 
 
-def build(*more, seed=0):
+def build(*more, seed=0, costs=(0.1, 1.0), high=6.0):
     """Follows gamma, each example in its own way."""
     keras.utils.set_random_seed(seed)
     model = ct.Composer(
@@ -26,8 +27,8 @@ def build(*more, seed=0):
                 ]
             )
         ],
-        preferences=[*more, ct.GlimpsePreference(ct.Uniform(-2.0, 6.0))],
-        costs=[[0.1, 1.0]],
+        preferences=[*more, ct.GlimpsePreference(ct.Uniform(-2.0, high))],
+        costs=[costs],
         seed=0,
     )
     model.compile("sgd", metrics=["accuracy"])
@@ -214,6 +215,69 @@ def test_weights_bring_theirs_or_none(trained, tmp_path):
     other.load_weights(tmp_path / "calibrated.weights.h5")
     assert other.calibration == model.calibration
     model.load_weights(tmp_path / "other.weights.h5")
+    assert model.calibration is None
+
+
+def test_weights_that_are_set_have_none(trained):
+    model = trained
+    wanted = build(seed=1)
+    model.set_weights(wanted.get_weights())
+    np.testing.assert_array_equal(model(X), wanted(X))
+    with pytest.raises(ValueError, match="needs a calibrated model"):
+        model.predict(X, budget=0.5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"costs": (0.2, 1.0)}, {"high": 5.0}], ids=str
+)
+def test_weights_of_other_costs_or_gammas_bring_none(
+    trained, tmp_path, options
+):
+    trained.save_weights(tmp_path / "calibrated.weights.h5")
+    other = build(seed=1, **options)
+    other.calibrate(X, num_gammas=2)
+    other.load_weights(tmp_path / "calibrated.weights.h5")
+    assert other.calibration is None
+
+
+def test_weights_that_are_loaded_in_part_bring_none(trained, tmp_path):
+    path = tmp_path / "calibrated.weights.h5"
+    trained.save_weights(path)
+    other = build(seed=1)
+    other.calibrate(X, num_gammas=2)
+    other.load_weights(path, skip_mismatch=True)
+    assert other.calibration is None
+    narrow = ct.Composer(
+        [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-2.0, 6.0))],
+        costs=[[0.1, 1.0]],
+    )
+    narrow.build((None, 4))
+    with pytest.raises(ValueError):  # noqa: PT011  Of Keras.
+        narrow.load_weights(path)
+    assert narrow.calibration is None
+
+
+def test_files_of_before_terms_were_kept_bring_theirs(trained, tmp_path):
+    path = tmp_path / "calibrated.weights.h5"
+    trained.save_weights(path)
+    with h5py.File(path, "a") as file:
+        del file["vars/calibration_terms"]
+    other = build(seed=1)
+    other.load_weights(path)
+    assert other.calibration == trained.calibration
+
+
+def test_the_best_weights_that_training_restores_have_none(trained):
+    model = trained
+    stop = keras.callbacks.EarlyStopping(
+        "val_loss", patience=1, restore_best_weights=True
+    )
+    losses = model.fit(
+        X, Y, validation_data=(X, Y), epochs=5, callbacks=[stop], verbose=0
+    ).history["val_loss"]
+    loss = model.evaluate(X, Y, **QUIET)["loss"]
+    assert loss == pytest.approx(min(losses), abs=1e-5)
     assert model.calibration is None
 
 
