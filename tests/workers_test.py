@@ -38,11 +38,15 @@ def get_config() -> Config:
 """
 
 
+def write_config(folder):
+    path = folder / "tiny.py"
+    path.write_text(CONFIG.format(str(folder / "tfds")))
+    return path
+
+
 @pytest.fixture
 def config_file(tmp_path):
-    path = tmp_path / "tiny.py"
-    path.write_text(CONFIG.format(str(tmp_path / "tfds")))
-    return path
+    return write_config(tmp_path)
 
 
 def tiny_config(config_file):
@@ -95,31 +99,44 @@ def two_workers(config_file, workdir, errors):
             process.wait()
 
 
+@pytest.fixture(scope="module", name="alone")
+def _alone(tmp_path_factory):
+    """The folder and summary of a run in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    path = write_config(folder)
+    metrics = training.run(tiny_config(path), folder / "run")
+    return folder / "run", metrics["summary"]
+
+
 @pytest.mark.slow
-def test_workers_resume_to_the_result_of_one_process(config_file, tmp_path):
-    alone, together = tmp_path / "alone", tmp_path / "together"
+@pytest.mark.parametrize("lost", [0, 1], ids=["chief", "other"])
+def test_workers_resume_to_the_result_of_one_process(
+    config_file, tmp_path, alone, lost
+):
+    together = tmp_path / "together"
     errors = [tmp_path / "0.txt", tmp_path / "1.txt"]
     checkpoint = together / "checkpoints" / "epoch-000001.weights.h5"
     deadline = time.monotonic() + 300
-    with two_workers(config_file, together, errors) as (chief, other):
+    with two_workers(config_file, together, errors) as processes:
         while not checkpoint.exists():  # They prepare the data too.
-            assert chief.poll() is None, errors[0].read_text()
+            assert processes[0].poll() is None, errors[0].read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        other.kill()
-        assert chief.wait(240) != 0
-    assert "error: another worker was lost" in errors[0].read_text()
-    assert "Traceback" not in errors[0].read_text()
+        processes[lost].kill()
+        assert processes[1 - lost].wait(240) != 0
+    left = errors[1 - lost].read_text()
+    assert "error: another worker was lost" in left
+    assert "Traceback" not in left
     with two_workers(config_file, together, errors) as processes:
         for process, path in zip(processes, errors, strict=True):
             assert process.wait(240) == 0, path.read_text()
-    expected = training.run(tiny_config(config_file), alone)
+    folder, expected = alone
     metrics = read_json(together / "metrics.json")
-    for name, value in expected["summary"].items():
+    for name, value in expected.items():
         assert metrics["summary"][name] == pytest.approx(value, abs=1e-5)
     one, two = (
-        keras.models.load_model(folder / "model.keras").get_weights()
-        for folder in (alone, together)
+        keras.models.load_model(run / "model.keras").get_weights()
+        for run in (folder, together)
     )
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
