@@ -77,6 +77,7 @@ def deploy(
     """
     target = pathlib.Path(output)
     format = exporters.canonical_format(format)
+    exporters.check_suffix(target, format)
     if target.exists() and not overwrite:
         raise DeploymentError(f"{target} exists; --overwrite replaces it.")
     check_target(target)

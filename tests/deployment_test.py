@@ -169,6 +169,8 @@ def test_litert_is_another_name_of_tflite(folder, tmp_path):
     assert report["format"] == "tflite"
     with pytest.raises(ValueError, match=r"`format` must be one of.*'torch'"):
         deploy(folder / "m.keras", tmp_path / "m", "torch")
+    with pytest.raises(ValueError, match="suffix is for format='onnx'"):
+        deploy(folder / "nowhere.keras", tmp_path / "m.onnx", "litert")
 
 
 def test_a_failed_verification_leaves_nothing(folder, tmp_path, monkeypatch):

@@ -218,6 +218,24 @@ def test_inputs_keep_their_names_and_types_are_checked(tmp_path):
     np.testing.assert_allclose(answer["logits"], outputs, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "format", "of"),
+    [
+        ("m.onnx", "tflite", "format='onnx'"),
+        ("m.onnx", "litert", "format='onnx'"),
+        ("m.tflite", "onnx", "format='tflite'"),
+        ("m.tflite", "tf_saved_model", "format='tflite'"),
+        ("m.keras", "onnx", "model.save"),
+    ],
+)
+def test_a_suffix_of_another_format_is_refused(tmp_path, name, format, of):
+    model = recurrent()
+    model.build((None, 3, 2))
+    with pytest.raises(ValueError, match=f"{name}', whose suffix is for {of}"):
+        model.export(tmp_path / name, format=format)
+    assert not list(tmp_path.iterdir())
+
+
 def test_sizes_that_are_not_known_cannot_be_skipped(tmp_path):
     convs = [L.Conv2D(3, 3, padding="same") for _ in range(2)]
     model = ct.Composer(

@@ -24,11 +24,27 @@ FORMATS = {
 }
 
 
+_SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
+
+
 def canonical_format(format: str) -> str:
     """Of `FORMATS`; Keras calls TFLite `"litert"`."""
     format = {"litert": "tflite"}.get(format, format)
     validation.check_choice("format", format, tuple(FORMATS))
     return format
+
+
+def check_suffix(path: str | os.PathLike, format: str) -> None:
+    """Raises `ValueError` if the suffix of a path is that of another format."""
+    suffix = pathlib.Path(path).suffix
+    meant = _SUFFIXES.get(suffix, format)
+    if meant == format:
+        return
+    way = "model.save" if meant == "keras" else f"format={meant!r}"
+    raise ValueError(
+        f"The path must suit format {format!r}, got {os.fspath(path)!r}, whose "
+        f"suffix is for {way}."
+    )
 
 
 def export(
@@ -49,8 +65,10 @@ def export(
         The artifact's description.
 
     Raises:
-        ValueError: If the format is unknown.
+        ValueError: If the format is unknown, or the path's suffix is that of
+            another one.
     """
     format = canonical_format(format)
+    check_suffix(path, format)
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     return FORMATS[format](model, path, **options)
