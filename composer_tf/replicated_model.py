@@ -57,8 +57,9 @@ class ReplicatedModel(keras.Model):
         """As `keras.Model.fit`.
 
         Raises:
-            ValueError: If the loss stops being finite; or with several workers,
-                if arrays are to be shuffled, which each would do its own way.
+            ValueError: If the loss stops being finite, or labels are outside of
+                the model's classes; or with several workers, if arrays are to
+                be shuffled, which each would do its own way.
         """
         bound = inspect.signature(super().fit).bind_partial(*args, **kwargs)
         arguments = bound.arguments
@@ -73,7 +74,17 @@ class ReplicatedModel(keras.Model):
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             guard = validation.NonFiniteLossGuard()
             callbacks = [guard, *tf.nest.flatten(callbacks)]
-        return super().fit(**arguments, callbacks=callbacks)
+        with validation.named_labels():
+            return super().fit(**arguments, callbacks=callbacks)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: If labels are outside of the model's classes.
+        """
+        with validation.named_labels():
+            return super().evaluate(*args, **kwargs)
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         logs = super().compute_metrics(*args, **kwargs)

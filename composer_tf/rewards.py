@@ -36,7 +36,9 @@ def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     _check_outputs(logits)
     probabilities = tf.nn.softmax(logits)
     labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
-    return tf.gather(probabilities, labels, batch_dims=1)
+    # Of a label out of range the loss tells, which says so better.
+    of_label = tf.one_hot(labels, probabilities.shape[-1])  # [B, classes]
+    return tf.reduce_sum(of_label * probabilities, axis=-1)
 
 
 def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,8 @@
 """Checks of arguments and data, with errors that say what to change."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -78,6 +80,32 @@ def check_labels(labels: Any, num_classes: int | None) -> None:
             f"`y` holds labels from {labels.min()} to {labels.max()}, but the "
             f"model has {num_classes} classes: 0 to {num_classes - 1}."
         )
+
+
+@contextlib.contextmanager
+def named_labels() -> Iterator[None]:
+    """Makes TensorFlow's error about a label one that says what to change.
+
+    Labels in a data set are seen only when they are used; to look for them
+    beforehand would read the data twice.
+
+    Raises:
+        ValueError: In place of it.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(
+            r"label value of (-?\d+) which is outside .* \[0, (\d+)\)",
+            str(error),
+        )
+        if found is None:
+            raise
+        label, num_classes = map(int, found.groups())
+        raise ValueError(
+            f"The data holds label {label}, but the model has {num_classes} "
+            f"classes: 0 to {num_classes - 1}."
+        ) from None  # It is a page long.
 
 
 def check_paths(

@@ -268,6 +268,30 @@ def test_labels_out_of_range_are_refused_before_training():
         model.fit(X, Y, verbose=0)
 
 
+@pytest.mark.parametrize(
+    ("label", "reward"), [(-1, None), (3, "probability"), (3, "accuracy")]
+)
+def test_a_label_out_of_range_in_a_data_set_is_named(label, reward):
+    model = make()
+    model.compile("sgd", reward=reward)
+    bad = tf.data.Dataset.from_tensors((X, np.full_like(Y, label)))
+    message = f"data holds label {label}, but the model has 3 classes: 0 to 2"
+    with pytest.raises(ValueError, match=message):
+        model.fit(bad, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.evaluate(bad, verbose=0)
+
+
+def test_another_error_of_tensorflow_stays_what_it_is():
+    def fail(x, y):
+        tf.debugging.assert_none_equal(y, y, message="what the user forbids")
+        return x, y
+
+    bad = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16).map(fail)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="user forbids"):
+        compiled().fit(bad, verbose=0)
+
+
 def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
     spoiled = tf.data.Dataset.from_tensor_slices((X * np.nan, Y)).batch(16)
     model = compiled(jit_compile=True)

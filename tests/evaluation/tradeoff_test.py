@@ -281,3 +281,10 @@ def test_csv_round_trip(tmp_path):
         Point(row["method"], *(float(row[name]) for name in numbers))
         for row in rows
     ]
+
+
+def test_labels_that_the_model_has_no_class_for_are_refused():
+    x = np.zeros([4, 5], np.float32)
+    data = tf.data.Dataset.from_tensors((x, [0, 1, 2, CLASSES]))
+    with pytest.raises(ValueError, match=r"labels from 0 to 4.*4 classes"):
+        evaluate_tradeoff(random_model(), data, gammas=[0.0])
