@@ -136,8 +136,13 @@ class Composer(ExportableModel):
         training: bool | None = None,
         return_composition: bool = False,
     ) -> tf.Tensor | Composition:
+        validation.check_input_names(inputs, self.build_shape)
         inputs, gamma = split_gamma(inputs, gamma)
         activations = inputs if self.stem is None else self.stem(inputs)
+        wanted = self._input_shapes[0 if self.stem is None else 1]
+        validation.check_input_shape(
+            inputs, self.build_shape, activations, wanted
+        )
         if decision is None:
             decision = "sample" if training else self.decision
         validation.check_choice("decision", decision, get_args(Decision))

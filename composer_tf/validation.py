@@ -108,6 +108,55 @@ def named_labels() -> Iterator[None]:
         ) from None  # It is a page long.
 
 
+def check_input_names(inputs: Any, built_for: Any) -> None:
+    """Raises `ValueError` unless inputs are those that a model was built for.
+
+    Args:
+        inputs: One tensor, or a mapping by name that may hold `"gamma"`.
+        built_for: The shape of a single input, or shapes by name.
+    """
+    single = not isinstance(built_for, Mapping) or len(built_for) == 1
+    if not isinstance(inputs, Mapping):
+        if single:
+            return
+        got = type(inputs).__name__
+    else:
+        got = sorted(name for name in inputs if name != "gamma")
+        # The one input of a model may have any name.
+        if len(got) == 1 if single else set(got) == set(built_for):
+            return
+    wanted = "one tensor" if single else f"a mapping of {sorted(built_for)}"
+    raise ValueError(
+        f"The inputs must be {wanted}, with nothing but 'gamma' beside, got "
+        f"{got}."
+    )
+
+
+def check_input_shape(
+    inputs: Any, built_for: Any, activations: Any, wanted: Sequence[int | None]
+) -> None:
+    """Raises `ValueError` for inputs of another size than a model's.
+
+    Whether they are shows behind the stem, which may make one size of many.
+
+    Args:
+        inputs: One tensor, or a mapping of them.
+        built_for: Shape, or shapes by name, that the model was built for.
+        activations: `[B, ...]`, behind the stem.
+        wanted: Their shape if the inputs are those that it was built for.
+    """
+    if tf.TensorShape(wanted).is_compatible_with(activations.shape):
+        return
+    if isinstance(inputs, Mapping):
+        got: Any = {name: tuple(x.shape) for name, x in inputs.items()}
+    else:
+        got = tuple(inputs.shape)
+    raise ValueError(
+        f"The inputs must have the shape that the model was built for, "
+        f"{built_for}, got {got}."
+    )
+
+
 def check_paths(
     choices: Any,
     num_modules: Sequence[int],

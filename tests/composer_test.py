@@ -214,6 +214,78 @@ def test_choices_may_be_a_list():
     )
 
 
+def joined():
+    """Two named inputs, of 2 and 3 columns."""
+    left, right = keras.Input([2], name="left"), keras.Input([3], name="right")
+    stem = keras.Model(
+        {"left": left, "right": right}, layers.Concatenate()([left, right])
+    )
+    model = make(stem=stem)
+    model.build({"left": (None, 2), "right": (None, 3)})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"image": X, "gama": X[:, 0]}, r"one tensor.*\['gama', 'image'\]"),
+        ({"image": X[:, :2]}, r"built for, \(None, 3\), got \(7, 2\)"),
+        (X[0], r"built for, \(None, 3\), got \(3,\)"),
+        (X[:, np.newaxis], r"built for, \(None, 3\), got \(7, 1, 3\)"),
+    ],
+)
+def test_inputs_that_a_model_was_not_built_for_are_refused(inputs, message):
+    model = make()
+    model.build((None, 3))
+    with pytest.raises(ValueError, match=message):
+        model(inputs)
+    with pytest.raises(ValueError, match=message):
+        model.predict(inputs, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["left", "right", "gama"], r"\['gama', 'left', 'right'\]"),
+        (["left", "rigth", "gamma"], r"\['left', 'rigth'\]"),
+        (["left"], r"\['left'\]"),
+    ],
+)
+def test_inputs_of_other_names_are_refused(names, message):
+    columns = [X[:, :2], X, X[:, 0]]
+    inputs = dict(zip(names, columns, strict=False))
+    message = rf"mapping of \['left', 'right'\].*'gamma'.*got {message}"
+    with pytest.raises(ValueError, match=message):
+        joined()(inputs)
+
+
+def test_named_inputs_are_not_one_tensor():
+    with pytest.raises(ValueError, match="must be a mapping"):
+        joined()(X)
+
+
+def test_a_stem_may_make_one_size_of_many():
+    model = ct.Composer(
+        [ct.Metalayer([layers.Conv2D(2, 3), layers.Conv2D(2, 3)])],
+        stem=layers.Resizing(6, 6),
+    )
+    model.build((None, 9, 9, 1))
+    assert model(np.zeros([2, 12, 12, 1], "float32")).shape == (2, 4, 4, 2)
+
+
+def test_images_of_another_size_are_refused():
+    model = ct.Composer(
+        [
+            ct.Metalayer([layers.Conv2D(2, 3), layers.Conv2D(2, 3)]),
+            layers.GlobalAveragePooling2D(),
+        ],
+        stem=layers.Conv2D(2, 1),
+    )
+    model.build((None, 9, 9, 1))
+    with pytest.raises(ValueError, match=r"\(None, 9, 9, 1\), got .*12, 12"):
+        model.predict(np.zeros([2, 12, 12, 1], "float32"), verbose=0)
+
+
 def test_mixed_precision_keeps_the_policy_in_float32():
     keras.config.set_dtype_policy("mixed_float16")
     try:
