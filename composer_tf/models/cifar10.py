@@ -124,7 +124,7 @@ class Cifar10(ComposerSettings):
     def _inputs(self, channels: int) -> tuple[Any, Any]:
         """Of a module, and the features among them."""
         height, width, _ = _IMAGE_SHAPE
-        inputs = keras.Input((height // 4, width // 4, channels))
+        inputs: Any = keras.Input((height // 4, width // 4, channels))
         return inputs, inputs[..., : self.channels[2]]
 
 
