@@ -2,13 +2,19 @@
 
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from composer_tf import datasets, workers
-from composer_tf.config import Config, ConfigError, values_of_the_config
+from composer_tf.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    values_of_the_config,
+)
 from composer_tf.workdir import EpochCheckpoint
 
 
@@ -49,18 +55,37 @@ def load(config: Config, strategy: tf.distribute.Strategy) -> Run:
         workers.wait_for_all(strategy)
     shuffle = datasets.EpochShuffle(config.seed)
     with values_of_the_config():
-        train, validation = datasets.load(
-            config.data.name,
-            batch_size=config.data.batch_size,
-            splits=("train", "validation"),
-            shuffle=shuffle,
-            passes=config.data.passes,
-            augment=config.data.augment,
-            data_dir=config.data.data_dir or None,
+        train, validation = _load(
+            config.data, ("train", "validation"), shuffle, config.data.augment
         )
     if chief:
         workers.wait_for_all(strategy)
     return Run(config, strategy, train, validation, shuffle)
+
+
+def without_augmentation(run: Run) -> Run:
+    """The same run, on training images as they are."""
+    if not run.config.data.augment:
+        return run
+    (train,) = _load(run.config.data, ("train",), run.shuffle, augment=False)
+    return run._replace(train=train)
+
+
+def _load(
+    data: DataConfig,
+    splits: Sequence[str],
+    shuffle: datasets.EpochShuffle,
+    augment: bool,
+) -> tuple[tf.data.Dataset, ...]:
+    return datasets.load(
+        data.name,
+        batch_size=data.batch_size,
+        splits=splits,
+        shuffle=shuffle,
+        passes=data.passes,
+        augment=augment,
+        data_dir=data.data_dir or None,
+    )
 
 
 def loss() -> keras.losses.Loss:

@@ -147,25 +147,35 @@ def _claim_for_all(folder: pathlib.Path, run: Run) -> None:
 
 
 def _fit(model: Composer, run: Run, folder: pathlib.Path) -> None:
-    """Trains all, and then the controller alone if the config says so."""
+    """Trains all, and then the controller anew if the config says so."""
     fitting.fit(model, run, folder, run.config.epochs)
     epochs = run.config.controller_epochs
     if not epochs:
         return
     if workers.is_chief(run.strategy):
-        print("Training the controller alone.")
+        print("Training the controller anew.")
     optimizer = model.optimizer  # Of all weights, for who trains on.
     learning = (model.controller, model.estimator)
     frozen = [layer for layer in model.layers if layer not in learning]
     for layer in frozen:
         layer.trainable = False
+    run = fitting.without_augmentation(run)
+    keras.utils.set_random_seed(run.config.seed)
     with run.strategy.scope():
+        _reset(model.controller)
         _compile(model, run, epochs)
     fitting.fit(model, run, folder / "controller", epochs)
     for layer in frozen:
         layer.trainable = True
     with run.strategy.scope():
         model.compile(optimizer, reward=model.reward)
+
+
+def _reset(layer: keras.layers.Layer) -> None:
+    """Gives a built layer new initial weights."""
+    new = type(layer).from_config(layer.get_config())
+    new.build_from_config(layer.get_build_config())
+    layer.set_weights(new.get_weights())
 
 
 def _save(model: Composer, run: Run, folder: pathlib.Path) -> None:

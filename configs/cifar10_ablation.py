@@ -2,7 +2,7 @@
 
 python -m composer_tf --config=configs/cifar10_ablation.py --workdir=DIR
 
-`whole` is `cifar10.py` for six epochs, and three of the controller alone, which
+`whole` is `cifar10.py` for six epochs, and three of the controller anew, which
 `joint_only` leaves out. `log_probability` has the paper's reward, with gammas
 in nats; `without_probe` leaves the controller to average activations;
 `wide_range` samples gammas mostly from where nothing changes; `equal_weights`
