@@ -91,6 +91,10 @@ def test_conv_modules_of_three_kinds_train_save_load_and_predict(tmp_path):
     history = model.fit(x, y, verbose=0).history
     assert 0.0 <= history["accuracy"][0] <= 1.0
     assert model(x, return_composition=True).guesses[0].shape == (1, 32, 20)
+    scope["train"] = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    exec(block_with("layer.trainable = False"), scope)
+    learning = model.controller.trainable_weights
+    assert len(model.trainable_weights) == len(learning) > 0
 
 
 def test_a_preference_of_ones_own_is_ten_lines():
