@@ -179,7 +179,7 @@ class BudgetedModel(PolicyGradientModel):
     def load_weights(
         self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
     ) -> None:
-        """As of Keras; the calibration is the file's, if all of it is loaded.
+        """As of Keras; the calibration is the file's, if nothing is skipped.
 
         Args:
             filepath: As of Keras.
@@ -190,7 +190,8 @@ class BudgetedModel(PolicyGradientModel):
         loads_all = False
         try:
             super().load_weights(filepath, skip_mismatch, **kwargs)
-            loads_all = not skip_mismatch
+            skips = skip_mismatch or kwargs.get("objects_to_skip")
+            loads_all = not skips
         finally:
             if not loads_all:
                 self.calibration = None

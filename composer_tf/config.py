@@ -102,9 +102,9 @@ class Config:
         optimizer: The optimizer.
         evaluation: The measurements.
         epochs: Passes of `fit`.
-        controller_epochs: Passes after those in which the controller is trained
-            anew: by modules that change no more, and normalize as they will
-            when they are used, on images that are not augmented.
+        controller_epochs: Passes after `epochs` that train a new controller,
+            beside modules that change no more, and whose batch normalization
+            is that of inference, on images that are not augmented.
         seed: Of weights, sampling and shuffling.
         reward: What the policy maximises beside the costs: `"log_probability"`
             of the label, as the paper, its `"probability"`, or `"accuracy"`.

@@ -57,9 +57,10 @@ class ReplicatedModel(keras.Model):
         """As `keras.Model.fit`.
 
         Raises:
-            ValueError: If the loss stops being finite, or labels are outside of
-                the model's classes; or with several workers, if arrays are to
-                be shuffled, which each would do its own way.
+            ValueError: If the loss stops being finite, as it does for labels
+                outside of the model's classes (which are named where TensorFlow
+                looks at them: on CPUs, without XLA); or with several workers,
+                if arrays are to be shuffled, which each would do its own way.
         """
         bound = inspect.signature(super().fit).bind_partial(*args, **kwargs)
         arguments = bound.arguments
@@ -81,7 +82,8 @@ class ReplicatedModel(keras.Model):
         """As `keras.Model.evaluate`.
 
         Raises:
-            ValueError: If labels are outside of the model's classes.
+            ValueError: If labels are outside of the model's classes, where
+                TensorFlow looks at them: on CPUs, without XLA.
         """
         with validation.named_labels():
             return super().evaluate(*args, **kwargs)

@@ -1,7 +1,9 @@
 """A run: a config and a folder make a trained model, its curve and pictures."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -154,21 +156,37 @@ def _fit(model: Composer, run: Run, folder: pathlib.Path) -> None:
         return
     if workers.is_chief(run.strategy):
         print("Training the controller anew.")
-    optimizer = model.optimizer  # Of all weights, for who trains on.
-    learning = (model.controller, model.estimator)
-    frozen = [layer for layer in model.layers if layer not in learning]
-    for layer in frozen:
-        layer.trainable = False
     run = fitting.without_augmentation(run)
-    keras.utils.set_random_seed(run.config.seed)
-    with run.strategy.scope():
-        _reset(model.controller)
-        _compile(model, run, epochs)
-    fitting.fit(model, run, folder / "controller", epochs)
-    for layer in frozen:
-        layer.trainable = True
+    optimizer = model.optimizer  # Of all weights, for who trains on.
+    with _frozen_modules(model):
+        keras.utils.set_random_seed(run.config.seed)
+        with run.strategy.scope():
+            _reset(model.controller)
+            _compile(model, run, epochs)
+        fitting.fit(model, run, folder / "controller", epochs)
     with run.strategy.scope():
         model.compile(optimizer, reward=model.reward)
+
+
+@contextlib.contextmanager
+def _frozen_modules(model: Composer) -> Iterator[None]:
+    """Only the controller and the estimator's baseline learn."""
+    learning = (model.controller, model.estimator)
+    frozen = [layer for layer in model.layers if layer not in learning]
+    before = [
+        (part, part.trainable)
+        for layer in frozen
+        for part in layer._flatten_layers()  # A layer before its parts.
+    ]
+    sandwich, model.sandwich = model.sandwich, None  # It teaches modules.
+    for layer in frozen:
+        layer.trainable = False
+    try:
+        yield
+    finally:
+        for part, trainable in before:
+            part.trainable = trainable
+        model.sandwich = sandwich
 
 
 def _reset(layer: keras.layers.Layer) -> None:

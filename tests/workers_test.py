@@ -34,6 +34,7 @@ def get_config() -> Config:
             num_gammas=3, num_mixtures=2, alone=("cheapest",)
         ),
         epochs=3,
+        controller_epochs=1,
     )
 """
 

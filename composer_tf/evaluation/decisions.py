@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import validation
+from composer_tf import losses
 from composer_tf.composer import Composer
 
 
@@ -70,7 +70,8 @@ class Recorder:
             *batch, probs = self._run(
                 inputs, labels, gamma, choose(len(labels))
             )
-            validation.check_labels(labels, self._model.output_row_shape[-1])
+            num_classes = self._model.output_row_shape[-1]
+            losses.check_labels(self._model.loss, labels, num_classes)
             parts.append(tuple(tensor.numpy() for tensor in batch))
             probabilities.append([p.numpy() for p in probs])
         columns = [np.concatenate(c) for c in zip(*parts, strict=True)]

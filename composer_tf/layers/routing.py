@@ -92,8 +92,7 @@ def partition(
         _run_unless_empty(module, rows, output_shape, dtype)
         for module, rows in zip(modules, parts, strict=True)
     ]
-    # As `tf.dynamic_stitch`, but by all threads.
-    merged = tf.raw_ops.ParallelDynamicStitch(indices=positions, data=outputs)
+    merged = tf.dynamic_stitch(positions, outputs)
     return tf.ensure_shape(merged, [inputs.shape[0], *output_shape])
 
 
@@ -146,8 +145,8 @@ def serving(
     Arguments and result are those of `partition`.
     """
     agree = tf.reduce_all(choices == choices[:1])
-    # A session makes a condition wait for its inputs by edges that keep it from
-    # fusing an activation with its convolution: here they end at the copy.
+    # A session makes a condition wait for its inputs, by edges that keep it
+    # from fusing an activation with its convolution. Here they end, at no copy.
     inputs = tf.identity(inputs)
 
     def together() -> tf.Tensor:
