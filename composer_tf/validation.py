@@ -77,8 +77,8 @@ def check_labels(labels: Any, num_classes: int | None) -> None:
         return
     if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
         raise ValueError(
-            f"`y` holds labels from {labels.min()} to {labels.max()}, but the "
-            f"model has {num_classes} classes: 0 to {num_classes - 1}."
+            f"The data holds labels from {labels.min()} to {labels.max()}, but "
+            f"the model has {num_classes} classes: 0 to {num_classes - 1}."
         )
 
 

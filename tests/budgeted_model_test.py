@@ -187,7 +187,7 @@ def test_training_forgets_it_and_nothing_else_does(trained):
     model.predict(X, verbose=0)
     model.evaluate(X, Y, verbose=0)
     model.compile("sgd")
-    with pytest.raises(ValueError, match="`y` holds labels"):
+    with pytest.raises(ValueError, match="data holds labels"):
         model.fit(X, Y + 5, verbose=0)
     assert model.calibration == calibration
     model.fit(X, Y, verbose=0)

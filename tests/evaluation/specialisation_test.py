@@ -120,14 +120,21 @@ def test_rows_are_distributions_or_nan_where_a_label_is_absent():
     np.testing.assert_allclose(heatmaps[:, [0, 2, 3]].sum(axis=-1), 1.0)
 
 
-@pytest.mark.parametrize("label", [-1, CLASSES])
+@pytest.mark.parametrize(
+    ("label", "num_classes", "message"),
+    [
+        (-1, CLASSES, "labels from -1 to 0"),
+        (CLASSES, CLASSES, f"labels from 0 to {CLASSES}"),
+        (2, 2, r"\[0, 2\).*2"),
+    ],
+)
 @pytest.mark.usefixtures("eagerly")
-def test_label_out_of_range_is_refused(label):
+def test_label_out_of_range_is_refused(label, num_classes, message):
     labels = np.zeros([N], np.int64)
     labels[-1] = label
     *_, data = random_data(labels)
-    with pytest.raises(ValueError, match=rf"\[0, {CLASSES}\).*{label}"):
-        module_probabilities(random_model(), data, [0.0], CLASSES)
+    with pytest.raises(ValueError, match=message):
+        module_probabilities(random_model(), data, [0.0], num_classes)
 
 
 def test_unknown_preference_is_named():
