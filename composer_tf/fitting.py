@@ -129,7 +129,7 @@ def fit(
         network: Built and compiled.
         run: Whose network it is.
         folder: Of this training, for `checkpoints/` and `logs/`.
-        epochs: From the first checkpoint on.
+        epochs: In all, those before the checkpoint too.
     """
     checkpoint = EpochCheckpoint(folder / "checkpoints")
     with run.strategy.scope():

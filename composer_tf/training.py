@@ -1,15 +1,14 @@
 """A run: a config and a folder make a trained model, its curve and pictures."""
 
-import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from composer_tf import (
+    controller_training,
     datasets,
     fitting,
     measurements,
@@ -85,7 +84,9 @@ def run(
     model = _make_composer(single_run)
     static_training.check(model, single_run)
     _claim_for_all(folder, single_run)
-    _fit(model, single_run, folder)
+    fitting.fit(model, single_run, folder, config.epochs)
+    if config.controller_epochs:
+        controller_training.train(model, single_run, folder / "controller")
     chief = workers.is_chief(strategy)
     if chief:
         _save(model, single_run, folder)
@@ -120,12 +121,8 @@ def _make_composer(run: Run) -> Composer:
         model = config.model.build(seed=config.seed)
         images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
-        _compile(model, run, config.epochs)
+        fitting.compile_network(model, run, config.epochs, reward=config.reward)
     return model
-
-
-def _compile(model: Composer, run: Run, epochs: int) -> None:
-    fitting.compile_network(model, run, epochs, reward=run.config.reward)
 
 
 def _check_preference(model: Composer, config: Config) -> None:
@@ -146,54 +143,6 @@ def _claim_for_all(folder: pathlib.Path, run: Run) -> None:
     workers.check_agreement(
         run.strategy, claimed, "whether the workdir is theirs"
     )
-
-
-def _fit(model: Composer, run: Run, folder: pathlib.Path) -> None:
-    """Trains all, and then the controller anew if the config says so."""
-    fitting.fit(model, run, folder, run.config.epochs)
-    epochs = run.config.controller_epochs
-    if not epochs:
-        return
-    if workers.is_chief(run.strategy):
-        print("Training the controller anew.")
-    run = fitting.without_augmentation(run)
-    optimizer = model.optimizer  # Of all weights, for who trains on.
-    with _frozen_modules(model):
-        keras.utils.set_random_seed(run.config.seed)
-        with run.strategy.scope():
-            _reset(model.controller)
-            _compile(model, run, epochs)
-        fitting.fit(model, run, folder / "controller", epochs)
-    with run.strategy.scope():
-        model.compile(optimizer, reward=model.reward)
-
-
-@contextlib.contextmanager
-def _frozen_modules(model: Composer) -> Iterator[None]:
-    """Only the controller and the estimator's baseline learn."""
-    learning = (model.controller, model.estimator)
-    frozen = [layer for layer in model.layers if layer not in learning]
-    before = [
-        (part, part.trainable)
-        for layer in frozen
-        for part in layer._flatten_layers()  # A layer before its parts.
-    ]
-    sandwich, model.sandwich = model.sandwich, None  # It teaches modules.
-    for layer in frozen:
-        layer.trainable = False
-    try:
-        yield
-    finally:
-        for part, trainable in before:
-            part.trainable = trainable
-        model.sandwich = sandwich
-
-
-def _reset(layer: keras.layers.Layer) -> None:
-    """Gives a built layer new initial weights."""
-    new = type(layer).from_config(layer.get_config())
-    new.build_from_config(layer.get_build_config())
-    layer.set_weights(new.get_weights())
 
 
 def _save(model: Composer, run: Run, folder: pathlib.Path) -> None:

@@ -2,10 +2,10 @@
 
 python -m composer_tf --config=configs/cifar10.py --workdir=DIR
 
-About an hour on two cores. Costs are multiply-accumulates, gammas in accuracy
-per full cost. `routing.png` has the modules of the first metalayer by class;
-`metrics.json` has their mutual information with man-made and natural things
-(`group_information`).
+An hour and a half on two cores. Costs are multiply-accumulates, gammas in
+accuracy per full cost. `routing.png` has the modules of the first metalayer by
+class; `metrics.json` has their mutual information with man-made and natural
+things (`group_information`).
 """
 
 from composer_tf.config import (

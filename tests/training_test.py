@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import composer_tf as ct
-from composer_tf import datasets, fitting, training
+from composer_tf import datasets, training
 from composer_tf.config import (
     Config,
     DataConfig,
@@ -21,7 +20,6 @@ from composer_tf.config import (
 )
 from composer_tf.models import WideMnist
 from composer_tf.workdir import WorkdirError
-from tests.small_training import make
 from tests.trained import assert_same_model
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -332,62 +330,6 @@ def test_the_same_config_gives_the_same_model(finished, tmp_path, data_dir):
     # The first run has also prepared the data; this one finds them.
     training.run(tiny_config(data_dir), tmp_path)
     assert_same_model(finished, tmp_path)
-
-
-def test_the_controller_trains_anew_while_the_modules_stay(
-    finished, tmp_path, data_dir, capsys, monkeypatch
-):
-    starts, fit = [], fitting.fit
-
-    def record(model, run, *args):
-        starts.append((float(model.controller.price_scale), model.sandwich))
-        starts[-1] += (model.metalayers[0].trainable, run.config.epochs)
-        fit(model, run, *args)
-
-    monkeypatch.setattr(fitting, "fit", record)
-    config = tiny_config(data_dir)
-    config.controller_epochs = 2
-    config.evaluation.alone = ()
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    training.run(config, whole)
-    before = keras.models.load_model(finished / "model.keras")
-    after = keras.models.load_model(whole / "model.keras")
-    assert_same_weights(before.metalayers[0], after.metalayers[0])
-    with pytest.raises(AssertionError):
-        assert_same_weights(before.controller, after.controller)
-    assert float(before.controller.price_scale) != 16.0
-    assert starts == [(16.0, None, True, 2), (16.0, None, False, 2)]
-    # Who trains on does so with the optimizer of all weights.
-    assert len(after.optimizer.variables) == len(before.optimizer.variables)
-    assert int(after.optimizer.iterations) == int(before.optimizer.iterations)
-
-    shutil.copytree(whole, stopped)
-    (stopped / "model.keras").unlink()
-    (stopped / "controller/checkpoints/epoch-000002.weights.h5").unlink()
-    training.run(config, stopped)
-    assert "Resuming after epoch 1 of 2" in capsys.readouterr().out
-    assert_same_model(whole, stopped)
-
-
-def assert_same_weights(first, second):
-    for a, b in zip(first.weights, second.weights, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_what_was_frozen_before_stays_so():
-    sandwich = ct.Sandwich()
-    model = make(sandwich=sandwich)
-    model.build((None, 6))
-    (metalayer,) = model.metalayers
-    metalayer.modules[1].layers[0].trainable = False
-    trainable = [v.path for v in model.trainable_variables]
-    with training._frozen_modules(model):
-        learning = [v.path for v in model.trainable_variables]
-        assert set(learning) < set(trainable)
-        assert not metalayer.trainable_variables
-        assert model.sandwich is None
-    assert [v.path for v in model.trainable_variables] == trainable
-    assert model.sandwich is sandwich
 
 
 @pytest.mark.slow
