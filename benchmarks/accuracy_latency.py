@@ -252,7 +252,7 @@ class Measurement:
                 rows = np.repeat(columns[np.newaxis], len(batch), axis=0)
                 feed["gamma"] = rows[:, 0] if rows.shape[1] == 1 else rows
             feeds.append(feed)
-        callers = [artifact.caller(feed) for feed in feeds]
+        callers = artifact.callers(feeds)
 
         def run_all() -> None:
             for call in callers:

@@ -1,10 +1,11 @@
 """Artifacts run as their users run them, each in its own runtime."""
 
 import abc
+import functools
 import importlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,22 @@ class Artifact(abc.ABC):
 
     batch_size: int
 
-    @abc.abstractmethod
     def caller(self, feed: Feed) -> Callable[[], Any]:
         """A function of nothing that runs the artifact, ready to be timed.
 
         Args:
             feed: Arrays `[B, ...]` by input name. Without `gamma` and
                 `budget` the default is taken.
+        """
+        (call,) = self.callers([feed])
+        return call
+
+    @abc.abstractmethod
+    def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
+        """Such functions for several feeds, to be called in any order.
+
+        Args:
+            feeds: Each with the same inputs, of the same shapes.
         """
 
     @abc.abstractmethod
@@ -49,18 +59,23 @@ class SavedModelArtifact(Artifact):
     def __init__(self, path: str | os.PathLike) -> None:
         self._loaded: Any = tf.saved_model.load(str(path))
 
-    def caller(self, feed: Feed) -> Callable[[], Any]:
-        if OVERRIDE in feed:
+    def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
+        if OVERRIDE in feeds[0]:
             name = "forced"
-        elif "gamma" in feed:
+        elif "gamma" in feeds[0]:
             name = "serving_default"
-        elif "budget" in feed:
+        elif "budget" in feeds[0]:
             name = "budget"
         else:
             name = "default_gamma"
         signature = self._loaded.signatures[name]
-        tensors = {key: tf.constant(value) for key, value in feed.items()}
-        return lambda: signature(**tensors)
+        return [
+            functools.partial(
+                signature,
+                **{key: tf.constant(value) for key, value in feed.items()},
+            )
+            for feed in feeds
+        ]
 
     def run(self, feed: Feed) -> Outputs:
         return {k: v.numpy() for k, v in self.caller(feed)().items()}
@@ -85,13 +100,22 @@ class LiteRTArtifact(Artifact):
             first = next(iter(runner.get_input_details().values()))
             self.batch_size = int(first["shape"][0])
 
-    def caller(self, feed: Feed) -> Callable[[], Any]:
+    def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
         # A Python runner allocates anew at each call; others set the inputs of
-        # an interpreter, which is why each caller has its own, and invoke.
-        runner = self._runner(feed)
-        runner(**feed)
-        wrapper, index = runner._interpreter_wrapper, runner._subgraph_index
-        return lambda: wrapper.Invoke(index)
+        # an interpreter that stays as it is, and invoke. One for all feeds, as
+        # an application has it: another's weights would not be in the cache.
+        runner = self._runner(feeds[0])
+        runner(**feeds[0])
+        wrapper, subgraph = runner._interpreter_wrapper, runner._subgraph_index
+        if len(feeds) == 1:
+            return [functools.partial(wrapper.Invoke, subgraph)]
+
+        def call(feed: Feed) -> None:
+            for name, value in feed.items():
+                wrapper.SetTensor(runner._inputs[name], value, subgraph)
+            wrapper.Invoke(subgraph)
+
+        return [functools.partial(call, feed) for feed in feeds]
 
     def run(self, feed: Feed) -> Outputs:
         rows = len(next(iter(feed.values())))
@@ -138,9 +162,11 @@ class OnnxArtifact(Artifact):
         )
         self._names = [output.name for output in self._session.get_outputs()]
 
-    def caller(self, feed: Feed) -> Callable[[], Any]:
-        fed = dict(feed)
-        return lambda: self._session.run(None, fed)
+    def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
+        return [
+            functools.partial(self._session.run, None, dict(feed))
+            for feed in feeds
+        ]
 
     def run(self, feed: Feed) -> Outputs:
         return dict(zip(self._names, self.caller(feed)(), strict=True))
