@@ -27,10 +27,11 @@ from harness import FILES, export_and_open, resident_bytes
 from matplotlib.figure import Figure
 
 import composer_tf as ct
-from composer_tf import datasets, evaluation, static_networks
-from composer_tf.early_exit_network import EarlyExitNetwork
+from composer_tf import datasets, evaluation
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
 from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.static_networks import counterparts
+from composer_tf.static_networks.early_exit_network import EarlyExitNetwork
 from composer_tf.workdir import read_json, write_json
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
@@ -68,7 +69,7 @@ class Measurement:
             tuple(map(int, path.name.split("-")))
             for path in (run / "alone").iterdir()
         ]
-        paths.sort(key=lambda path: static_networks.cost_of_path(model, path))
+        paths.sort(key=lambda path: counterparts.cost_of_path(model, path))
         self._alone = {"-".join(map(str, path)): path for path in paths}
         self._cheapest = "-".join(map(str, model.cost_table.cheapest))
         self._dearest = "-".join(map(str, model.cost_table.dearest))

@@ -20,7 +20,8 @@ import keras
 from absl import app, flags
 
 import composer_tf as ct
-from composer_tf import datasets, evaluation, experiment, models
+from composer_tf import datasets, evaluation, models
+from composer_tf.training import experiment
 from composer_tf.workdir import write_json
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each estimator.")

@@ -21,8 +21,9 @@ import tensorflow as tf
 from absl import app, flags
 
 import composer_tf as ct
-from composer_tf import datasets, models, static_networks
+from composer_tf import datasets, models
 from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.static_networks import counterparts
 from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds that are timed.")
@@ -73,7 +74,7 @@ def active_equivalent(composer: ct.Composer) -> keras.Model:
     """Plain Keras: what runs for an example, its dearest module alone."""
     composer.build((None, *_SHAPE))
     dearest = composer.cost_table.dearest
-    return static_networks.path_network(composer, dearest)
+    return counterparts.path_network(composer, dearest)
 
 
 def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:

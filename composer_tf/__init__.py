@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 from composer_tf.calibration import Calibration as Calibration
 from composer_tf.composer import Composer as Composer
 from composer_tf.costs import CostTable as CostTable
-from composer_tf.early_exit_network import EarlyExitNetwork as EarlyExitNetwork
 from composer_tf.estimators import Estimator as Estimator
 from composer_tf.estimators import Exact as Exact
 from composer_tf.estimators import LeaveOneOut as LeaveOneOut
 from composer_tf.estimators import Reinforce as Reinforce
-from composer_tf.exit_stage import ExitStage as ExitStage
 from composer_tf.layers import Controller as Controller
 from composer_tf.layers import FeedForwardController as FeedForwardController
 from composer_tf.layers import Glimpse as Glimpse
 from composer_tf.layers import Metalayer as Metalayer
 from composer_tf.layers import RNNController as RNNController
 from composer_tf.layers import StandardizedConv2D as StandardizedConv2D
-from composer_tf.path_network import PathNetwork as PathNetwork
+from composer_tf.objectives.sandwich import Sandwich as Sandwich
 from composer_tf.policy import Composition as Composition
 from composer_tf.policy import Policy as Policy
 from composer_tf.preferences import (
@@ -35,7 +33,11 @@ from composer_tf.preferences import GlimpsePreference as GlimpsePreference
 from composer_tf.preferences import LogUniform as LogUniform
 from composer_tf.preferences import Preference as Preference
 from composer_tf.preferences import Uniform as Uniform
-from composer_tf.sandwich import Sandwich as Sandwich
+from composer_tf.static_networks.early_exit_network import (
+    EarlyExitNetwork as EarlyExitNetwork,
+)
+from composer_tf.static_networks.exit_stage import ExitStage as ExitStage
+from composer_tf.static_networks.path_network import PathNetwork as PathNetwork
 from composer_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:

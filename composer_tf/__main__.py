@@ -11,9 +11,10 @@ import tensorflow as tf
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from composer_tf import experiment, workers
+from composer_tf import workers
 from composer_tf.config import ConfigError
 from composer_tf.datasets import DataUnavailableError
+from composer_tf.training import experiment
 from composer_tf.validation import NonFiniteLossError
 from composer_tf.workdir import WorkdirError
 

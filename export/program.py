@@ -7,8 +7,8 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from composer_tf import deployment
 from composer_tf.datasets import DataUnavailableError
+from composer_tf.deployment import deployment
 
 _MODEL = flags.DEFINE_string("model", None, "The .keras file of a Composer.")
 _OUTPUT = flags.DEFINE_string("output", None, "What to write.")

@@ -8,9 +8,9 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from composer_tf import __main__ as program
-from composer_tf import training
 from composer_tf.config import ConfigError
 from composer_tf.datasets import DataUnavailableError
+from composer_tf.training import training
 from composer_tf.workdir import WorkdirError
 from composer_tf.workers import WorkersError
 

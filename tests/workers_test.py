@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from composer_tf import training, workers
+from composer_tf import workers
 from composer_tf.config import ConfigError
+from composer_tf.training import training
 from composer_tf.workdir import read_json
 
 ROOT = pathlib.Path(__file__).parents[1]

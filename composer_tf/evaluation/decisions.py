@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import losses
 from composer_tf.composer import Composer
+from composer_tf.objectives import losses
 
 
 class Decisions(NamedTuple):

@@ -9,6 +9,7 @@ import keras
 from composer_tf.composer import Composer
 from composer_tf.costs import CostUnit
 from composer_tf.layers import RNNController
+from composer_tf.objectives.sandwich import Sandwich
 from composer_tf.preferences import (
     BatchEntropyPreference,
     Constant,
@@ -18,7 +19,6 @@ from composer_tf.preferences import (
     Preference,
     Uniform,
 )
-from composer_tf.sandwich import Sandwich
 
 Range = tuple[float, float]
 

@@ -1,0 +1,292 @@
+"""Calibration, and `predict` and `evaluate` within a given budget."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.calibration import Budget, Calibration, measure
+from composer_tf.composer.policy_gradient_model import PolicyGradientModel
+from composer_tf.composer.steerable_model import Decision
+from composer_tf.preferences import Gamma
+
+_STORED = "calibration"
+_STORED_INDEX = "calibration_preference"
+_STORED_TERMS = "calibration_terms"
+
+
+class BudgetedModel(PolicyGradientModel):
+    """A model that is told its mean cost, where others are told gamma.
+
+    Attributes:
+        calibration: What each gamma costs, or `None`. It is saved with the
+            weights. Training and `set_weights` forget it; `load_weights` brings
+            the file's own, if it is of a model with the same costs and gammas.
+    """
+
+    calibration: Calibration | None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.calibration = None
+
+    def calibrate(
+        self,
+        data: Any,
+        preference: str | None = None,
+        num_gammas: int = 33,
+        batch_size: int | None = None,
+    ) -> Calibration:
+        """Measures what each gamma costs, so that a budget can be given.
+
+        `budget`, a fraction of full cost, then stands for the gamma whose mean
+        cost it is (`Calibration.gamma`). That mean is kept on data like this,
+        and not by each example. It is of the controller's mode, which artifacts
+        take too. Calibrate again after training: `fit` forgets it, as it makes
+        other choices.
+
+        Args:
+            data: Inputs as `predict` takes them; labels beside them are
+                ignored. They are read once for each gamma.
+            preference: Name of the steerable preference whose gamma a budget
+                stands for; the others keep their defaults. Defaults to the
+                first that charges for modules, or else to the first.
+            num_gammas: How many gammas of its support to measure at most, 2 or
+                more.
+            batch_size: Of arrays. Defaults to that of Keras.
+
+        Returns:
+            The calibration, which the model keeps.
+
+        Raises:
+            ValueError: If the model is not built, there is no such preference,
+                there are too few gammas, or the data can be read only once.
+
+        Example:
+            >>> import keras, tensorflow as tf, composer_tf as ct
+            >>> model = ct.Composer(
+            ...     [ct.Metalayer([keras.layers.Dense(3),
+            ...                    keras.layers.Dense(3)])],
+            ...     preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))])
+            >>> model.build((None, 2))
+            >>> model.calibrate(tf.ones([4, 2])).preference
+            'glimpse'
+            >>> model.predict(tf.ones([4, 2]), budget=0.5, verbose=0).shape
+            (4, 3)
+        """
+        if not self.built:
+            raise ValueError(
+                "The model has no weights yet: call `fit`, or the model on an "
+                "example, before `calibrate`."
+            )
+        steerable = self.preferences.steerable
+        no_costs = [[0.0] * m for m in self.num_modules]
+        charging = [p for p in steerable if p.module_prices(no_costs)]
+        default = next(iter([*charging, *steerable]), None)
+        if default is None:
+            raise ValueError(
+                "The model has no preference whose gamma varies: there is "
+                "nothing to calibrate."
+            )
+        name = preference or default.name
+        supports = {p.name: p.gamma.support for p in steerable}
+        if name not in supports:
+            raise ValueError(
+                "`preference` must be a steerable one of the model, "
+                f"{tuple(supports)}, got {name!r}."
+            )
+        if isinstance(data, Iterator):
+            raise ValueError(
+                "`data` is read once for each gamma, and must not be a "
+                f"generator or iterator, got {type(data).__name__}."
+            )
+        if num_gammas < 2:
+            raise ValueError(
+                f"`num_gammas` must be 2 or more, got {num_gammas}."
+            )
+        costs = _Costs(self, name)
+
+        def cost_at(gamma: float) -> float:
+            costs.gamma.assign(gamma)
+            spent = costs.predict(data, batch_size, 0)  # type: ignore[arg-type]
+            return float(np.mean(spent))
+
+        self.calibration = measure(name, cost_at, supports[name], num_gammas)
+        return self.calibration
+
+    def __call__(
+        self,
+        *args: Any,
+        gamma: Gamma | None = None,
+        budget: Budget | None = None,
+        **kwargs: Any,
+    ):
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
+        return super().__call__(*args, gamma=gamma, **kwargs)
+
+    def predict(
+        self,
+        x: Any,
+        *args: Any,
+        gamma: Gamma | None = None,
+        budget: Budget | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.predict`, at a given gamma or within a budget.
+
+        Args:
+            x: As of Keras.
+            *args: As of Keras.
+            gamma: As of `SteerableModel.predict`: with one steerable
+                preference a number or one value per example; or a mapping by
+                name.
+            budget: In place of gamma, once the model is calibrated: a number
+                or one value per example, fractions of full cost.
+            **kwargs: As of Keras and of `SteerableModel.predict`.
+
+        Raises:
+            ValueError: If gamma or budget does not fit or is not finite, or
+                both are given, the model is not calibrated, or the decision
+                is not the mode.
+        """
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
+        return super().predict(x, *args, gamma=gamma, **kwargs)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        *args: Any,
+        gamma: Gamma | None = None,
+        budget: Budget | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.evaluate`, steered as `predict` is."""
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
+        return super().evaluate(x, *args, gamma=gamma, **kwargs)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        # All training goes through here, and changes what a gamma costs.
+        self.calibration = None
+        return super().make_train_function(force)
+
+    def set_weights(self, weights: Any) -> None:
+        """As of Keras; the calibration was that of other weights."""
+        self.calibration = None
+        super().set_weights(weights)
+
+    def load_weights(
+        self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
+    ) -> None:
+        """As of Keras; the calibration is the file's, if nothing is skipped.
+
+        Args:
+            filepath: As of Keras.
+            skip_mismatch: As of Keras.
+            **kwargs: As of Keras.
+        """
+        self.calibration = None  # Not all formats load own variables.
+        loads_all = False
+        try:
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+            skips = skip_mismatch or kwargs.get("objects_to_skip")
+            loads_all = not skips
+        finally:
+            if not loads_all:
+                self.calibration = None
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        super().save_own_variables(store)
+        if self.calibration is not None:
+            name, *curve = self.calibration
+            store[_STORED] = np.array(curve)  # [2, gammas]
+            index = self.preferences.names.index(name)
+            store[_STORED_INDEX] = np.array(index)
+            store[_STORED_TERMS] = self._terms()
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        own = {name: store[name] for name in store.keys()}  # noqa: SIM118
+        curve, index = own.pop(_STORED, None), own.pop(_STORED_INDEX, None)
+        terms = own.pop(_STORED_TERMS, None)  # Older files have none.
+        super().load_own_variables(own)
+        self.calibration = None  # That of other weights.
+        if curve is None or index is None:
+            return
+        if terms is None or np.array_equal(np.array(terms), self._terms()):
+            name = self.preferences.names[int(np.array(index))]
+            gammas, costs = np.array(curve).tolist()
+            self.calibration = Calibration(name, tuple(gammas), tuple(costs))
+
+    def _terms(self) -> np.ndarray:
+        """What, beside the weights, decides what a gamma costs."""
+        gammas = [
+            (*p.gamma.support, p.default) for p in self.preferences.steerable
+        ]
+        parts = [*gammas, *self.cost_table.fractions, (self.overhead,)]
+        return np.concatenate(parts).astype(np.float64)
+
+    def _gamma_of(
+        self,
+        gamma: Gamma | None,
+        budget: Budget | None,
+        decision: Decision | None,
+    ) -> Gamma | None:
+        """What the user gave, or the gamma that the budget stands for."""
+        if budget is None:
+            return gamma
+        if gamma is not None:
+            raise ValueError("`gamma` and `budget` were given: give one.")
+        if (decision or self.decision) != "mode":
+            raise ValueError(
+                "`budget` is kept by the decision 'mode' only, which was "
+                "calibrated; give a gamma for 'sample'."
+            )
+        if self.calibration is None:
+            raise ValueError(
+                "`budget` needs a calibrated model: call "
+                "`model.calibrate(data)` first, and again after training."
+            )
+        if tf.executing_eagerly() and not tf.is_tensor(budget):
+            budget = _numbers(budget)
+        return {self.calibration.preference: self.calibration.gamma(budget)}
+
+
+def _numbers(budget: Any) -> np.ndarray:
+    try:
+        numbers = np.asarray(budget, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`budget` must be a number or one value per example, got "
+            f"{budget!r}."
+        ) from error
+    if not np.all(np.isfinite(numbers)):
+        raise ValueError(f"`budget` must be finite, got {budget!r}.")
+    return numbers
+
+
+class _Costs(keras.Model):
+    """What a model spends on each example, float32 `[B]`, at one gamma.
+
+    `predict` of Keras then takes whatever data it takes.
+
+    Args:
+        model: The model.
+        preference: Whose gamma it is; the others have their defaults.
+    """
+
+    def __init__(self, model: PolicyGradientModel, preference: str) -> None:
+        super().__init__(name="costs", autocast=False)
+        self.model = model
+        self.preference = preference
+        self.gamma = tf.Variable(tf.zeros([]), trainable=False)
+
+    def call(self, inputs: Any) -> tf.Tensor:
+        composition = self.model(
+            inputs,
+            gamma={self.preference: self.gamma},
+            decision="mode",
+            training=False,
+            return_composition=True,
+        )
+        return composition.policy.path_cost + self.model.overhead

@@ -1,0 +1,156 @@
+"""Export of a model behind the usual Keras verb."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from composer_tf import exporters
+from composer_tf.composer.budgeted_model import BudgetedModel
+from composer_tf.composer.precision import float32_copy
+from composer_tf.composer.steerable_model import without_gamma
+from composer_tf.objectives import losses
+from composer_tf.policy import STEERING
+
+
+class ExportableModel(BudgetedModel):
+    """A model that is deployed with gamma as an input."""
+
+    def export(
+        self,
+        filepath: str | os.PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Writes an artifact whose input gamma steers it, for deployment.
+
+        That of a calibrated model knows budgets too. Modules that are not
+        chosen do not run. The outputs are `logits` and
+        `probabilities` of a classifier, else `outputs`; `choices` int32
+        `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
+        metalayer has fewer than m modules; and `cost` float32 `[B]`, a
+        fraction of full cost.
+
+        Args:
+            filepath: File or folder to write, in place of one that is there.
+            format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`. In the
+                last two a model of mixed precision computes in float32.
+            verbose: Whether to print the path.
+            **options: Of `export_saved_model`, `export_litert` or
+                `export_onnx` in `composer_tf.exporters`; and `input_dtypes`, a
+                mapping from an input's name to a type other than float32.
+
+        Returns:
+            The artifact's description, as it is written beside it.
+
+        Raises:
+            ValueError: If the model is not built, or an option does not fit.
+            ImportError: If a package is missing; it names the extra.
+        """
+        model = self.routed_model(options.pop("input_dtypes", None), format)
+        description = exporters.export(model, filepath, format, **options)
+        if verbose:
+            print(filepath)
+        return description
+
+    def routed_model(
+        self,
+        input_dtypes: Mapping[str, str] | None = None,
+        format: str = "tf_saved_model",
+    ) -> exporters.RoutedModel:
+        """The model as exporters see it.
+
+        Args:
+            input_dtypes: As of `export`.
+            format: As of `export`.
+        """
+        if not self.built:
+            raise ValueError(
+                "The model has no weights yet: call `fit`, or the model on an "
+                "example, before `export`."
+            )
+        if format != "tf_saved_model":
+            copy = float32_copy(self)
+            if copy is not self:
+                return dataclasses.replace(
+                    copy.routed_model(input_dtypes, format),
+                    calibration=self.calibration,
+                )
+        shapes = self.build_shape
+        if not isinstance(shapes, Mapping):
+            shapes = {"image": shapes}
+        dtypes = dict.fromkeys(shapes, "float32") | dict(input_dtypes or {})
+        if dtypes.keys() != shapes.keys():
+            raise ValueError(
+                f"`input_dtypes` must name inputs, {tuple(shapes)}, got "
+                f"{tuple(input_dtypes or {})}."
+            )
+        for name, dtype in dtypes.items():
+            try:
+                tf.as_dtype(dtype)
+            except TypeError as error:
+                raise ValueError(
+                    f"`input_dtypes` must be of TensorFlow's types, such as "
+                    f"'uint8', got {dtype!r} for {name!r}."
+                ) from error
+        return exporters.RoutedModel(
+            name=self.name,
+            forward=self._forward,
+            along=self._along,
+            inputs={
+                name: tf.TensorSpec(shape, dtypes[name], name)
+                for name, shape in shapes.items()
+            },
+            gammas=[
+                exporters.GammaInput(p.name, *p.gamma.support, p.default)
+                for p in self.preferences.steerable
+            ],
+            module_costs=self.cost_table.fractions,
+            overhead=self.overhead,
+            variables=[v.value for v in self.variables],
+            calibration=self.calibration,
+        )
+
+    def _forward(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        gamma: tf.Tensor | None,
+        choices: tf.Tensor | None,
+        routing: str,
+    ) -> dict[str, tf.Tensor]:
+        """`Forward` of the exporters."""
+        composition = self(
+            without_gamma(inputs),
+            gamma=gamma,
+            choices=choices,
+            decision="mode",
+            routing=routing,
+            training=False,
+            return_composition=True,
+        )
+        policy = composition.policy
+        widest = max(self.num_modules)
+        loss = getattr(self, "loss", None)
+        with tf.name_scope(STEERING):
+            probabilities = [
+                tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
+                for p in policy.probabilities
+            ]
+            table = tf.concat(probabilities, axis=-1)  # [B, n * m]
+            return {
+                **losses.predictions(loss, composition.outputs),
+                "choices": policy.choices,
+                "module_probabilities": tf.reshape(
+                    table, [-1, len(probabilities), widest]
+                ),
+                "cost": policy.path_cost + self.overhead,
+            }
+
+    def _along(
+        self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]
+    ) -> dict[str, tf.Tensor]:
+        outputs = self.along(without_gamma(inputs), path)
+        return losses.predictions(getattr(self, "loss", None), outputs)

@@ -1,0 +1,208 @@
+"""What a Composer is made of: its layers, their shapes and their costs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf import costs as costs_lib
+from composer_tf import validation
+from composer_tf.composer.steerable_model import SteerableModel, without_gamma
+from composer_tf.layers import Controller, Metalayer, RNNController
+from composer_tf.layers.metalayer import layer_output_shape
+from composer_tf.layers.summary import summary_size
+
+
+class ModularModel(SteerableModel):
+    """A stem, metalayers with fixed steps between them, and a controller.
+
+    Args:
+        metalayers: As of `Composer`, with `controller`, `stem` and `costs`.
+        **kwargs: Of `SteerableModel`.
+
+    Attributes:
+        choosing: Those of `metalayers` that are `Metalayer`s.
+        build_shape: Shape of the input, or shapes by name, once built.
+        output_row_shape: Shape of one row of the output, once built.
+        cost_table: Cost of each part, once built.
+    """
+
+    build_shape: Any
+    output_row_shape: tuple[int | None, ...]
+    _context_size: int  # d of `Composition.context`.
+    cost_table: costs_lib.CostTable
+
+    def __init__(
+        self,
+        metalayers: Sequence[keras.layers.Layer],
+        controller: Controller | None,
+        stem: keras.layers.Layer | None,
+        costs: costs_lib.CostUnit | costs_lib.UserCosts,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(metalayers, keras.layers.Layer):
+            raise TypeError(
+                "`metalayers` must be a list of Keras layers, got one layer, "
+                f"{metalayers.name!r}."
+            )
+        steps = list(metalayers)
+        validation.check_layers(
+            "metalayers", steps if stem is None else [stem, *steps]
+        )
+        if controller is not None and not isinstance(controller, Controller):
+            raise TypeError(
+                f"`controller` must be a Controller, got {controller!r}."
+            )
+        self.metalayers = steps
+        self.choosing = [s for s in steps if isinstance(s, Metalayer)]
+        if not self.choosing:
+            raise ValueError("`metalayers` must hold at least one Metalayer.")
+        if isinstance(costs, str):
+            validation.check_choice("costs", costs, tuple(costs_lib.COUNTERS))
+        else:
+            costs_lib.check_user_costs(costs, self.num_modules)
+            costs = [[float(cost) for cost in row] for row in costs]
+        self.controller = RNNController() if controller is None else controller
+        self.stem = stem
+        self.costs = costs
+
+    @property
+    def num_modules(self) -> list[int]:
+        """m_1, ..., m_n."""
+        return [metalayer.num_modules for metalayer in self.choosing]
+
+    @property
+    def overhead(self) -> float:
+        """Stem, fixed steps and controller, as a fraction of full cost."""
+        return self.cost_table.overhead
+
+    def build(self, input_shape: Any) -> None:
+        shape = _any_batch(without_gamma(input_shape))
+        self.build_shape = shape
+        if isinstance(input_shape, Mapping):  # Export needs a name it has.
+            inputs = {k: v for k, v in input_shape.items() if k != "gamma"}
+            self.build_shape = _any_batch(inputs)
+        if self.stem is None and isinstance(shape, Mapping):
+            raise ValueError(
+                f"Several inputs {sorted(shape)} need a `stem` that joins them."
+            )
+        self._input_shapes = []  # Of the stem if there is one, and each step.
+        for step in self._steps():
+            self._input_shapes.append(shape)
+            shape = layer_output_shape(step, shape)
+        self.output_row_shape = tuple(shape[1:])
+        self._build_controller()
+        self.cost_table = self._count_costs()
+        prices = self.preferences.price_table(self.cost_table.fractions)
+        self._price_tables = None  # n of float32 [k, m_i].
+        if prices is not None:
+            ends = np.cumsum(self.num_modules)
+            self._price_tables = np.split(prices, ends[:-1], axis=1)
+
+    def _build_controller(self) -> None:
+        activation_shapes = [
+            shape
+            for step, shape in zip(
+                self._steps(), self._input_shapes, strict=True
+            )
+            if isinstance(step, Metalayer)
+        ]
+        num_gammas = len(self.preferences.names)
+        self.controller.build(
+            activation_shapes,
+            self.num_modules,
+            num_gammas,
+            self.preferences.has_prices(self.num_modules),
+            self.output_row_shape,
+        )
+        size = summary_size(activation_shapes[0], self.controller.grid)
+        self._context_size = size + num_gammas
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        return {"input_shape": self.build_shape} if self.built else None
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        self.build(config["input_shape"])
+
+    def save_own_variables(self, store: dict[str, Any]) -> None:
+        super().save_own_variables(store)
+        for i, state in enumerate(self._random_states()):
+            store[f"random_state_{i}"] = state
+
+    def load_own_variables(self, store: dict[str, Any]) -> None:
+        states = self._random_states()
+        for i, state in enumerate(states):
+            state.assign(store[f"random_state_{i}"])
+        names = store.keys()  # A stored group is no mapping otherwise.
+        own = {n: store[n] for n in names if not n.startswith("random_state")}
+        super().load_own_variables(own)
+
+    def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
+        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
+
+        Args:
+            inputs: As of the model, without gamma.
+            path: A module of each metalayer.
+        """
+        activations = inputs
+        for layer in self.layers_along(path):
+            activations = layer(activations)
+        return activations
+
+    def layers_along(self, path: Sequence[int]) -> list[keras.layers.Layer]:
+        """The stem, the fixed steps and one module of each metalayer.
+
+        Args:
+            path: c_1, ..., c_n.
+
+        Raises:
+            ValueError: If it does not name a module of each metalayer.
+        """
+        table = np.array([path], np.int32)
+        validation.check_paths(table, self.num_modules, "path", least=0)
+        modules = iter(path)
+        return [
+            step.modules[next(modules)] if isinstance(step, Metalayer) else step
+            for step in self._steps()
+        ]
+
+    def _prices(self, gamma: tf.Tensor) -> list[tf.Tensor] | None:
+        """Of the modules of each metalayer, n tensors float32 `[B, m_i]`."""
+        if self._price_tables is None:
+            return None
+        return [tf.matmul(gamma, table) for table in self._price_tables]
+
+    def _steps(self) -> list[keras.layers.Layer]:
+        """The stem, if there is one, and the metalayers and fixed steps."""
+        return ([] if self.stem is None else [self.stem]) + self.metalayers
+
+    def _count_costs(self) -> costs_lib.CostTable:
+        if not isinstance(self.costs, str):
+            modules = tuple(tuple(row) for row in self.costs)
+            return costs_lib.CostTable("user", 0.0, 0.0, modules)
+        fixed, choosing = [], []
+        for step, shape in zip(self._steps(), self._input_shapes, strict=True):
+            if isinstance(step, Metalayer):
+                choosing.append((step.modules, shape))
+            else:
+                fixed.append((step, shape))
+        return costs_lib.count(self.costs, fixed, choosing, self.controller)
+
+    def _random_states(self) -> list[Any]:
+        """Of every seed generator, the modules' too, so that runs resume."""
+        return [v for v in self.variables if v.path.endswith("generator_state")]
+
+
+def _any_batch(shape: Any) -> Any:
+    """The same shape, or mapping of shapes, for any batch size."""
+    if isinstance(shape, Mapping):
+        return {name: _any_batch(s) for name, s in shape.items()}
+    if any(isinstance(size, Sequence) for size in shape):
+        raise ValueError(
+            "Several inputs must be a mapping by name, such as {'image': x, "
+            f"'sound': y}}, got a list of shapes {shape}."
+        )
+    return (None, *shape[1:])

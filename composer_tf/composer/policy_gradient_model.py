@@ -1,0 +1,301 @@
+"""Training by policy gradients behind the usual Keras verbs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from composer_tf import estimators, replicas, validation
+from composer_tf.composer.batches import (
+    Batch,
+    Rows,
+    example_weights,
+    whole_batch,
+)
+from composer_tf.composer.modular_model import ModularModel
+from composer_tf.objectives import losses as losses_lib
+from composer_tf.objectives import rewards as rewards_lib
+from composer_tf.objectives.sandwich import Sandwich
+from composer_tf.policy import Composition
+
+_FUSED_FROM = 1_000_000  # Weights: for fewer, compiling takes too long.
+
+
+class PolicyGradientModel(ModularModel):
+    """A Keras model that samples a path per example and learns which to take.
+
+    A subclass has a `call` that takes `paths` and `return_composition`.
+
+    Args:
+        estimator: How the gradient is estimated.
+        sandwich: What is trained beside the sampled paths, or `None`.
+        **kwargs: Of `ModularModel`.
+
+    Attributes:
+        reward: As given to `compile`.
+    """
+
+    def __init__(
+        self,
+        estimator: str | estimators.Estimator,
+        sandwich: Sandwich | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if sandwich is not None and not isinstance(sandwich, Sandwich):
+            raise TypeError(
+                f"`sandwich` must be a Sandwich or None, got {sandwich!r}."
+            )
+        self.estimator = estimators.get(estimator)
+        self.sandwich = sandwich
+        self.reward: rewards_lib.Reward = None
+        self._reward: rewards_lib.RewardFunction | None = None
+        self.cost_metric = keras.metrics.Mean("cost")
+        self.reward_metric = keras.metrics.Mean("reward")
+        self.entropy_metric = keras.metrics.Mean("entropy")
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        table = self.cost_table
+        equal = table.dearest == table.cheapest
+        if equal and self.sandwich is not None and self.sandwich.runs_both_ends:
+            raise ValueError(
+                "A sandwich of dearest and cheapest path needs modules of "
+                f"different costs, got {table.modules}."
+            )
+        if not self.estimator.built:
+            self.estimator.build((None, self._context_size))
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        metrics: Any = None,
+        reward: rewards_lib.Reward = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`, for a model with one output.
+
+        The reward of an example is minus its loss, unless another one is given:
+        modules are trained on the loss then, and the policy on the reward,
+        which need not be differentiable. The logs hold, beside loss and
+        metrics, `cost` (fraction of full cost), `reward` (with all costs, in
+        its own unit: nats, for cross-entropy) and `entropy` (of the policy, in
+        nats).
+
+        Args:
+            optimizer: Of modules and controller.
+            loss: Any Keras loss or a function that keeps the batch axis.
+                Defaults to sparse categorical cross-entropy from logits.
+            metrics: Keras metrics or names.
+            reward: What the policy maximises beside the costs, in place of
+                minus the loss (`"log_probability"`): for a classifier of
+                integer labels on logits, its `"accuracy"` or the label's
+                `"probability"`; or a function of `y_true`, `y_pred` that
+                returns `[B]`, the larger the better. Gamma is in its unit.
+            **kwargs: The other arguments of `keras.Model.compile`, but for
+                `loss_weights`. With `jit_compile="auto"` (default) XLA compiles
+                the optimizer's update alone, for models of a million weights or
+                more; with `False` nothing.
+
+        Raises:
+            TypeError: If there are several losses.
+            ValueError: If `loss_weights` is given, a loss that a sandwich
+                cannot distil, or an unknown reward.
+        """
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError("`loss_weights` needs several outputs; got one.")
+        if loss is None:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._per_example_loss = losses_lib.per_example(loss)
+        if self.sandwich is not None and self.sandwich.distillation:
+            losses_lib.check_logits(loss, "Distillation")
+        self._may_fuse = kwargs.get("jit_compile", "auto") == "auto"
+        self.reward = reward
+        self._reward = rewards_lib.get(reward, loss)
+        super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        config = super().get_compile_config()
+        if not self.compiled:
+            return config
+        serialize = keras.saving.serialize_keras_object
+        return {**config, "reward": serialize(self.reward)}
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """As `keras.Model.fit`; bad data is refused before training starts.
+
+        Args:
+            x: As of Keras. May hold `"gamma"` beside the input, which is then
+                used instead of a sample.
+            y: As of Keras.
+            *args: As of Keras.
+            **kwargs: As of Keras.
+
+        Raises:
+            ValueError: If arrays hold NaN or infinity or labels out of range,
+                or the loss stops being finite.
+        """
+        validation.check_arrays(x, y)
+        self._check_labels(x, y)
+        return super().fit(x, y, *args, **kwargs)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        x, y, sample_weight = _unpack(data)
+        if not self.built:  # The sandwich needs its costs.
+            self.build(tf.nest.map_structure(lambda array: array.shape, x))
+        paths = self.estimator.paths(self.num_modules)
+        beside = []
+        if self.sandwich is not None:
+            table = self.cost_table
+            beside = self.sandwich.paths(table.dearest, table.cheapest)
+        with tf.GradientTape() as tape:
+            composition: Composition = self(
+                x,
+                paths=[*paths, *beside],
+                training=True,
+                return_composition=True,
+            )
+            num_paths = len(paths) + len(beside)
+            all_rows = self._rows(y, composition, num_paths)
+            rows = all_rows.take(slice(len(paths)))
+            others = all_rows.take(slice(len(paths), None))
+            path_weights = self.estimator.path_weights(rows.policy.log_prob)
+            batch = whole_batch(rows, composition, sample_weight, path_weights)
+            guess_losses = losses_lib.of_guesses(
+                self._per_example_loss,
+                y,
+                composition.guesses,
+                like=rows.losses[0],
+            )
+            loss = self.optimizer.scale_loss(
+                self._loss_to_apply(
+                    batch, rows, others, guess_losses, sample_weight
+                )
+            )
+        variables = self.trainable_variables
+        self._update(tape.gradient(loss, variables), variables)
+        self._track(batch)
+        y_pred = rows.heaviest(path_weights)
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        x, y, sample_weight = _unpack(data)
+        composition = self(x, training=False, return_composition=True)
+        rows = self._rows(y, composition, num_paths=1)
+        path_weights = tf.ones_like(rows.losses)
+        self._track(whole_batch(rows, composition, sample_weight, path_weights))
+        return self.compute_metrics(x, y, composition.outputs, sample_weight)
+
+    def _update(
+        self,
+        gradients: Sequence[Any],
+        variables: Sequence[keras.Variable],
+    ) -> None:
+        """Lets the optimizer update the weights.
+
+        Of many weights that takes longer than a few modules do on their rows:
+        an optimizer goes over all of them several times, and as XLA compiles it
+        once.
+        """
+        fuses = (
+            self._may_fuse
+            and self.count_params() >= _FUSED_FROM
+            and replicas.count() == 1
+            and not self.run_eagerly
+            and not isinstance(
+                self.optimizer, keras.optimizers.LossScaleOptimizer
+            )
+            and not any(isinstance(g, tf.IndexedSlices) for g in gradients)
+        )
+        if not fuses:
+            self.optimizer.apply(gradients, variables)
+            return
+
+        @tf.function(jit_compile=True, autograph=False)
+        def update(*gradients: Any) -> None:
+            self.optimizer.apply(gradients, variables)
+
+        update(*gradients)
+
+    def _loss_to_apply(
+        self,
+        batch: Batch,
+        rows: Rows,
+        others: Rows,
+        guess_losses: tf.Tensor,
+        sample_weight: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """This replica's share of the loss; the gradients are summed.
+
+        Args:
+            batch: Of all replicas.
+            rows: Of this one, along the estimator's paths.
+            others: Of this one, along the sandwich's.
+            guess_losses: float32 `[B]`, of the controller's probes.
+            sample_weight: Of this one.
+        """
+        surrogate = self.estimator(
+            batch.losses,
+            policy=batch.policy,
+            preferences=self.preferences,
+            gamma=batch.gamma,
+            context=batch.context,
+            sample_weight=batch.weights,
+            **({} if self._reward is None else {"rewards": batch.rewards}),
+        )  # [B]
+        added = guess_losses  # Of this replica's rows.
+        if self.sandwich is not None:
+            added += self.sandwich.loss(
+                tf.unstack(others.losses),
+                tf.unstack(others.outputs),
+                rows.outputs,
+            )
+        total = tf.reduce_sum(surrogate)
+        total += tf.reduce_sum(example_weights(sample_weight, added) * added)
+        total /= tf.cast(tf.shape(surrogate)[0], tf.float32)
+        return total + self._penalty() / replicas.count()
+
+    def _rows(self, y: Any, composition: Composition, num_paths: int) -> Rows:
+        return Rows.of(
+            composition, y, num_paths, self._per_example_loss, self._reward
+        )
+
+    def _penalty(self) -> tf.Tensor:
+        """Regularisation and what layers added with `add_loss`."""
+        penalties = [tf.cast(loss, tf.float32) for loss in self.losses]
+        return tf.add_n([tf.zeros([]), *penalties])
+
+    def _track(self, batch: Batch) -> None:
+        """Updates loss, cost, reward and entropy."""
+        policy = batch.policy
+        rewards = self.preferences.cost(policy, batch.gamma) + batch.rewards
+        self.cost_metric.update_state(
+            batch.over_paths(policy.path_cost + self.overhead)
+        )
+        self.reward_metric.update_state(batch.over_paths(rewards))
+        self.entropy_metric.update_state(batch.over_paths(policy.entropy))
+        losses = batch.weights * batch.over_paths(batch.losses)  # [B]
+        loss_metric = next(m for m in self.metrics if m.name == "loss")
+        loss_metric.update_state(losses + self._penalty())
+
+    def _check_labels(self, x: Any, y: Any) -> None:
+        """Of arrays; data sets are read only while training."""
+        if y is None or isinstance(x, tf.data.Dataset):
+            return
+        if losses_lib.takes_labels(self.loss):
+            if not self.built:
+                with self.distribute_strategy.scope():
+                    self(tf.nest.map_structure(lambda array: array[:1], x))
+            losses_lib.check_labels(self.loss, y, self.output_row_shape[-1])
+
+
+def _unpack(data: Any) -> tuple[Any, Any, Any]:
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if y is None:
+        raise ValueError(
+            "The data must be (inputs, targets) or (inputs, targets, sample "
+            "weights), got inputs only."
+        )
+    return x, y, sample_weight

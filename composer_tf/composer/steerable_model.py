@@ -1,0 +1,220 @@
+"""`predict` and `evaluate` at a given gamma."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf import validation
+from composer_tf.composer.replicated_model import ReplicatedModel
+from composer_tf.preferences import Gamma, PreferenceCollection
+
+Decision = Literal["mode", "sample"]
+
+
+class SteerableModel(ReplicatedModel):
+    """A Keras model whose behaviour follows gamma at test time.
+
+    Args:
+        preferences: What gamma steers.
+        decision: `"mode"` or `"sample"`, of the policy, outside of training.
+        **kwargs: Of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        preferences: PreferenceCollection,
+        decision: Decision,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        validation.check_choice("decision", decision, ("mode", "sample"))
+        self.preferences = preferences
+        self.decision: Decision = decision
+        # The compiled predict and test functions read it.
+        self._test_gamma = tf.Variable(preferences.default, trainable=False)
+
+    def __call__(self, *args: Any, gamma: Gamma | None = None, **kwargs: Any):
+        # Keras takes tensors, and no mixture of them with numbers.
+        if gamma is not None and not _is_symbolic_or_tensor(gamma):
+            gamma = self.preferences.parse(gamma)
+        return super().__call__(*args, gamma=gamma, **kwargs)
+
+    def predict(
+        self,
+        x: Any,
+        *args: Any,
+        gamma: Gamma | None = None,
+        decision: Decision | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.predict`, at a given gamma.
+
+        Args:
+            x: As of Keras.
+            *args: As of Keras.
+            gamma: With one steerable preference a number or one value per
+                example; with several `[k]` or `[N, k]`; or a mapping by name.
+                Values per example need `x` in memory; put them into a data
+                set as `{"image": x, "gamma": gamma}`.
+            decision: `"mode"` or `"sample"`. Defaults to the model's.
+            **kwargs: As of Keras.
+
+        Raises:
+            ValueError: If gamma does not fit or is not finite.
+        """
+        with self._steered(x, gamma, decision) as steered:
+            return super().predict(steered, *args, **kwargs)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        *args: Any,
+        gamma: Gamma | None = None,
+        decision: Decision | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.evaluate`, steered as `predict` is."""
+        with self._steered(x, gamma, decision) as steered:
+            return super().evaluate(steered, *args, **kwargs)
+
+    def resolve_gamma(
+        self,
+        gamma: Gamma | None,
+        batch_size: tf.Tensor,
+        sampling_seeds: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """The gamma of each row, float32 `[B, k]`, clipped to its support.
+
+        Args:
+            gamma: What the user gave, or `None`.
+            batch_size: B.
+            sampling_seeds: int32 `[k, 2]` to sample gamma where none is given,
+                or `None` for the gamma of `predict` and `evaluate`.
+        """
+        num_gammas = len(self.preferences.names)
+        if gamma is None and num_gammas == 0:
+            return tf.zeros([batch_size, 0])
+        if gamma is not None:
+            rows = self.preferences.parse(gamma)
+            _check_rows(rows, batch_size)
+        elif sampling_seeds is not None:
+            seeds = tf.unstack(sampling_seeds, num=num_gammas)
+            return self.preferences.sample(batch_size, seeds)
+        else:
+            rows = self._test_gamma[tf.newaxis, :]
+        rows = tf.broadcast_to(rows, [batch_size, num_gammas])
+        return self.preferences.clean(rows)
+
+    @contextlib.contextmanager
+    def _steered(
+        self, x: Any, gamma: Gamma | None, decision: Decision | None
+    ) -> Iterator[Any]:
+        """Sets gamma and decision for a while; yields the inputs to use."""
+        previous = self.decision
+        if isinstance(x, Mapping):
+            _check_lengths(x)
+        try:
+            if gamma is not None:
+                rows = self.preferences.parse(gamma)
+                x = _drop_gamma(x)
+                if rows.shape[0] == 1:
+                    self._test_gamma.assign(rows[0])
+                else:
+                    x = _join_gamma(x, rows.numpy())
+            if decision is not None:
+                self._decide_by(decision)
+            yield x
+        finally:
+            self._decide_by(previous)
+            self._test_gamma.assign(self.preferences.default)
+
+    def _decide_by(self, decision: Decision) -> None:
+        validation.check_choice("decision", decision, ("mode", "sample"))
+        if decision != self.decision:
+            self.decision = decision
+            self.predict_function = None  # They have the old one compiled in.
+            self.test_function = None
+
+
+def _is_symbolic_or_tensor(gamma: Any) -> bool:
+    return tf.is_tensor(gamma) or isinstance(gamma, keras.KerasTensor)
+
+
+def split_gamma(inputs: Any, gamma: Gamma | None) -> tuple[Any, Gamma | None]:
+    """Takes gamma out of the inputs; one given as an argument comes first."""
+    if not isinstance(inputs, Mapping):
+        return inputs, gamma
+    if gamma is None:
+        gamma = inputs.get("gamma")
+    return without_gamma(inputs), gamma
+
+
+def without_gamma(inputs: Any) -> Any:
+    """The model's own inputs; a single one stands for itself."""
+    if not isinstance(inputs, Mapping):
+        return inputs
+    rest = {name: value for name, value in inputs.items() if name != "gamma"}
+    if not rest:
+        raise ValueError(
+            "The inputs hold no tensor beside 'gamma', such as "
+            "{'image': x, 'gamma': g}."
+        )
+    return rest if len(rest) > 1 else next(iter(rest.values()))
+
+
+def _check_lengths(inputs: Mapping[str, Any]) -> None:
+    """Keras stumbles over a mapping of unequal lengths."""
+    shapes = {
+        k: tuple(v.shape) for k, v in inputs.items() if hasattr(v, "shape")
+    }
+    if len({shape[:1] for shape in shapes.values()}) > 1:
+        raise ValueError(
+            "The inputs, and `gamma` among them, must have one row for each "
+            f"example, got shapes {shapes}."
+        )
+
+
+def _drop_gamma(x: Any) -> Any:
+    """Input data, in memory or a data set, without the gamma it may hold."""
+    if isinstance(x, Mapping):
+        return {k: v for k, v in x.items() if k != "gamma"}
+    if not isinstance(x, tf.data.Dataset):
+        return x
+    spec = x.element_spec
+    if isinstance(spec, Mapping):
+        return x.map(_drop_gamma)
+    if isinstance(spec, tuple) and isinstance(spec[0], Mapping):
+        return x.map(lambda inputs, *rest: (_drop_gamma(inputs), *rest))
+    return x
+
+
+def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:
+    rows, wanted = gamma.shape[0], tf.get_static_value(batch_size)
+    if None not in (rows, wanted) and rows not in (1, wanted):
+        raise ValueError(
+            "`gamma`, or `budget`, must be one value for all or one per "
+            f"example, {wanted}, got {rows}."
+        )
+
+
+def _join_gamma(x: Any, gamma: np.ndarray) -> dict[str, Any]:
+    """`x` in memory and gamma `[N, k]` as one mapping of inputs."""
+    inputs = dict(x) if isinstance(x, Mapping) else {"image": x}
+    for name, value in inputs.items():
+        if not hasattr(value, "shape"):
+            raise ValueError(
+                "`gamma`, or `budget`, with one value per example needs `x` as "
+                f"an array, got {type(value).__name__}. Let the data set yield "
+                "{'image': x, 'gamma': gamma}."
+            )
+        if value.shape[0] != gamma.shape[0]:
+            raise ValueError(
+                "`gamma`, or `budget`, must be one value for all or one per "
+                f"example, {value.shape[0]} of them as in {name!r}, got "
+                f"{len(gamma)}."
+            )
+    return {**inputs, "gamma": gamma}

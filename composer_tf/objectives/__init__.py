@@ -1,0 +1,1 @@
+"""What training maximises or minimises, beside the preferences' costs."""

@@ -1,0 +1,114 @@
+"""What the policy maximises beside the costs, if it is not minus the loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from composer_tf import validation
+from composer_tf.objectives import losses
+
+RewardFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Reward = str | RewardFunction | None
+
+_LOSS = "log_probability"  # Of the label: minus the loss.
+
+
+def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """p(y | x, c): how often a sampled answer would be right.
+
+    Log p rewards a path for being less wrong on an example that it gets wrong
+    all the same; this one only for what may turn the answer. It suits a model
+    that is judged by its accuracy.
+
+    Args:
+        labels: Integers `[B]` or `[B, 1]`.
+        logits: `[B, classes]`.
+
+    Returns:
+        float32 `[B]`, in [0, 1].
+
+    Example:
+        >>> probability(tf.constant([1]), tf.math.log([[0.25, 0.75]])).numpy()
+        array([0.75], dtype=float32)
+    """
+    logits = tf.cast(logits, tf.float32)
+    _check_outputs(logits)
+    probabilities = tf.nn.softmax(logits)
+    labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
+    # Of a label out of range the loss tells, which says so better.
+    of_label = tf.one_hot(labels, probabilities.shape[-1])  # [B, classes]
+    return tf.reduce_sum(of_label * probabilities, axis=-1)
+
+
+def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """1 where the likeliest class is the label, else 0, float32 `[B]`.
+
+    What a classifier is judged by, though it has no gradient.
+
+    Args:
+        labels: Integers `[B]` or `[B, 1]`.
+        logits: `[B, classes]`.
+
+    Example:
+        >>> accuracy(tf.constant([1, 1]), [[0.2, 0.9], [0.6, 0.1]]).numpy()
+        array([1., 0.], dtype=float32)
+    """
+    logits = tf.convert_to_tensor(logits)
+    _check_outputs(logits)
+    labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
+    likeliest = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return tf.cast(likeliest == labels, tf.float32)
+
+
+_BY_NAME = {"accuracy": accuracy, "probability": probability}
+
+
+def get(reward: Reward, loss: Any) -> RewardFunction | None:
+    """The function of a reward, float32 `[B]`.
+
+    Args:
+        reward: As given to `compile`; `"log_probability"` is minus the loss.
+        loss: As given to `compile`.
+
+    Raises:
+        ValueError: If the name is unknown, or the loss is not that of integer
+            labels on logits, which the names need.
+        TypeError: If it is neither a name nor a function, or a Keras loss.
+    """
+    names = (_LOSS, *_BY_NAME)
+    if reward is None or reward == _LOSS:
+        return None
+    if isinstance(reward, str):
+        validation.check_choice("reward", reward, names)
+        _check_sparse(loss, reward)
+        return _BY_NAME[reward]
+    if not callable(reward) or isinstance(reward, keras.losses.Loss):
+        raise TypeError(
+            f"`reward` must be one of {names}, None or a function that is the "
+            f"larger the better, got {reward!r}."
+        )
+    return losses.per_example(reward, "reward")
+
+
+def _check_sparse(loss: Any, reward: str) -> None:
+    """Raises `ValueError` unless labels are integers, and all count."""
+    losses.check_logits(loss, f"`reward={reward!r}`")
+    if (
+        not isinstance(loss, keras.losses.SparseCategoricalCrossentropy)
+        or loss.ignore_class is not None
+    ):
+        raise ValueError(
+            f"`reward={reward!r}` needs integer labels that all count, as of "
+            "SparseCategoricalCrossentropy(from_logits=True), got loss "
+            f"{loss!r}: give a function of labels and logits instead."
+        )
+
+
+def _check_outputs(logits: tf.Tensor) -> None:
+    if logits.shape.rank != 2:
+        raise ValueError(
+            "`reward` by name needs outputs [batch, classes], got shape "
+            f"{logits.shape}: give a function of labels and logits instead."
+        )

@@ -1,0 +1,1 @@
+"""What one would train instead of a Composer: one path, or early exits."""

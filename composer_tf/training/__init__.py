@@ -1,0 +1,1 @@
+"""Runs: a config and a folder in, trained models, numbers and pictures out."""

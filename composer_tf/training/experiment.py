@@ -1,0 +1,289 @@
+"""An experiment: the runs of a config, over seeds and variants, summed up."""
+
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf import evaluation, workers
+from composer_tf.config import Config
+from composer_tf.evaluation import Point
+from composer_tf.training import measurements, training
+from composer_tf.workdir import (
+    WorkdirError,
+    atomic_path,
+    check_folder,
+    claim,
+    write_json,
+)
+
+_NUM_MEANS = 101
+_PUBLISHED = ("summary.*", "metrics.json", "tradeoff.csv", "*.png")
+
+
+def run(
+    config: Config,
+    workdir: str | os.PathLike,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, Any]:
+    """Does every run of a config, and sums them up.
+
+    A config of one seed and no variants is one run in the workdir itself. Else
+    each run has a folder there, `VARIANT/seed_N`, and the workdir receives
+    `config.json`, `summary.json`, `summary.md` with a table of accuracies at
+    equal costs, and `summary.png`. Runs that are finished are not done again.
+
+    Args:
+        config: What to do.
+        workdir: The folder, created if it does not exist.
+        strategy: As of `training.run`.
+
+    Returns:
+        The content of `summary.json`, or of `metrics.json` of the one run.
+
+    Raises:
+        ConfigError: If a value of the config cannot work.
+        WorkdirError: If a folder belongs to another config, or is damaged.
+        DataUnavailableError: If the data is not here and not to be had.
+    """
+    config.validate()
+    runs = config.runs()
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    folder = pathlib.Path(workdir)
+    if list(runs) == [""]:
+        return training.run(config, folder, strategy)
+    for single in runs.values():
+        if single.seed == config.seed:
+            training.check(single)
+    check_folder(folder, config.to_json())
+    workers.wait_for_all(strategy)  # Before one changes the folder.
+    chief = workers.is_chief(strategy)
+    if chief:
+        claim(folder, config.to_json())
+    variants: dict[str, dict[int, dict[str, Any]]] = {}
+    for i, (name, single) in enumerate(runs.items(), start=1):
+        print(f"\nRun {i} of {len(runs)}: {name}")
+        variant = name.rpartition("/")[0]
+        metrics = training.run(single, folder / name, strategy)
+        variants.setdefault(variant, {})[single.seed] = metrics
+    summary = {
+        variant or "default": summarize(
+            {seed: metrics["summary"] for seed, metrics in by_seed.items()}
+        )
+        for variant, by_seed in variants.items()
+    }
+    if chief:
+        _write(summary, variants, folder)
+    return summary
+
+
+def _write(
+    summary: Mapping[str, Any],
+    variants: Mapping[str, Mapping[int, Mapping[str, Any]]],
+    folder: pathlib.Path,
+) -> None:
+    write_json(summary, folder / "summary.json")
+    with atomic_path(folder / "summary.png") as path:
+        evaluation.plot_tradeoff(mean_lines(variants), path)
+    text = "\n".join(
+        f"## {variant}\n\n{table(numbers)}"
+        for variant, numbers in summary.items()
+    )
+    with atomic_path(folder / "summary.md") as path:
+        path.write_text(text)
+    print(f"\n{text}")
+
+
+def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table in Markdown: accuracy by method and cost, then the other numbers.
+
+    Args:
+        numbers: As `summarize` returns them.
+
+    Example:
+        >>> some = {0: {"composer/accuracy@0.5": 0.9, "default/cost": 0.4}}
+        >>> print(table(summarize(some)))
+        | accuracy at a cost of | 0.25 | 0.5 | 0.55 | 0.75 | 1 |
+        | --- | --- | --- | --- | --- | --- |
+        | composer |  | 0.9000 ± 0.0000 |  |  |  |
+        <BLANKLINE>
+        | number | mean and standard deviation |
+        | --- | --- |
+        | default/cost | 0.4000 ± 0.0000 |
+        <BLANKLINE>
+    """
+    cells = {
+        name: f"{number['mean']:.4f} ± {number['std']:.4f}"
+        for name, number in numbers.items()
+        if number["mean"] is not None
+    }
+    columns = [f"accuracy@{cost:g}" for cost in measurements.TABLE_COSTS]
+    methods = dict.fromkeys(
+        name.partition("/")[0]
+        for name in cells
+        if name.partition("/")[2] in columns
+    )
+    rows = [
+        ["accuracy at a cost of", *(c.partition("@")[2] for c in columns)],
+        ["---"] * (1 + len(columns)),
+    ]
+    for method in methods:
+        row = [cells.pop(f"{method}/{column}", "") for column in columns]
+        rows.append([method, *row])
+    rest = [
+        ["number", "mean and standard deviation"],
+        ["---", "---"],
+        *cells.items(),
+    ]
+    return "\n".join([*map(_row, rows), "", *map(_row, rest), ""])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def publish(
+    config: Config,
+    workdir: str | os.PathLike,
+    destination: str | os.PathLike,
+) -> None:
+    """Copies the numbers and pictures of finished runs to a folder.
+
+    Args:
+        config: What was done.
+        workdir: Where.
+        destination: A folder; what was published there is replaced. It
+            receives the summary, and the pictures and the curve of the first
+            seed of each variant; or those and the metrics of the one run.
+
+    Raises:
+        WorkdirError: If the folder holds something else.
+    """
+    check_destination(destination)
+    source, target = pathlib.Path(workdir), pathlib.Path(destination).absolute()
+    firsts = {
+        name.rpartition("/")[0]: source / name
+        for name, run in config.runs().items()
+        if run.seed == config.seed
+    }
+    with atomic_path(target) as folder:
+        folder.mkdir(parents=True)
+        for summary in source.glob("summary.*"):
+            shutil.copy(summary, folder)
+        for variant, run_folder in firsts.items():
+            (folder / variant).mkdir(exist_ok=True)
+            for path in run_folder.glob("*.png"):
+                shutil.copy(path, folder / variant)
+            shutil.copy(run_folder / "tradeoff.csv", folder / variant)
+        if list(firsts.values()) == [source]:
+            shutil.copy(source / "metrics.json", folder)
+
+
+def check_destination(destination: str | os.PathLike) -> None:
+    """Raises `WorkdirError` if publishing there would remove something else."""
+    folder = pathlib.Path(destination)
+    if folder.is_file():
+        raise WorkdirError(f"{folder} is a file, and no folder to publish to.")
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(map(path.match, _PUBLISHED)):
+            raise WorkdirError(
+                f"{folder} holds something else than published results, such "
+                f"as {path.relative_to(folder)}, and would be replaced as a "
+                "whole: name a new folder."
+            )
+
+
+def summarize(
+    summaries: Mapping[int, Mapping[str, float | None]],
+) -> dict[str, Any]:
+    """Mean and standard deviation over seeds of each number.
+
+    Args:
+        summaries: Seed to the numbers of its run.
+
+    Returns:
+        Name to `mean`, `std` (of the sample; 0 for one seed) and `by_seed`.
+        A number that a seed does not have, `None`, makes mean and std `None`.
+
+    Example:
+        >>> summarize({0: {"cost": 0.5}, 1: {"cost": 0.5}})["cost"]
+        {'mean': 0.5, 'std': 0.0, 'by_seed': {'0': 0.5, '1': 0.5}}
+    """
+    names = dict.fromkeys(name for s in summaries.values() for name in s)
+    result: dict[str, Any] = {}
+    for name in names:
+        by_seed = {str(seed): s.get(name) for seed, s in summaries.items()}
+        values = [value for value in by_seed.values() if value is not None]
+        complete = len(values) == len(by_seed)
+        spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        result[name] = {
+            "mean": math.fsum(values) / len(values) if complete else None,
+            "std": float(spread) if complete else None,
+            "by_seed": by_seed,
+        }
+    return result
+
+
+def mean_lines(
+    variants: Mapping[str, Mapping[int, Mapping[str, Any]]],
+) -> list[Point]:
+    """The mean over seeds of each point of each line.
+
+    The baselines are those of the first variant.
+    """
+    points = []
+    for i, (variant, by_seed) in enumerate(variants.items()):
+        runs = [metrics["lines"] for metrics in by_seed.values()]
+        for method in runs[0] if i == 0 else ["composer"]:
+            label = method
+            if variant and method == "composer":
+                label = f"composer, {variant}"
+            points += _mean_line(label, [run[method] for run in runs])
+    return points
+
+
+def _mean_line(
+    method: str, lines: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[Point]:
+    """Point by point, or at equal costs where lines differ in length."""
+    if len({len(line) for line in lines}) > 1:
+        return _mean_at_costs(method, lines)
+    return [
+        Point(
+            method,
+            *(
+                float(np.mean([point[field] for point in points]))
+                for field in ("gamma", "cost", "accuracy")
+            ),
+        )
+        for points in zip(*lines, strict=True)
+    ]
+
+
+def _mean_at_costs(
+    method: str, lines: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[Point]:
+    """From where all lines have begun to where the last one ends."""
+    start = max(min(point["cost"] for point in line) for line in lines)
+    end = max(point["cost"] for line in lines for point in line)
+    costs = np.linspace(start, end, _NUM_MEANS)
+    accuracies = np.mean(
+        [
+            evaluation.interpolated_accuracy(
+                [Point(**point) for point in line], costs
+            )
+            for line in lines
+        ],
+        axis=0,
+    )
+    return [
+        Point(method, cost, cost, accuracy)
+        for cost, accuracy in zip(
+            costs.tolist(), accuracies.tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,150 @@
+"""The static networks of a run, trained as its Composer is, to compare with."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from composer_tf import validation, workers
+from composer_tf.composer import Composer
+from composer_tf.config import Config, ConfigError
+from composer_tf.static_networks import counterparts
+from composer_tf.training import fitting
+from composer_tf.training.fitting import Run
+from composer_tf.training.measurements import Alone, Exits, path_name
+from composer_tf.workdir import atomic_path
+
+_EARLY_EXIT = "early_exit"
+Make = Callable[[Composer], Any]  # A network of a Composer's layers.
+
+
+def check(model: Composer, run: Run) -> None:
+    """Finds networks that cannot be, before the Composer is trained.
+
+    Args:
+        model: Built.
+        run: Whose config asks for networks.
+
+    Raises:
+        ConfigError: If the model has no such path, or cannot exit early.
+    """
+    _paths(model, run.config)
+    if not run.config.evaluation.early_exit:
+        return
+    try:
+        network = _build(counterparts.early_exit_network, model, run)
+        counterparts.costs_of_exits(model, network)
+    except ValueError as error:
+        raise ConfigError(
+            f"`evaluation.early_exit` does not fit this model: {error}"
+        ) from error
+
+
+def train(model: Composer, run: Run, folder: pathlib.Path) -> None:
+    """Trains those that the config asks for and that are not trained yet.
+
+    Args:
+        model: Built, for shapes and paths; it is left as it is.
+        run: How they are trained.
+        folder: Of the run, for `alone/` and `early_exit/`.
+    """
+    for path in _paths(model, run.config):
+        make = functools.partial(counterparts.path_network, path=path)
+        _train(make, model, run, _folder_alone(path, folder))
+    if run.config.evaluation.early_exit:
+        make = counterparts.early_exit_network
+        _train(make, model, run, folder / _EARLY_EXIT)
+
+
+def predict(
+    model: Composer,
+    test: tf.data.Dataset,
+    config: Config,
+    folder: pathlib.Path,
+) -> tuple[list[Alone], Exits | None]:
+    """What those that were trained say of the test split, and their costs.
+
+    Args:
+        model: Of whose full cost all costs are fractions.
+        test: Batches of (images, labels), in an order that does not change.
+        config: Of the run.
+        folder: Of the run.
+
+    Returns:
+        The networks of single paths, and that with early exits, if any.
+    """
+    alone = []
+    for path in _paths(model, config):
+        _, probabilities = _predict(_folder_alone(path, folder), test)
+        cost = counterparts.cost_of_path(model, path)
+        alone.append(Alone(path, cost, probabilities))
+    if not config.evaluation.early_exit:
+        return alone, None
+    network, probabilities = _predict(folder / _EARLY_EXIT, test)
+    costs = counterparts.costs_of_exits(model, network)
+    return alone, Exits(costs, probabilities)
+
+
+def _paths(model: Composer, config: Config) -> list[tuple[int, ...]]:
+    """Of the networks of single paths; a path may have several names."""
+    names = config.evaluation.alone
+    return list(dict.fromkeys(_parse_path(name, model) for name in names))
+
+
+def _parse_path(name: str, model: Composer) -> tuple[int, ...]:
+    """Of `"cheapest"`, `"dearest"` or `"0-2-1"`."""
+    if name in ("cheapest", "dearest"):
+        return getattr(model.cost_table, name)
+    try:
+        path = tuple(int(module) for module in name.split("-"))
+        validation.check_paths(tf.constant([path]), model.num_modules)
+    except ValueError as error:
+        raise ConfigError(
+            "`evaluation.alone` must hold 'cheapest', 'dearest' or a module of "
+            f"each metalayer, such as '0-1', of {model.num_modules} modules, "
+            f"got {name!r}."
+        ) from error
+    return path
+
+
+def _folder_alone(path: tuple[int, ...], folder: pathlib.Path) -> pathlib.Path:
+    return folder / "alone" / path_name(path)
+
+
+def _build(make: Make, model: Composer, run: Run) -> Any:
+    """What is made of an untrained Composer, with that one's weights."""
+    keras.utils.set_random_seed(run.config.seed)
+    with run.strategy.scope():
+        composer = run.config.model.build(seed=run.config.seed)
+        composer.build(model.build_shape)
+        return make(composer)
+
+
+def _train(make: Make, model: Composer, run: Run, folder: pathlib.Path) -> None:
+    """Trains what is made of an untrained Composer, as that was trained."""
+    trained = (folder / "model.keras").exists()
+    workers.check_agreement(run.strategy, trained, f"{folder.name}'s network")
+    if trained:
+        return
+    network = _build(make, model, run)
+    with run.strategy.scope():
+        fitting.compile_network(network, run, run.config.epochs)
+    if workers.is_chief(run.strategy):
+        print(f"Training the network {folder.name}.")
+    fitting.fit(network, run, folder, run.config.epochs)
+    if workers.is_chief(run.strategy):
+        with atomic_path(folder / "model.keras") as partial:
+            network.save(partial)
+
+
+def _predict(
+    folder: pathlib.Path, data: tf.data.Dataset
+) -> tuple[Any, np.ndarray]:
+    """A network that was trained, and its probabilities."""
+    network: Any = keras.models.load_model(folder / "model.keras")
+    logits = network.predict(data, verbose=0)
+    return network, tf.nn.softmax(logits).numpy()

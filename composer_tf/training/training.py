@@ -1,0 +1,200 @@
+"""A run: a config and a folder make a trained model, its curve and pictures."""
+
+import os
+import pathlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from composer_tf import datasets, workers
+from composer_tf.composer import Composer
+from composer_tf.config import Config, ConfigError, values_of_the_config
+from composer_tf.objectives import rewards
+from composer_tf.training import (
+    controller_training,
+    fitting,
+    measurements,
+    static_training,
+)
+from composer_tf.training.fitting import Run
+from composer_tf.workdir import (
+    atomic_path,
+    check_folder,
+    claim,
+    read_json,
+    write_json,
+)
+
+_OUTPUTS = (
+    "model.keras",
+    "tradeoff.csv",
+    "tradeoff.png",
+    "routing.png",
+    "examples.png",
+    "metrics.json",
+)
+_NUM_TABLE_ROWS = 9
+
+
+def run(
+    config: Config,
+    workdir: str | os.PathLike,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, Any]:
+    """Trains, evaluates and draws; resumes what an earlier call began.
+
+    The folder receives `config.json`, `checkpoints/` and `logs/` (TensorBoard),
+    and those of `controller/` where that is trained alone in the end, `alone/`
+    and `early_exit/` (the networks to compare with), `model.keras` (calibrated
+    on the validation split), `tradeoff.csv`, the pictures and, last,
+    `metrics.json`. Each file appears whole.
+
+    Args:
+        config: What to do.
+        workdir: The folder, created if it does not exist. All workers of a
+            strategy share it; the chief writes.
+        strategy: Over whose replicas each batch is spread. Their number
+            changes no result, but for rounding. Defaults to one device.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        ConfigError: If a value of the config cannot work; the folder is then
+            left as it was.
+        WorkdirError: If the folder belongs to another config, or a file in it
+            is damaged.
+        WorkersError: If the workers do not share the folder.
+        DataUnavailableError: If the data is not here and not to be had.
+    """
+    check(config)
+    folder = pathlib.Path(workdir)
+    strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    check_folder(folder, config.to_json())
+    finished = all((folder / name).exists() for name in _OUTPUTS)
+    workers.check_agreement(strategy, finished, "whether the run is finished")
+    if finished:
+        metrics = read_json(folder / "metrics.json")
+        print(f"{folder} is finished; nothing to do.")
+        _report(folder, metrics)
+        return metrics
+    single_run = fitting.load(config, strategy)
+    model = _make_composer(single_run)
+    static_training.check(model, single_run)
+    _claim_for_all(folder, single_run)
+    fitting.fit(model, single_run, folder, config.epochs)
+    if config.controller_epochs:
+        controller_training.train(model, single_run, folder / "controller")
+    chief = workers.is_chief(strategy)
+    if chief:
+        _save(model, single_run, folder)
+    static_training.train(model, single_run, folder)
+    if chief:
+        metrics = _evaluate(config, folder)
+        write_json(metrics, folder / "metrics.json")
+        _report(folder, metrics)
+    workers.wait_for_all(strategy)
+    return read_json(folder / "metrics.json")
+
+
+def check(config: Config) -> None:
+    """Finds what cannot work, as far as that shows without any data.
+
+    Raises:
+        ConfigError: If a value of the config cannot work.
+    """
+    config.validate()
+    with values_of_the_config():
+        model = config.model.build(seed=config.seed)
+        rewards.get(config.reward, fitting.loss())
+    _check_preference(model, config)
+
+
+def _make_composer(run: Run) -> Composer:
+    """Built and compiled; a config that cannot work fails here."""
+    config = run.config
+    # After the data: preparing it draws from Python's random numbers.
+    keras.utils.set_random_seed(config.seed)
+    with values_of_the_config(), run.strategy.scope():
+        model = config.model.build(seed=config.seed)
+        images: Any = run.train.element_spec[0]  # type: ignore[index]
+        model.build(images.shape)
+        fitting.compile_network(model, run, config.epochs, reward=config.reward)
+    return model
+
+
+def _check_preference(model: Composer, config: Config) -> None:
+    names = model.preferences.names
+    if names and config.evaluation.preference not in names:
+        raise ConfigError(
+            "`evaluation.preference` must be a steerable one of the model, "
+            f"{names}, got {config.evaluation.preference!r}."
+        )
+
+
+def _claim_for_all(folder: pathlib.Path, run: Run) -> None:
+    """The chief makes the folder this config's, and all workers see it."""
+    if workers.is_chief(run.strategy):
+        claim(folder, run.config.to_json())
+    workers.wait_for_all(run.strategy)
+    claimed = (folder / "config.json").exists()
+    workers.check_agreement(
+        run.strategy, claimed, "whether the workdir is theirs"
+    )
+
+
+def _save(model: Composer, run: Run, folder: pathlib.Path) -> None:
+    # XLA runs every module on every row; a loaded model shall skip them.
+    model.compile(
+        model.optimizer,
+        metrics=["accuracy"],
+        reward=model.reward,
+    )
+    if model.preferences.names:
+        model.calibrate(run.validation)
+    with atomic_path(folder / "model.keras") as path:
+        model.save(path)
+
+
+def _evaluate(config: Config, folder: pathlib.Path) -> dict[str, Any]:
+    """Measures what was saved on the test split, and draws the pictures."""
+    model: Any = keras.models.load_model(folder / "model.keras")
+    data_dir = config.data.data_dir or None
+    (test,) = datasets.load(
+        config.data.name,
+        batch_size=config.evaluation.batch_size,
+        splits=("test",),
+        data_dir=data_dir,
+    )
+    alone, exits = static_training.predict(model, test, config, folder)
+    return measurements.measure(
+        model,
+        test,
+        alone,
+        exits,
+        config.evaluation,
+        datasets.label_names(config.data.name, data_dir),
+        folder,
+        config.seed,
+    )
+
+
+def _report(folder: pathlib.Path, metrics: dict[str, Any]) -> None:
+    """Prints a small table, and where the pictures are."""
+    points = metrics["lines"]["composer"]
+    last = len(points) - 1
+    rows = {
+        round(i * last / (_NUM_TABLE_ROWS - 1)) for i in range(_NUM_TABLE_ROWS)
+    }
+    print(f"\n{'gamma':>8}{'cost':>8}{'accuracy':>10}")
+    for point in (points[row] for row in sorted(rows)):
+        print(
+            f"{point['gamma']:8.2f}{point['cost']:8.3f}{point['accuracy']:10.4f}"
+        )
+    for point in metrics["lines"].get("alone", []):
+        print(f"{'alone':>8}{point['cost']:8.3f}{point['accuracy']:10.4f}")
+    print()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".png", ".csv", ".keras"):
+            print(path)

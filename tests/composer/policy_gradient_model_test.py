@@ -1,0 +1,399 @@
+"""Training behind Keras's verbs: what a Keras user expects to work, works."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import composer_tf as ct
+from composer_tf.composer import policy_gradient_model
+from tests.small_training import (
+    X,
+    Y,
+    assert_same_state,
+    compiled,
+    data,
+    make,
+    state,
+)
+
+layers = keras.layers
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        "exact",
+        "leave_one_out",
+        *[ct.Reinforce(b) for b in ("batch_mean", "moving_average", "learned")],
+    ],
+    ids=["exact", "leave_one_out", "batch_mean", "moving_average", "learned"],
+)
+def test_fit_lowers_the_loss_with_every_estimator(estimator):
+    model = compiled(
+        keras.optimizers.Adam(0.02),
+        estimator=estimator,
+        metrics=["accuracy"],
+    )
+    history = model.fit(X, Y, epochs=25, batch_size=16, verbose=0).history
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert history["accuracy"][-1] > 0.7
+    assert {"cost", "reward", "entropy"} <= set(history)
+
+
+def test_the_controller_learns_to_follow_gamma():
+    model = compiled(
+        keras.optimizers.Adam(0.02),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-5.0, 5.0))],
+    )
+    model.fit(X, Y, epochs=40, batch_size=16, verbose=0)
+    at = {
+        gamma: model.evaluate(X, Y, gamma=gamma, verbose=0, return_dict=True)
+        for gamma in (-5.0, 5.0)
+    }
+    assert at[-5.0]["cost"] == pytest.approx(1.0)
+    cheapest = model.overhead + model.cost_table.fractions[0][0]
+    assert at[5.0]["cost"] == pytest.approx(cheapest)
+
+
+def test_logs_are_what_evaluate_measures_by_hand():
+    model = compiled(metrics=["accuracy"])
+    logs = model.evaluate(X, Y, gamma=1.0, verbose=0, return_dict=True)
+    composition = model(X, gamma=1.0, return_composition=True)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        Y, composition.outputs, from_logits=True
+    )
+    cost = model.overhead + composition.policy.path_cost
+    reward = -losses - composition.policy.path_cost
+    assert logs["loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert logs["cost"] == pytest.approx(np.mean(cost), abs=1e-5)
+    assert logs["reward"] == pytest.approx(np.mean(reward), abs=1e-5)
+    hits = np.argmax(composition.outputs, -1) == Y
+    assert logs["accuracy"] == pytest.approx(np.mean(hits))
+
+
+def test_examples_of_no_weight_do_not_train():
+    weights = np.concatenate([np.ones(32), np.zeros(32)])
+    other = np.concatenate([Y[:32], 2 - Y[32:]])
+    models = []
+    for labels in (Y, other):
+        model = compiled(estimator=ct.Reinforce("none"))
+        model.train_on_batch(X, labels, sample_weight=weights)
+        models.append(model)
+    assert_same_state(*models)
+
+
+def test_class_weights_are_sample_weights():
+    by_class = compiled()
+    by_class.fit(
+        X, Y, class_weight={0: 2.0, 1: 0.5, 2: 1.0}, batch_size=64, verbose=0,
+        shuffle=False,
+    )  # fmt: skip
+    by_sample = compiled()
+    by_sample.fit(
+        X, Y, sample_weight=np.array([2.0, 0.5, 1.0])[Y], batch_size=64,
+        verbose=0, shuffle=False,
+    )  # fmt: skip
+    assert_same_state(by_class, by_sample)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        ("mse", X[:, :3]),
+        (keras.losses.Huber(), X[:, :3]),
+        (keras.losses.BinaryCrossentropy(from_logits=True), X[:, :3] > 0),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), np.eye(3)[Y]),
+        (lambda t, p: keras.ops.mean(keras.ops.abs(t - p), -1), X[:, :3]),
+    ],
+    ids=["regression", "huber", "multi-label", "one-hot", "function"],
+)
+def test_any_loss_is_a_reward(loss, targets):
+    targets = targets.astype("float32")
+    model = compiled(keras.optimizers.Adam(0.02), loss=loss)
+    history = model.fit(X, targets, epochs=15, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_a_binary_classifier_with_one_output():
+    model = make(
+        metalayers=[ct.Metalayer([layers.Dense(1), layers.Dense(1)])],
+    )
+    model.compile(
+        keras.optimizers.Adam(0.05),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)],
+    )
+    history = model.fit(X, Y > 0, epochs=20, verbose=0).history
+    assert history["binary_accuracy"][-1] > 0.7
+
+
+def test_gamma_given_as_data_is_used_in_training():
+    model = compiled()
+    seen = []
+    original = model.preferences.scale
+    model.preferences.scale = lambda g: seen.append(g) or original(g)
+    model.compile("sgd", run_eagerly=True)
+    gamma = np.linspace(-1.0, 2.0, 64).astype("float32")
+    model.train_on_batch({"image": X, "gamma": gamma}, Y)
+    np.testing.assert_array_equal(seen[-1][:, 0], gamma)
+
+
+def test_gamma_is_sampled_anew_in_each_step():
+    model = compiled()
+    seen = []
+    original = model.preferences.scale
+    model.preferences.scale = lambda g: seen.append(g) or original(g)
+    model.compile("sgd", run_eagerly=True)
+    model.fit(X, Y, batch_size=32, verbose=0)
+    first, second = seen[-2:]
+    assert len(np.unique(first)) > 30
+    assert not np.any(np.isin(first, second))
+
+
+def test_several_steps_per_execution_train_the_same():
+    models = []
+    for steps in (1, 4):
+        model = compiled(steps_per_execution=steps)
+        model.fit(data(), epochs=2, verbose=0)
+        models.append(model)
+    assert_same_state(*models)
+
+
+def test_xla_trains():
+    model = compiled(keras.optimizers.Adam(0.02), jit_compile=True)
+    history = model.fit(data(), epochs=15, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_partition_and_dense_train_the_same():
+    models = []
+    for routing in ("dense", "partition"):
+        model = compiled(routing=routing)
+        model.fit(data(), epochs=2, verbose=0)
+        models.append(model)
+    for a, b in zip(*map(state, models), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_xla_is_refused_with_partition_routing():
+    with pytest.raises(ValueError, match="jit_compile=True"):
+        compiled(routing="partition", jit_compile=True)
+
+
+def test_mixed_precision_trains():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = compiled(keras.optimizers.Adam(0.02))
+        history = model.fit(X, Y, epochs=15, verbose=0).history
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_batch_normalisation_and_dropout_inside_modules():
+    def module():
+        return keras.Sequential(
+            [layers.Dense(4), layers.BatchNormalization(), layers.Dropout(0.2)]
+        )
+
+    model = compiled(metalayers=[ct.Metalayer([module() for _ in range(5)])])
+    model.fit(X, Y, batch_size=4, epochs=3, verbose=0)
+    assert all(np.all(np.isfinite(w)) for w in model.weights)
+
+
+def test_a_regularizer_inside_a_module_counts():
+    def loss_of(factor):
+        keras.utils.set_random_seed(0)
+        regularizer = keras.regularizers.L2(factor)
+        model = compiled(
+            metalayers=[
+                ct.Metalayer(
+                    [
+                        layers.Dense(3, kernel_regularizer=regularizer),
+                        layers.Dense(3),
+                    ]
+                )
+            ],
+        )
+        logs = model.evaluate(X, Y, verbose=0, return_dict=True)
+        kernel = model.choosing[0].modules[0].kernel
+        return logs["loss"], float(np.sum(kernel.numpy() ** 2))
+
+    (plain, _), (penalised, norm) = loss_of(0.0), loss_of(0.5)
+    assert penalised - plain == pytest.approx(0.5 * norm, rel=1e-4)
+
+
+def test_clipping_bounds_the_update():
+    model = compiled(keras.optimizers.SGD(1.0, global_clipnorm=1e-3))
+    model.build((None, 6))
+    before = state(model)[: len(model.weights)]
+    model.train_on_batch(X, Y)
+    after = state(model)[: len(model.weights)]
+    square = sum(
+        np.sum((b - a) ** 2) for a, b in zip(before, after, strict=True)
+    )
+    assert 0 < np.sqrt(square) < 1.001e-3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_numbers_in_the_data_are_refused_before_training(bad):
+    spoiled = X.copy()
+    spoiled[5, 2] = bad
+    gamma = np.full([64], bad, "float32")
+    model = compiled()
+    with pytest.raises(ValueError, match=r"`x` must be finite.*\(5, 2\)"):
+        model.fit(spoiled, Y, verbose=0)
+    with pytest.raises(ValueError, match="`gamma` must be finite"):
+        model.fit({"image": X, "gamma": gamma}, Y, verbose=0)
+
+
+def test_targets_are_asked_for():
+    with pytest.raises(ValueError, match="`y` must be given"):
+        compiled().fit(X)
+
+
+@pytest.mark.parametrize("verb", ["fit", "evaluate"])
+def test_a_data_set_of_inputs_only_is_refused(verb):
+    inputs = tf.data.Dataset.from_tensor_slices(X).batch(16)
+    with pytest.raises(ValueError, match="got inputs only"):
+        getattr(compiled(), verb)(inputs, verbose=0)
+
+
+def test_labels_out_of_range_are_refused_before_training():
+    model = compiled(
+        metalayers=[ct.Metalayer([layers.Dense(2), layers.Dense(2)])]
+    )
+    with pytest.raises(ValueError, match=r"labels from 0 to 2.*has 2 classes"):
+        model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("label", "reward"), [(-1, None), (3, "probability"), (3, "accuracy")]
+)
+def test_a_label_out_of_range_in_a_data_set_is_named(label, reward):
+    model = make()
+    model.compile("sgd", reward=reward)
+    bad = tf.data.Dataset.from_tensors((X, np.full_like(Y, label)))
+    message = f"data holds label {label}, but the model has 3 classes: 0 to 2"
+    with pytest.raises(ValueError, match=message):
+        model.fit(bad, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.evaluate(bad, verbose=0)
+
+
+def test_another_error_of_tensorflow_stays_what_it_is():
+    def fail(x, y):
+        tf.debugging.assert_none_equal(y, y, message="what the user forbids")
+        return x, y
+
+    bad = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16).map(fail)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="user forbids"):
+        compiled().fit(bad, verbose=0)
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
+    spoiled = tf.data.Dataset.from_tensor_slices((X * np.nan, Y)).batch(16)
+    model = compiled(jit_compile=True)
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="loss became nan in epoch 1"):
+        model.fit(spoiled, callbacks=[checkpoint], verbose=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_losses_are_refused():
+    with pytest.raises(TypeError, match="one loss"):
+        compiled(loss=["mse", "mse"])
+    with pytest.raises(ValueError, match="loss_weights"):
+        make().compile("sgd", loss_weights=[1.0])
+
+
+def test_too_many_paths_to_enumerate_are_refused():
+    model = make(
+        metalayers=[
+            ct.Metalayer([layers.Dense(3) for _ in range(4)]) for _ in range(5)
+        ],
+        estimator="exact",
+    )
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="1024"):
+        model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("high", [4.0, 10.0])
+def test_gammas_that_are_mostly_high_leave_the_whole_range_to_use(high):
+    """Plain REINFORCE, on classes that a linear module cannot tell apart."""
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    x = random.normal(size=[512, 8]).astype(np.float32)
+    y = (x[:, 0] * x[:, 1] > 0).astype(int)
+    dense = keras.layers.Dense
+
+    def metalayer():
+        large = keras.Sequential([dense(32, "relu"), dense(8)])
+        return ct.Metalayer([dense(8), large])
+
+    model = ct.Composer(
+        [metalayer(), metalayer(), dense(2)],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, high))],
+        costs=[[0.1, 1.0], [0.1, 1.0]],
+        seed=0,
+    )
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(x, y, epochs=30, batch_size=64, verbose=0)
+
+    def run(gamma):
+        composition = model(x, gamma=gamma, return_composition=True)
+        hits = np.argmax(composition.outputs, axis=-1) == y
+        return np.mean(composition.policy.path_cost), np.mean(hits)
+
+    cost, accuracy = run(-1.0)
+    assert cost > 0.95
+    assert accuracy > 0.8  # A linear module has 0.5.
+    cost, _ = run(high)
+    assert cost < 0.15
+
+
+def fused_functions(model):
+    """How many functions of a training step XLA must compile."""
+    step = tf.function(lambda batch: model.train_step(batch))
+    spec = tuple(tf.TensorSpec(array.shape, array.dtype) for array in (X, Y))
+    library = step.get_concrete_function(spec).graph.as_graph_def().library
+    return sum(f.attr["_XlaMustCompile"].b for f in library.function)
+
+
+def test_updates_are_fused_where_weights_are_many_and_stay_what_they_are(
+    monkeypatch,
+):
+    models = []
+    for least, options, count in (
+        (1_000_000, {}, 0),
+        (0, {}, 1),
+        (0, {"jit_compile": False}, 0),
+    ):
+        monkeypatch.setattr(policy_gradient_model, "_FUSED_FROM", least)
+        model = compiled(
+            keras.optimizers.AdamW(0.01, clipnorm=1.0, use_ema=True), **options
+        )
+        model.fit(X, Y, batch_size=16, epochs=3, shuffle=False, verbose=0)
+        models.append(model)
+        assert fused_functions(model) == count
+    plain, *others = map(state, models)
+    for other in others:
+        for a, b in zip(plain, other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_what_fusing_does_not_fit_is_left_alone(monkeypatch):
+    monkeypatch.setattr(policy_gradient_model, "_FUSED_FROM", 0)
+    embedded = compiled(
+        "adam",
+        stem=keras.Sequential([layers.Embedding(9, 4), layers.Flatten()]),
+    )
+    words = np.arange(64 * 5).reshape(64, 5) % 9
+    embedded.fit(words, Y, verbose=0)  # Its gradient holds some rows only.
+    scaled = compiled(
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+    )
+    scaled.fit(X, Y, verbose=0)
+    assert fused_functions(scaled) == 0

@@ -1,0 +1,292 @@
+"""From a .keras file to a verified artifact, or to nothing at all."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from composer_tf import exporters
+from composer_tf.deployment import (
+    DeploymentError,
+    acceptance,
+    deploy,
+    deployment,
+)
+from composer_tf.exporters.artifacts import LiteRTArtifact
+from tests.exporters.small_composer import composer, examples
+
+ROOT = pathlib.Path(__file__).parents[1]
+KEYS = {
+    "format",
+    "bytes",
+    "max_abs_error",
+    "choice_agreement",
+    "latency_ratio_cheapest",
+    "latency_ratio_full",
+}
+
+
+@pytest.fixture(scope="module", name="folder")
+def _folder(tmp_path_factory):
+    """A saved model, and data with labels that it gets right."""
+    folder = tmp_path_factory.mktemp("deployment")
+    model = composer()
+    model.save(folder / "m.keras")
+    images, _ = examples(64)
+    labels = np.argmax(model.predict(images, gamma=[0.0, 0.0], verbose=0), -1)
+    np.savez(folder / "data.npz", image=images, labels=labels)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("tf_saved_model", "1"), ("tflite", "m.tflite"), ("onnx", "m.onnx")],
+)
+def test_an_artifact_comes_with_its_report(folder, tmp_path, format, name):
+    report = deploy(
+        folder / "m.keras",
+        tmp_path / "new" / name,
+        format,
+        data=str(folder / "data.npz"),
+    )
+    assert report.keys() >= KEYS | {"accuracy_model", "accuracy_artifact"}
+    assert report["max_abs_error"] < 1e-5
+    assert report["choice_agreement"] == 1.0
+    assert report["accuracy_model"] == report["accuracy_artifact"] > 0.5
+    assert report["latency_ratio_full"] > 0.0
+    written = json.loads((tmp_path / "new" / f"{name}.report.json").read_text())
+    assert written == report
+    left = {path.name for path in (tmp_path / "new").iterdir()}
+    described = set() if format == "tf_saved_model" else {f"{name}.json"}
+    assert left == {name, f"{name}.report.json"} | described
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("tf_saved_model", {}),
+        ("tflite", {}),
+        ("tflite", {"micro": True, "steer_by": "budget"}),
+        ("onnx", {"steer_by": "budget"}),
+    ],
+)
+def test_budgets_are_verified_too(
+    folder, tmp_path, monkeypatch, format, options
+):
+    model: Any = keras.models.load_model(folder / "m.keras")
+    model.calibrate(examples(64)[0], num_gammas=5)
+    model.save(tmp_path / "m.keras")
+    report = deploy(tmp_path / "m.keras", tmp_path / "1", format, **options)
+    assert report["choice_agreement"] == 1.0
+    assert report["latency_ratio_full"] > 0.0
+    other = model.calibration._replace(gammas=(6.0, 5.0, 4.0, 3.0, 2.0))
+    export = exporters.export
+
+    def wrong(model, path, format, **options):
+        """The artifact with another curve."""
+        if model.calibration is not None:
+            model = dataclasses.replace(model, calibration=other)
+        return export(model, path, format, **options)
+
+    monkeypatch.setattr(deployment.exporters, "export", wrong)
+    with pytest.raises(DeploymentError, match="failed its verification"):
+        deploy(tmp_path / "m.keras", tmp_path / "2", format, **options)
+
+
+def test_int8_is_calibrated_on_the_data(folder, tmp_path):
+    report = deploy(
+        folder / "m.keras",
+        tmp_path / "m.tflite",
+        "tflite",
+        data=str(folder / "data.npz"),
+        quantization="int8",
+    )
+    assert report["choice_agreement"] >= 0.99
+    with pytest.raises(DeploymentError, match="needs `data`"):
+        deploy(
+            folder / "m.keras",
+            tmp_path / "other.tflite",
+            "tflite",
+            quantization="int8",
+        )
+
+
+@pytest.mark.parametrize("quantization", ["none", "dynamic"])
+def test_a_signature_for_batches_is_verified_too(
+    folder, tmp_path, quantization
+):
+    deploy(
+        folder / "m.keras",
+        tmp_path / "m.tflite",
+        "tflite",
+        data=str(folder / "data.npz"),
+        quantization=quantization,
+        batch_size=5,
+    )
+    one = LiteRTArtifact(tmp_path / "m.tflite")
+    five = LiteRTArtifact(tmp_path / "m.tflite", batched=True)
+    assert five.batch_size == 5
+    with np.load(folder / "data.npz") as data:
+        images = data["image"][:7].astype(np.float32)
+    gamma = np.linspace([-2.0, 0.0], [6.0, 1.0], 7, dtype=np.float32)
+    feed = {"image": images, "gamma": gamma}
+    for name, values in one.run(feed).items():
+        np.testing.assert_allclose(five.run(feed)[name], values, atol=1e-5)
+
+
+def test_an_existing_artifact_is_replaced_on_request_only(folder, tmp_path):
+    target = tmp_path / "m.onnx"
+    target.write_text("mine")
+    with pytest.raises(DeploymentError, match="exists"):
+        deploy(folder / "m.keras", target, "onnx", verify=False)
+    assert target.read_text() == "mine"
+    report = deploy(
+        folder / "m.keras", target, "onnx", verify=False, overwrite=True
+    )
+    assert report == {"format": "onnx", "bytes": target.stat().st_size}
+
+
+def test_a_folder_of_something_else_is_not_replaced(folder, tmp_path):
+    mine = tmp_path / "mine" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    saved: Any = keras.models.load_model(folder / "m.keras")
+    for write in (
+        lambda: deploy(
+            folder / "m.keras", mine.parent, "tf_saved_model", overwrite=True
+        ),
+        lambda: saved.export(mine.parent),
+    ):
+        with pytest.raises(ValueError, match="folder without a SavedModel"):
+            write()
+        assert mine.read_text() == "mine"
+
+
+def test_litert_is_another_name_of_tflite(folder, tmp_path):
+    target = tmp_path / "m.tflite"
+    report = deploy(folder / "m.keras", target, "litert", verify=False)
+    assert report["format"] == "tflite"
+    with pytest.raises(ValueError, match=r"`format` must be one of.*'torch'"):
+        deploy(folder / "m.keras", tmp_path / "m", "torch")
+    with pytest.raises(ValueError, match="suffix is for format='onnx'"):
+        deploy(folder / "nowhere.keras", tmp_path / "m.onnx", "litert")
+
+
+def test_a_failed_verification_leaves_nothing(folder, tmp_path, monkeypatch):
+    export = exporters.export
+
+    def wrong(model, path, format, **options):
+        """The artifact of another model."""
+        return export(composer(seed=1).routed_model(), path, format, **options)
+
+    monkeypatch.setattr(deployment.exporters, "export", wrong)
+    with pytest.raises(DeploymentError, match="failed its verification"):
+        deploy(folder / "m.keras", tmp_path / "m.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_verification_keeps_the_old_one(folder, tmp_path, monkeypatch):
+    target = tmp_path / "m.onnx"
+    deploy(folder / "m.keras", target, "onnx", verify=False)
+    old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    monkeypatch.setattr(acceptance, "_TOLERANCES", {"none": -1.0})
+    with pytest.raises(DeploymentError, match="logits differ"):
+        deploy(folder / "m.keras", target, "onnx", overwrite=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
+
+
+def test_labels_of_any_integer_shape_and_none_for_regression(folder, tmp_path):
+    with np.load(folder / "data.npz") as file:
+        arrays = dict(file)
+    arrays["labels"] = arrays["labels"][:, None]
+    np.savez(tmp_path / "data.npz", **arrays)
+    options = {"data": str(tmp_path / "data.npz"), "overwrite": True}
+    report = deploy(folder / "m.keras", tmp_path / "m.onnx", "onnx", **options)
+    assert report["accuracy_model"] == report["accuracy_artifact"] > 0.5
+    model = composer()
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "regression.keras")
+    with pytest.raises(ValueError, match="leave them out"):
+        deploy(
+            tmp_path / "regression.keras",
+            tmp_path / "m.onnx",
+            "onnx",
+            **options,
+        )
+
+
+def test_bad_files_are_named(folder, tmp_path):
+    target = tmp_path / "m.onnx"
+    with pytest.raises(DeploymentError, match=r"no file .*nowhere.keras"):
+        deploy(tmp_path / "nowhere.keras", target, "onnx")
+    (tmp_path / "bad.keras").write_text("not a zip")
+    with pytest.raises(DeploymentError, match=r"bad.keras is no Keras model"):
+        deploy(tmp_path / "bad.keras", target, "onnx")
+    plain = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    plain.save(tmp_path / "plain.keras")
+    with pytest.raises(DeploymentError, match="a Sequential, not a Composer"):
+        deploy(tmp_path / "plain.keras", target, "onnx")
+    with pytest.raises(DeploymentError, match=r"`data` must be of .*got 'x'"):
+        deploy(folder / "m.keras", target, "onnx", data="x")
+    np.savez(tmp_path / "data.npz", image=np.zeros([3, 9, 9, 1]))
+    with pytest.raises(DeploymentError, match=r"rows of shape \(8, 8, 1\)"):
+        deploy(
+            folder / "m.keras",
+            target,
+            "onnx",
+            data=str(tmp_path / "data.npz"),
+        )
+
+
+def program(name, *arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "export" / name, *arguments],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
+    arguments = [f"--model={folder / 'm.keras'}", "--fix=entropy=0.5"]
+    ran = program(
+        "to_onnx.py", *arguments, f"--output={tmp_path / 'fixed.onnx'}"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "latency_ratio_cheapest" in ran.stdout
+    facts = json.loads((tmp_path / "fixed.onnx.json").read_text())
+    assert facts["fixed"] == {"entropy": 0.5}
+    ran = program(
+        "to_onnx.py",
+        arguments[0],
+        "--fix=entropy=much",
+        f"--output={tmp_path / 'm.onnx'}",
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1] == (
+        "error: --fix must be NAME=VALUE with a number, got 'entropy=much'."
+    )
+    assert not (tmp_path / "m.onnx").exists()
+    for value, message in (
+        ("uint8", "must be NAME=TYPE, got 'uint8'"),
+        ("image=uint9", "such as 'uint8', got 'uint9' for 'image'"),
+    ):
+        ran = program(
+            "to_onnx.py",
+            arguments[0],
+            f"--input_dtype={value}",
+            f"--output={tmp_path / 'm.onnx'}",
+        )
+        assert ran.returncode == 1
+        assert message in ran.stderr.splitlines()[-1]
+
+
+def test_help_of_a_program_shows_the_flags_that_all_have():
+    shown = program("to_onnx.py", "--help").stdout
+    for flag in ("--model", "--data", "--[no]verify", "--steer_by"):
+        assert flag in shown
