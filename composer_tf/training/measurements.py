@@ -117,16 +117,17 @@ def measure(
     pictures.draw_examples(model, test, default, folder)
     with atomic_path(folder / "tradeoff.csv") as path:
         evaluation.write_csv([p for line in lines.values() for p in line], path)
+    entropy = [float(np.mean(decisions.entropy)) for decisions in decided]
     return {
         "costs": model.cost_table._asdict(),
         "lines": {
             method: [p._asdict() for p in line]
             for method, line in lines.items()
         },
-        "entropy": [float(np.mean(d.entropy)) for d in decided],
+        "entropy": entropy,
         "specialisation": specialisation,
         "summary": {
-            **_summary(lines, default, specialisation),
+            **_summary(lines, entropy, default, specialisation),
             **_summary_of_networks(alone, default.labels),
         },
     }
@@ -217,6 +218,7 @@ def _specialisation(
 
 def _summary(
     lines: Mapping[str, Sequence[Point]],
+    entropy: Sequence[float],
     default: Decisions,
     specialisation: Sequence[Mapping[str, Any]],
 ) -> dict[str, float | None]:
@@ -236,12 +238,10 @@ def _summary(
             )
     if len(composer) < 2:
         return summary
-    for end, p in (
-        ("lowest_gamma", composer[0]),
-        ("highest_gamma", composer[-1]),
-    ):
-        summary[f"{end}/cost"] = p.cost
-        summary[f"{end}/accuracy"] = p.accuracy
+    for end, i in (("lowest_gamma", 0), ("highest_gamma", -1)):
+        summary[f"{end}/cost"] = composer[i].cost
+        summary[f"{end}/accuracy"] = composer[i].accuracy
+        summary[f"{end}/entropy"] = entropy[i]
     summary[f"composer/best_accuracy_up_to@{KNEE:g}"] = (
         evaluation.accuracy_at_cost(composer, KNEE)
     )

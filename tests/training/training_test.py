@@ -178,6 +178,7 @@ def test_the_summary_is_of_the_points(finished):
     first, *_, last = metrics["lines"]["composer"]
     assert summary["lowest_gamma/accuracy"] == first["accuracy"]
     assert summary["highest_gamma/cost"] == last["cost"]
+    assert summary["highest_gamma/entropy"] == metrics["entropy"][-1]
     dearest = metrics["lines"]["random_mixture"][-1]
     assert summary["random_mixture/accuracy@1"] == dearest["accuracy"]
     assert summary["oracle/accuracy@1"] >= summary["composer/accuracy@1"]
