@@ -157,6 +157,8 @@ class OnnxArtifact(Artifact):
         onnxruntime = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # It warns that gamma has a default.
+        # Threads that go on spinning take the cores of what runs next.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
