@@ -10,10 +10,11 @@ First every estimator takes as many steps, then as many as it can in the time
 that REINFORCE without a baseline takes.
 """
 
+import multiprocessing
 import pathlib
 import statistics
 import time
-from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import keras
@@ -102,13 +103,25 @@ def measure(model: ct.Composer, test: Any) -> dict[str, float | None]:
     }
 
 
-def over_seeds(make: Callable[[], ct.Estimator], epochs: int) -> dict[str, Any]:
+def train(name: str, seed: int, epochs: int) -> dict[str, float | None]:
+    """Trains with the estimator of a name, and measures."""
+    model, train_data, test = prepare(_ESTIMATORS[name](), seed, epochs)
+    model.fit(train_data, epochs=epochs, verbose=0)
+    return measure(model, test)
+
+
+def over_seeds(name: str, epochs: int) -> dict[str, Any]:
     """Mean and standard deviation of each measure."""
-    runs = {}
-    for seed in range(_SEEDS.value):
-        model, train_data, test = prepare(make(), seed, epochs)
-        model.fit(train_data, epochs=epochs, verbose=0)
-        runs[seed] = measure(model, test)
+    # A process each: what XLA has compiled is never freed.
+    with futures.ProcessPoolExecutor(
+        max_workers=1,
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=1,
+    ) as pool:
+        runs = {
+            seed: pool.submit(train, name, seed, epochs).result()
+            for seed in range(_SEEDS.value)
+        }
     return {"epochs": epochs, **experiment.summarize(runs)}
 
 
@@ -119,7 +132,8 @@ def report(name: str, result: dict[str, Any]) -> None:
         for key, value in result.items()
         if key != "epochs" and value["mean"] is not None
     ]
-    print(f"{name:<32}{result['epochs']:>4} epochs", *cells, sep="  ")
+    line = (f"{name:<32}{result['epochs']:>4} epochs", *cells)
+    print(*line, sep="  ", flush=True)
 
 
 def main(argv: list[str]) -> None:
@@ -129,11 +143,13 @@ def main(argv: list[str]) -> None:
     ratios = step_times()
     print("Step times:", {name: round(r, 2) for name, r in ratios.items()})
     equal_steps, equal_time = {}, {}
-    for name, make in _ESTIMATORS.items():
-        epochs = max(1, round(_EPOCHS.value / ratios[name]))
-        equal_steps[name] = over_seeds(make, _EPOCHS.value)
+    for name, ratio in ratios.items():
+        equal_steps[name] = over_seeds(name, _EPOCHS.value)
         report(f"{name}, equal steps", equal_steps[name])
-        equal_time[name] = over_seeds(make, epochs)
+        epochs = max(1, round(_EPOCHS.value / ratio))
+        equal_time[name] = equal_steps[name]
+        if epochs != _EPOCHS.value:
+            equal_time[name] = over_seeds(name, epochs)
         report(f"{name}, equal time", equal_time[name])
     if _OUTPUT.value:
         result = {

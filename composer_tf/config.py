@@ -104,7 +104,8 @@ class Config:
         epochs: Passes of `fit`.
         controller_epochs: Passes after `epochs` that train a new controller,
             beside modules that change no more, and whose batch normalization
-            is that of inference, on images that are not augmented.
+            is that of inference, on images that are not augmented. Dropout in
+            modules stays on, as in any frozen layer of Keras.
         seed: Of weights, sampling and shuffling.
         reward: What the policy maximises beside the costs: `"log_probability"`
             of the label, as the paper, its `"probability"`, or `"accuracy"`.

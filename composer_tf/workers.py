@@ -2,10 +2,12 @@
 
 import json
 import os
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import tensorflow as tf
+
+from composer_tf import validation
 
 StrategyName = Literal["one", "mirrored", "multi_worker"]
 
@@ -23,8 +25,10 @@ def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
             `TF_CONFIG` names.
 
     Raises:
+        ValueError: If the name is another one.
         WorkersError: If `TF_CONFIG` is needed and does not name them.
     """
+    validation.check_choice("name", name, get_args(StrategyName))
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "multi_worker":

@@ -82,9 +82,7 @@ class BudgetedModel(PolicyGradientModel):
                 "example, before `calibrate`."
             )
         steerable = self.preferences.steerable
-        no_costs = [[0.0] * m for m in self.num_modules]
-        charging = [p for p in steerable if p.module_prices(no_costs)]
-        default = next(iter([*charging, *steerable]), None)
+        default = next(iter((*self.preferences.charging, *steerable)), None)
         if default is None:
             raise ValueError(
                 "The model has no preference whose gamma varies: there is "

@@ -49,6 +49,8 @@ class ModularModel(SteerableModel):
                 f"{metalayers.name!r}."
             )
         steps = list(metalayers)
+        if stem is not None and not isinstance(stem, keras.layers.Layer):
+            raise TypeError(f"`stem` must be a Keras layer, got {stem!r}.")
         validation.check_layers(
             "metalayers", steps if stem is None else [stem, *steps]
         )
@@ -115,7 +117,7 @@ class ModularModel(SteerableModel):
             activation_shapes,
             self.num_modules,
             num_gammas,
-            self.preferences.has_prices(self.num_modules),
+            bool(self.preferences.charging),
             self.output_row_shape,
         )
         size = summary_size(activation_shapes[0], self.controller.grid)

@@ -243,7 +243,7 @@ class PolicyGradientModel(ModularModel):
             gamma=batch.gamma,
             context=batch.context,
             sample_weight=batch.weights,
-            **({} if self._reward is None else {"rewards": batch.rewards}),
+            rewards=None if self._reward is None else batch.rewards,
         )  # [B]
         added = guess_losses  # Of this replica's rows.
         if self.sandwich is not None:

@@ -8,7 +8,7 @@ _MIXED = ("mixed_bfloat16", "mixed_float16")
 
 
 def float32_copy(model: keras.Model) -> keras.Model:
-    """The same model and weights, computing in float32 throughout.
+    """The same model and weights, with no layer in mixed precision.
 
     Mixed precision keeps its weights in float32, so nothing is lost.
 
@@ -17,7 +17,7 @@ def float32_copy(model: keras.Model) -> keras.Model:
 
     Returns:
         A copy, compiled with the same loss; or the model itself if no layer of
-        it computes in half precision.
+        it has mixed precision.
 
     Example:
         >>> dense = keras.layers.Dense(3, dtype="mixed_bfloat16")

@@ -1,6 +1,7 @@
 """`predict` and `evaluate` at a given gamma."""
 
 import contextlib
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -39,9 +40,11 @@ class SteerableModel(ReplicatedModel):
 
     def __call__(self, *args: Any, gamma: Gamma | None = None, **kwargs: Any):
         # Keras takes tensors, and no mixture of them with numbers.
-        if gamma is not None and not _is_symbolic_or_tensor(gamma):
-            gamma = self.preferences.parse(gamma)
-        return super().__call__(*args, gamma=gamma, **kwargs)
+        if gamma is not None:
+            if not _is_symbolic_or_tensor(gamma):
+                gamma = self.preferences.parse(gamma)
+            kwargs["gamma"] = gamma
+        return super().__call__(*args, **kwargs)
 
     def predict(
         self,
@@ -141,7 +144,10 @@ class SteerableModel(ReplicatedModel):
 
 
 def _is_symbolic_or_tensor(gamma: Any) -> bool:
-    return tf.is_tensor(gamma) or isinstance(gamma, keras.KerasTensor)
+    return tf.is_tensor(gamma) or any(
+        isinstance(part, keras.KerasTensor)
+        for part in keras.tree.flatten(gamma)
+    )
 
 
 def split_gamma(inputs: Any, gamma: Gamma | None) -> tuple[Any, Gamma | None]:
@@ -179,16 +185,29 @@ def _check_lengths(inputs: Mapping[str, Any]) -> None:
 
 
 def _drop_gamma(x: Any) -> Any:
-    """Input data, in memory or a data set, without the gamma it may hold."""
+    """Input data of any kind that Keras takes, without its own gamma.
+
+    Raises:
+        ValueError: If a `PyDataset` yields gamma.
+    """
+    if isinstance(x, tf.data.Dataset):
+        if isinstance(x.element_spec, tuple):
+            return x.map(lambda *batch: _drop_gamma(batch))
+        return x.map(_drop_gamma) if isinstance(x.element_spec, Mapping) else x
+    if isinstance(x, types.GeneratorType):
+        return (_drop_gamma(batch) for batch in x)
+    if isinstance(x, keras.utils.PyDataset):
+        first = x[0][0] if isinstance(x[0], tuple) else x[0]
+        if isinstance(first, Mapping) and "gamma" in first:
+            raise ValueError(
+                "`gamma`, or `budget`, is given, and the data set yields a "
+                "gamma too, got both: leave one of them out."
+            )
+        return x
+    if isinstance(x, tuple):  # A batch: inputs, targets and weights.
+        return (_drop_gamma(x[0]), *x[1:])
     if isinstance(x, Mapping):
         return {k: v for k, v in x.items() if k != "gamma"}
-    if not isinstance(x, tf.data.Dataset):
-        return x
-    spec = x.element_spec
-    if isinstance(spec, Mapping):
-        return x.map(_drop_gamma)
-    if isinstance(spec, tuple) and isinstance(spec[0], Mapping):
-        return x.map(lambda inputs, *rest: (_drop_gamma(inputs), *rest))
     return x
 
 

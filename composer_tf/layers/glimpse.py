@@ -67,7 +67,10 @@ class Glimpse(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         bottom = None if self.height is None else self.top + self.height
         right = None if self.width is None else self.left + self.width
-        return inputs[:, self.top : bottom, self.left : right, :]
+        window = inputs[:, self.top : bottom, self.left : right, :]
+        if None not in inputs.shape[1:3]:
+            return window
+        return tf.ensure_shape(window, [None, self.height, self.width, None])
 
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...]

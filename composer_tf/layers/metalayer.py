@@ -1,5 +1,6 @@
 """A set of modules of which one runs for each example."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -27,8 +28,9 @@ class Metalayer(keras.layers.Layer):
         inputs: `[B, ...]`, the activations a_{i-1}.
         choices: int32 `[B]`, the module of each row, in `[0, m_i)`.
         routing: Name of one of `composer_tf.layers.routing.STRATEGIES`.
-            Defaults to `"partition"`. Results are equal; which rows a module
-            runs on is not.
+            Defaults to `"partition"`, which is dense, with a warning, where the
+            shape of an output row is not known. Results are equal; which rows a
+            module runs on is not.
         blocks: If the rows are D blocks of equal size, the D choices of these,
             as far as they are known beforehand, and -1 for what is not
             (default). Known blocks need no routing: under XLA too, only their
@@ -119,7 +121,10 @@ class Metalayer(keras.layers.Layer):
         num_known = sum(block >= 0 for block in blocks)
         least = 1 if routing == "dense" else len(blocks)
         if num_known < least or masked:
-            outputs = run(take_blocks(inputs, sources), choices)
+            rows: Any = take_blocks(inputs, sources)
+            if masked:
+                rows._keras_mask = take_blocks(inputs._keras_mask, sources)
+            outputs = run(rows, choices)
         else:
             parts = tf.split(inputs, max(sources) + 1)
             outputs = by_blocks(
@@ -143,6 +148,13 @@ class Metalayer(keras.layers.Layer):
                     f"Routing {routing!r} needs modules whose output shape is "
                     f"known, but that of metalayer {self.name!r} is "
                     f"{self._row_shape}: build the model for one size."
+                )
+            if routing == "partition":
+                warnings.warn(
+                    f"All modules of metalayer {self.name!r} run on all rows, "
+                    f"as the shape of their output is {self._row_shape}: build "
+                    "the model for one size to run the chosen ones only.",
+                    stacklevel=2,
                 )
             routing = "dense"
         if masked and routing != "dense":

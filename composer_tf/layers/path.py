@@ -240,6 +240,11 @@ def known_paths(
     unknown = [(POLICY,) * len(num_modules)]
     if choices is None:
         return None, unknown
+    choices = tf.convert_to_tensor(choices)
+    if not choices.dtype.is_integer:
+        raise ValueError(
+            f"`choices` must be integers, got {choices.dtype.name}."
+        )
     choices = tf.cast(choices, tf.int32)
     validation.check_paths(choices, num_modules)
     rows, wanted = choices.shape[0], tf.get_static_value(batch_size)

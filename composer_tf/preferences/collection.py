@@ -27,6 +27,11 @@ class PreferenceCollection:
     """
 
     def __init__(self, preferences: Sequence[Preference]) -> None:
+        if isinstance(preferences, Preference):
+            raise TypeError(
+                "`preferences` must be a list of Preference objects, got one, "
+                f"{preferences.name!r}."
+            )
         for preference in preferences:
             if not isinstance(preference, Preference):
                 raise TypeError(
@@ -132,10 +137,14 @@ class PreferenceCollection:
         ]
         return tf.concat(columns, axis=-1)
 
-    def has_prices(self, num_modules: Sequence[int]) -> bool:
-        """Whether a steerable preference charges for modules."""
-        no_costs = [[0.0] * m for m in num_modules]
-        return any(p.module_prices(no_costs) for p in self.steerable)
+    @property
+    def charging(self) -> tuple[Preference, ...]:
+        """The steerable ones with a `module_prices` of their own."""
+        return tuple(
+            preference
+            for preference in self.steerable
+            if type(preference).module_prices is not Preference.module_prices
+        )
 
     def price_table(
         self, module_costs: Sequence[Sequence[float]]
@@ -151,14 +160,14 @@ class PreferenceCollection:
 
         Returns:
             float32 `[k, m_1 + ... + m_n]`, which gamma `[B, k]` is multiplied
-            by, or `None` if no steerable preference has prices.
+            by, or `None` if no steerable preference is `charging`.
 
         Raises:
             ValueError: If a preference's prices are not n rows of m_i finite
                 numbers.
         """
         sizes = [len(costs) for costs in module_costs]
-        if not self.has_prices(sizes):
+        if not self.charging:
             return None
         table = np.zeros([len(self.steerable), sum(sizes)], np.float32)
         for row, preference in zip(table, self.steerable, strict=True):
@@ -174,15 +183,17 @@ class PreferenceCollection:
 
     def split(self, gamma: tf.Tensor) -> list[tuple[Preference, tf.Tensor]]:
         """Every preference, the constant ones too, with its gamma `[B]`."""
-        steered = iter(range(len(self.steerable)))
+        columns = tf.unstack(gamma, num=len(self.steerable), axis=-1)
+        steered = dict(zip(self.names, columns, strict=True))
+        batch_size = tf.shape(gamma)[:1]
         return [
             (
-                preference,
-                gamma[:, next(steered)]
-                if preference.steerable
-                else tf.fill([tf.shape(gamma)[0]], preference.default),
+                p,
+                steered[p.name]
+                if p.steerable
+                else tf.fill(batch_size, p.default),
             )
-            for preference in self.all
+            for p in self.all
         ]
 
     def cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:

@@ -23,7 +23,17 @@ from composer_tf.workdir import (
 )
 
 _NUM_MEANS = 101
-_PUBLISHED = ("summary.*", "metrics.json", "tradeoff.csv", "*.png")
+_PUBLISHED = (
+    "summary.json",
+    "summary.md",
+    "summary.png",
+    "metrics.json",
+    "tradeoff.csv",
+    "tradeoff.png",
+    "routing.png",
+    "entropy.png",
+    "examples.png",
+)
 
 
 def run(
@@ -158,8 +168,8 @@ def publish(
         config: What was done.
         workdir: Where.
         destination: A folder; what was published there is replaced. It
-            receives the summary, and the pictures and the curve of the first
-            seed of each variant; or those and the metrics of the one run.
+            receives the summary, and the numbers and pictures of the first
+            seed of each variant, or of the one run.
 
     Raises:
         WorkdirError: If the folder holds something else.
@@ -173,15 +183,11 @@ def publish(
     }
     with atomic_path(target) as folder:
         folder.mkdir(parents=True)
-        for summary in source.glob("summary.*"):
-            shutil.copy(summary, folder)
-        for variant, run_folder in firsts.items():
+        for variant, run_folder in {"": source, **firsts}.items():
             (folder / variant).mkdir(exist_ok=True)
-            for path in run_folder.glob("*.png"):
-                shutil.copy(path, folder / variant)
-            shutil.copy(run_folder / "tradeoff.csv", folder / variant)
-        if list(firsts.values()) == [source]:
-            shutil.copy(source / "metrics.json", folder)
+            for name in _PUBLISHED:
+                if (run_folder / name).exists():
+                    shutil.copy(run_folder / name, folder / variant)
 
 
 def check_destination(destination: str | os.PathLike) -> None:
@@ -190,7 +196,7 @@ def check_destination(destination: str | os.PathLike) -> None:
     if folder.is_file():
         raise WorkdirError(f"{folder} is a file, and no folder to publish to.")
     for path in folder.rglob("*"):
-        if path.is_file() and not any(map(path.match, _PUBLISHED)):
+        if path.is_file() and path.name not in _PUBLISHED:
             raise WorkdirError(
                 f"{folder} holds something else than published results, such "
                 f"as {path.relative_to(folder)}, and would be replaced as a "

@@ -85,6 +85,51 @@ def test_a_gamma_given_to_evaluate_wins_over_the_data_sets(model):
     )
 
 
+class Batches(keras.utils.PyDataset):
+    """Two batches of what it is given."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.inputs = inputs
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        rows = slice(5 * index, 5 * index + 5)
+        return keras.tree.map_structure(lambda x: x[rows], self.inputs), Y[rows]
+
+
+def test_a_gamma_that_is_given_wins_over_a_generators(model):
+    inputs = {"image": X, "gamma": np.full(len(X), -2.0, "float32")}
+    batches = Batches(inputs)
+    generator = (batches[i] for i in range(2))
+    expected = model(X, gamma=6.0)
+    given = model.predict(generator, gamma=6.0, steps=2, verbose=0)
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+    given = model.predict(Batches(X), gamma=6.0, verbose=0)
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="yields a gamma too"):
+        model.predict(batches, gamma=6.0, verbose=0)
+
+
+def test_gamma_may_be_a_positional_argument(model):
+    np.testing.assert_array_equal(
+        model(X, tf.constant(6.0)), model(X, gamma=6.0)
+    )
+
+
+def test_a_functional_model_hands_gamma_on_by_name(model):
+    image, gamma = keras.Input([4]), keras.Input([])
+    by_name = keras.Model(
+        [image, gamma], model(image, gamma={"glimpse": gamma})
+    )
+    gammas = np.linspace(-2.0, 6.0, len(X)).astype("float32")
+    np.testing.assert_allclose(
+        by_name([X, gammas]), model(X, gamma=gammas), atol=1e-6
+    )
+
+
 def test_gamma_of_the_wrong_length_is_refused(model):
     with pytest.raises(ValueError, match="10 of them"):
         model.predict(X, gamma=np.zeros(3), verbose=0)

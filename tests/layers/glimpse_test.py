@@ -45,6 +45,19 @@ def test_images_of_unknown_size_give_the_window_or_stay_unknown():
     np.testing.assert_array_equal(glimpse(IMAGES), IMAGES[:, 1:, :4])
 
 
+def test_a_window_that_does_not_fit_an_image_of_unknown_size_is_refused():
+    glimpse = Glimpse(width=28)
+    glimpse.build((None, None, None, 1))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 1])])
+    def run(images):
+        return glimpse(images)
+
+    assert run(tf.ones([1, 8, 30, 1])).shape == (1, 8, 28, 1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="28"):
+        run(tf.ones([1, 8, 8, 1]))
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [("height", 0), ("width", -1), ("top", -1), ("left", -2)],

@@ -90,11 +90,34 @@ def test_images_of_unknown_size_are_routed_too(size):
     metalayer.build((None, None, None, 1))
     inputs = tf.random.stateless_normal([3, size, size, 1], [1, 2])
     for choices in ([1, 0, 1], [1, 1, 1]):
-        np.testing.assert_allclose(
-            metalayer(inputs, tf.constant(choices)),
-            each_row_alone(metalayer, inputs, choices),
-            atol=1e-6,
-        )
+        with pytest.warns(UserWarning, match="All modules of metalayer"):
+            outputs = metalayer(inputs, tf.constant(choices))
+        expected = each_row_alone(metalayer, inputs, choices)
+        np.testing.assert_allclose(outputs, expected, atol=1e-6)
+
+
+class MaskedSum(L.Layer):
+    """The sum of the steps that are there: of all, if it gets no mask."""
+
+    def call(self, inputs, mask=None):
+        if mask is not None:
+            inputs *= tf.cast(mask, tf.float32)[..., tf.newaxis]
+        return tf.reduce_sum(inputs, axis=1)
+
+
+def test_blocks_of_rows_keep_their_mask():
+    embedding = L.Embedding(5, 3, mask_zero=True)
+    metalayer = Metalayer([MaskedSum(), MaskedSum()])
+    inputs = embedding(tf.constant([[1, 2, 0], [3, 0, 0]]))
+    outputs = metalayer(
+        inputs,
+        tf.constant([0, 0, 1, 1]),
+        routing="dense",
+        blocks=[0, 1],
+        sources=[0, 0],
+    )
+    once = [inputs[0, 0] + inputs[0, 1], inputs[1, 0]]
+    np.testing.assert_allclose(outputs, tf.stack(once * 2), atol=1e-6)
 
 
 @pytest.mark.parametrize("routing", ["dense", "partition"])

@@ -229,7 +229,23 @@ def test_each_preference_has_a_unit_of_its_own():
 def test_no_prices_where_no_gamma_charges_for_modules(preferences, costs):
     collection = PreferenceCollection(preferences)
     assert collection.price_table(costs) is None
-    assert not collection.has_prices([2])
+    assert not collection.charging
+
+
+def test_prices_may_be_an_array_and_divide_by_costs():
+    class Relative(GlimpsePreference):
+        def module_prices(self, module_costs):
+            return np.array(module_costs) / np.max(module_costs)
+
+    collection = PreferenceCollection([Relative(Uniform(0.0, 1.0))])
+    assert [p.name for p in collection.charging] == ["relative"]
+    table = collection.price_table([(0.1, 0.5)])
+    np.testing.assert_allclose(table, [[0.25, 1.25]], rtol=1e-6)
+
+
+def test_a_preference_without_a_list_is_refused():
+    with pytest.raises(TypeError, match=r"`preferences` must be a list.*'glim"):
+        PreferenceCollection(GlimpsePreference(1.0))
 
 
 def test_prices_of_equal_modules_make_no_difference():

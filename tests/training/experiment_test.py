@@ -99,13 +99,13 @@ def test_publishing_copies_the_summary_and_the_first_seeds(tmp_path):
         (workdir / name / "routing.png").write_text(name)
         (workdir / name / "model.keras").write_text(name)
     (workdir / "summary.json").write_text("{}")
-    stale = tmp_path / "results" / "stale.png"
-    stale.parent.mkdir()
-    stale.write_text("old")
-    (stale.parent / "summary.json").write_text("old")
-    experiment.publish(config, workdir, stale.parent)
-    files = [path for path in stale.parent.rglob("*") if path.is_file()]
-    assert {p.relative_to(stale.parent).as_posix() for p in files} == {
+    results = tmp_path / "results"
+    (results / "of_before").mkdir(parents=True)
+    (results / "of_before" / "routing.png").write_text("old")
+    (results / "summary.json").write_text("old")
+    experiment.publish(config, workdir, results)
+    files = [path for path in results.rglob("*") if path.is_file()]
+    assert {path.relative_to(results).as_posix() for path in files} == {
         "summary.json",
         *(
             f"{v}/{file}"
@@ -113,7 +113,7 @@ def test_publishing_copies_the_summary_and_the_first_seeds(tmp_path):
             for file in ("tradeoff.csv", "routing.png")
         ),
     }
-    assert (stale.parent / "b" / "routing.png").read_text() == "b/seed_3"
+    assert (results / "b" / "routing.png").read_text() == "b/seed_3"
 
 
 def test_publishing_one_run_copies_its_metrics(tmp_path):
@@ -138,6 +138,10 @@ def test_publishing_removes_nothing_but_what_was_published(tmp_path):
     with pytest.raises(WorkdirError, match="is a file"):
         experiment.publish(some_config(), workdir, mine)
     assert mine.read_text() == "mine"
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "holiday.png").write_text("mine")
+    with pytest.raises(WorkdirError, match=r"such as holiday\.png"):
+        experiment.publish(some_config(), workdir, tmp_path / "pictures")
 
 
 def test_a_number_that_a_seed_lacks_has_no_mean(calls, tmp_path):
