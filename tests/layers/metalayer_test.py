@@ -99,12 +99,20 @@ def test_images_of_unknown_size_are_routed_too(size):
 class MaskedSum(L.Layer):
     """The sum of the steps that are there: of all, if it gets no mask."""
 
+    def __init__(self):
+        super().__init__()
+        self.supports_masking = True
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
+
     def call(self, inputs, mask=None):
         if mask is not None:
             inputs *= tf.cast(mask, tf.float32)[..., tf.newaxis]
         return tf.reduce_sum(inputs, axis=1)
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'metalayer.*passed an input with a")
 def test_blocks_of_rows_keep_their_mask():
     embedding = L.Embedding(5, 3, mask_zero=True)
     metalayer = Metalayer([MaskedSum(), MaskedSum()])
