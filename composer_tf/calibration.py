@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 _COARSE = 9  # Gammas that are measured wherever the curve turns.
-_FINEST = 2.0**-12  # Of the support: gammas no nearer to each other.
+_FINEST = 2.0**-11  # On the scale [-1, 1]: gammas no nearer to each other.
 _TOLERANCE = 0.04  # Largest excess over a budget, a fraction of full cost.
 _MIN_WIDTH = 1e-6  # Of a ramp: float32 knows budgets to a tenth of this.
 
@@ -26,7 +26,7 @@ class Calibration(NamedTuple):
 
     Example:
         >>> calibration = Calibration("glimpse", (0.0, 1.0), (0.52, 0.5))
-        >>> calibration.gamma([0.51, 0.52, 2.0]).numpy().tolist()
+        >>> calibration.gamma([0.51, 0.52, 1.0]).numpy().tolist()
         [0.5, 0.0, 0.0]
     """
 
@@ -60,82 +60,110 @@ class Calibration(NamedTuple):
         further apart they are, the less is known of what lies between: there
         the cheaper gamma is kept for longer. So where the curve jumps a budget
         within the jump gets what comes below it, and nowhere does the mean
-        cost exceed the budget by more than 0.04, on the data measured and if
-        it is monotone between the gammas measured.
+        cost exceed a budget of at least the cheapest cost by more than 0.04,
+        on the data measured and if it is monotone between the gammas measured.
 
         Args:
-            budget: A number or `[B]`, fractions of full cost. Outside of the
-                measured costs it is clipped to them.
+            budget: A number or `[B]`, fractions of full cost in [0, 1].
+                Outside of the measured costs it is clipped to them.
 
         Returns:
-            float32 of the same shape; NaN, which a model takes for the
-            default, where the budget is NaN or infinite.
+            float32 of the same shape. Where the budget is not known yet, as in
+            a traced function, no value is an error: NaN, which a model takes
+            for the default, where it is NaN or infinite.
 
         Raises:
-            ValueError: If the shape does not fit.
+            ValueError: If the shape does not fit, or a value that is known now
+                is not in [0, 1].
         """
-        budget = tf.cast(tf.convert_to_tensor(budget), tf.float32)
-        if budget.shape.rank not in (0, 1):
-            raise ValueError(
-                "`budget` must be a number or one value per example, got shape "
-                f"{budget.shape}."
-            )
+        budget = self._checked(budget)
         start, end, slope = self._ramps()
-        # Operators that every target has; exact at both ends of a ramp.
+        # Operators that every target has. The sum goes up from the smaller end:
+        # down from 10.0, float32 would not find its way to 0.0001.
         column = tf.expand_dims(budget, -1)
         ramps = tf.minimum(tf.maximum(column, start), end)
-        gamma = self.gammas[-1] + tf.reduce_sum((ramps - start) * slope, -1)
+        rises = self.gammas[0] > self.gammas[-1]
+        parts = ramps - start if rises else end - ramps
+        gamma = min(self.gammas) + tf.reduce_sum(parts * slope, -1)
         return tf.where(tf.abs(budget) < float("inf"), gamma, float("nan"))
+
+    def _checked(self, budget: Budget) -> tf.Tensor:
+        """float32, `[]` or `[B]`."""
+        try:
+            tensor = tf.cast(budget, tf.float32)
+        except (TypeError, ValueError, tf.errors.OpError) as error:
+            raise ValueError(
+                "`budget` must be a number or one value per example, got "
+                f"{budget!r}."
+            ) from error
+        if tensor.shape.rank not in (0, 1):
+            raise ValueError(
+                "`budget` must be a number or one value per example, got shape "
+                f"{tensor.shape}."
+            )
+        known = tf.get_static_value(tensor)
+        if known is not None:
+            # A measured cost is a budget, even if rounding took it above 1.
+            high = np.float32(max(1.0, self.costs[0]))
+            values = np.ravel(known)
+            bad = values[~((values >= 0.0) & (values <= high))]
+            if bad.size:
+                raise ValueError(
+                    "`budget` must be a fraction of full cost, from 0 to 1, "
+                    f"got {bad[0]:g}."
+                )
+        return tensor
 
     def _ramps(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Budgets where each step to a dearer gamma starts and ends, and slope.
 
-        float32 `[gammas - 1]` each.
+        float32 `[gammas - 1]` each; the slope is positive.
         """
         gammas, costs = np.array(self.gammas), np.array(self.costs)
         gaps = costs[:-1] - costs[1:]
         known = gaps / np.maximum(gaps / _TOLERANCE, 1.0) ** 2
         start = (costs[:-1] - known).astype(np.float32)
         end = start + np.maximum(known, _MIN_WIDTH).astype(np.float32)
-        slope = np.float32(gammas[:-1] - gammas[1:]) / (end - start)
+        slope = np.float32(np.abs(np.diff(gammas))) / (end - start)
         return start, end, slope
 
 
 def measure(
     preference: str,
     cost_at: Callable[[float], float],
-    support: tuple[float, float],
+    unscale: Callable[[float], float],
     num_gammas: int,
 ) -> Calibration:
     """Measures a curve, most closely where it is steep.
 
     After a few gammas over the whole support each is in the middle of the two
     neighbours whose costs differ most; where the curve jumps, until they are a
-    four-thousandth of the support apart.
+    four-thousandth of the support apart. All this is on the gamma's own scale.
 
     Args:
         preference: Name of the preference.
         cost_at: The mean cost at a gamma.
-        support: Lowest and highest gamma.
+        unscale: From [-1, 1] to the gammas of the support, rising.
         num_gammas: How many to measure at most, 2 or more.
 
     Example:
-        >>> measure("glimpse", lambda gamma: 1.0 - gamma, (0.0, 1.0), 3).costs
-        (1.0, 0.5, 0.0)
+        >>> log = lambda scaled: 10.0**scaled
+        >>> measure("glimpse", lambda gamma: 1.0 - gamma / 10.0, log, 3)[1:]
+        ((0.1, 1.0, 10.0), (0.99, 0.9, 0.0))
     """
-    low, high = support
-    first = np.linspace(low, high, min(num_gammas, _COARSE))
-    costs = {gamma: cost_at(gamma) for gamma in first.tolist()}
+    first = np.linspace(-1.0, 1.0, min(num_gammas, _COARSE))
+    costs = {scaled: cost_at(unscale(scaled)) for scaled in first.tolist()}
     while len(costs) < num_gammas:
-        gammas = sorted(costs)
         gaps = [
             (abs(costs[left] - costs[right]), (left + right) / 2.0)
-            for left, right in itertools.pairwise(gammas)
-            if right - left > _FINEST * (high - low)
+            for left, right in itertools.pairwise(sorted(costs))
+            if right - left > _FINEST
         ]
-        gap, middle = max(gaps, default=(0.0, low))
+        gap, middle = max(gaps, default=(0.0, 0.0))
         if gap == 0.0:
             break
-        costs[middle] = cost_at(middle)
-    gammas = sorted(costs)
-    return Calibration.of(preference, gammas, [costs[g] for g in gammas])
+        costs[middle] = cost_at(unscale(middle))
+    places = sorted(costs)
+    return Calibration.of(
+        preference, [unscale(s) for s in places], [costs[s] for s in places]
+    )

@@ -68,7 +68,7 @@ class EvaluationConfig:
     Attributes:
         preference: Name of the steerable preference that the curve follows. A
             model that has none is measured at its default only.
-        num_gammas: Points of the curve, evenly over the support.
+        num_gammas: Points of the curve, even on the scale of its gamma.
         num_mixtures: Points of the random mixture.
         batch_size: Examples per evaluation step.
         max_paths: Up to how many paths the model may have for each to be run

@@ -6,13 +6,21 @@ import tensorflow as tf
 
 import composer_tf as ct
 from composer_tf.calibration import measure
+from composer_tf.preferences import LogUniform, Uniform
 
 EXCESS = 0.04  # That is promised.
+EVEN = Uniform(-4.0, 6.0).unscale
 FINE = ct.Calibration("glimpse", (0.0, 1.0, 3.0), (0.52, 0.51, 0.49))
 
 
 def gammas(calibration, *budgets):
     return calibration.gamma(np.array(budgets)).numpy()
+
+
+def traced(calibration, *budgets):
+    """As in an artifact, where no value is known in advance."""
+    function = tf.function(calibration.gamma, reduce_retracing=True)
+    return function(tf.constant(budgets)).numpy()
 
 
 def test_between_measured_costs_it_is_a_straight_line():
@@ -27,19 +35,36 @@ def test_between_measured_costs_it_is_a_straight_line():
 
 
 def test_outside_of_what_was_measured_it_is_the_nearest_end():
+    np.testing.assert_allclose(gammas(FINE, 0.0, 0.48, 1.0), [3.0, 3.0, 0.0])
     np.testing.assert_allclose(
-        gammas(FINE, -1e9, 0.0, 0.48, 1.0, 1e9), [3.0] * 3 + [0.0] * 2
+        traced(FINE, -1e9, 0.0, 0.48, 1.0, 1e9), [3.0] * 3 + [0.0] * 2
     )
 
 
 def test_a_number_gives_a_number_and_a_bad_one_nan():
     assert FINE.gamma(0.51).shape == ()
     assert FINE.gamma(tf.constant([0.51, 0.5])).shape == (2,)
-    bad = gammas(FINE, np.nan, 0.49, np.inf, -np.inf)
+    bad = traced(FINE, np.nan, 0.49, np.inf, -np.inf)
     np.testing.assert_array_equal(np.isnan(bad), [True, False, True, True])
-    assert bad[1] == 3.0
+    assert bad[1] == pytest.approx(3.0)
     with pytest.raises(ValueError, match=r"`budget` must be .* \(1, 2\)"):
         FINE.gamma([[0.5, 0.5]])
+
+
+@pytest.mark.parametrize("bad", [50, -3, 1.01, np.nan, np.inf])
+@pytest.mark.parametrize("wrap", [float, tf.constant, lambda b: [0.5, b]])
+def test_what_is_known_to_be_no_fraction_is_refused(bad, wrap):
+    message = f"`budget` must be .* from 0 to 1, got {bad}"
+    with pytest.raises(ValueError, match=message):
+        FINE.gamma(wrap(bad))
+    with pytest.raises(ValueError, match=message):
+        tf.function(lambda: FINE.gamma(wrap(bad)))()
+
+
+def test_a_measured_cost_is_a_budget_even_if_it_was_rounded_up():
+    above = float(np.nextafter(np.float32(1.0), np.float32(2.0)))
+    rounded = ct.Calibration("glimpse", (0.0, 1.0), (above, 0.98))
+    assert rounded.gamma(above) == 0.0
 
 
 def test_of_gammas_that_cost_the_same_the_cheapest_is_taken():
@@ -96,8 +121,8 @@ CURVES = [smooth(1.0, 2.0), smooth(0.3, 0.05), smooth(-4.0, 1.0)]
 
 @pytest.mark.parametrize("curve", [*CURVES, steps(0), steps(1), mixed()])
 def test_no_budget_is_exceeded_by_more_than_is_promised(curve):
-    calibration = measure("glimpse", curve, (-4.0, 6.0), 33)
-    budgets = np.linspace(curve(6.0), 1.1, 999)
+    calibration = measure("glimpse", curve, EVEN, 33)
+    budgets = np.linspace(curve(6.0), 1.0, 999)
     chosen = gammas(calibration, *budgets)
     assert (np.diff(chosen) <= 1e-5).all()
     spent = np.array([curve(gamma) for gamma in chosen])
@@ -110,18 +135,35 @@ def test_no_budget_is_exceeded_by_more_than_is_promised(curve):
 @pytest.mark.parametrize("width", [0.05, 0.3, 2.0])
 def test_where_the_curve_is_continuous_the_budget_is_spent(width):
     curve = smooth(0.3, width)
-    calibration = measure("glimpse", curve, (-4.0, 6.0), 33)
+    calibration = measure("glimpse", curve, EVEN, 33)
     budgets = np.linspace(curve(6.0), curve(-4.0), 999)
     spent = [curve(gamma) for gamma in gammas(calibration, *budgets)]
     np.testing.assert_allclose(spent, budgets, atol=EXCESS)
     assert np.abs(spent - budgets).mean() < 0.01
 
 
+@pytest.mark.parametrize("low", [1e-4, 1e-6])
+@pytest.mark.parametrize("rising", [False, True])
+def test_it_measures_on_the_scale_of_the_gamma(low, rising):
+    """The cost changes over the first decade only, in the logarithm."""
+    distribution = LogUniform(low, 10.0)
+
+    def curve(gamma):
+        decades = np.clip(np.log10(float(gamma) / low), 0.0, 1.0)
+        return 0.1 + 0.9 * (decades if rising else 1.0 - decades)
+
+    calibration = measure("glimpse", curve, distribution.unscale, 33)
+    assert set(distribution.support) <= set(calibration.gammas)
+    for budget in (0.2, 0.5, 0.9):
+        spent = curve(calibration.gamma(budget))
+        assert spent == pytest.approx(budget, abs=EXCESS)
+
+
 def test_it_measures_where_the_curve_is_steep():
-    calibration = measure("glimpse", lambda g: float(g < 0.3), (-4.0, 6.0), 33)
+    calibration = measure("glimpse", lambda g: float(g < 0.3), EVEN, 33)
     index = calibration.costs.index(0.0)
     before, after = calibration.gammas[index - 1 : index + 1]
     assert before < 0.3 <= after < before + 0.02
     asked = []
-    measure("glimpse", lambda g: asked.append(g) or 0.5, (-4.0, 6.0), 33)
+    measure("glimpse", lambda g: asked.append(g) or 0.5, EVEN, 33)
     assert len(asked) < 10

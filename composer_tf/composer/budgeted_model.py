@@ -43,9 +43,9 @@ class BudgetedModel(PolicyGradientModel):
 
         `budget`, a fraction of full cost, then stands for the gamma whose mean
         cost it is (`Calibration.gamma`). That mean is kept on data like this,
-        and not by each example. It is of the controller's mode, which artifacts
-        take too. Calibrate again after training: `fit` forgets it, as it makes
-        other choices.
+        and not by each example, from the cheapest cost on. It is of the
+        controller's mode, which artifacts take too. Calibrate again after
+        training: `fit` forgets it, as it makes other choices.
 
         Args:
             data: Inputs as `predict` takes them; labels beside them are
@@ -89,11 +89,11 @@ class BudgetedModel(PolicyGradientModel):
                 "nothing to calibrate."
             )
         name = preference or default.name
-        supports = {p.name: p.gamma.support for p in steerable}
-        if name not in supports:
+        gammas = {p.name: p.gamma for p in steerable}
+        if name not in gammas:
             raise ValueError(
                 "`preference` must be a steerable one of the model, "
-                f"{tuple(supports)}, got {name!r}."
+                f"{tuple(gammas)}, got {name!r}."
             )
         if isinstance(data, Iterator):
             raise ValueError(
@@ -111,7 +111,8 @@ class BudgetedModel(PolicyGradientModel):
             spent = costs.predict(data, batch_size, 0)  # type: ignore[arg-type]
             return float(np.mean(spent))
 
-        self.calibration = measure(name, cost_at, supports[name], num_gammas)
+        unscale = gammas[name].unscale
+        self.calibration = measure(name, cost_at, unscale, num_gammas)
         return self.calibration
 
     def __call__(
@@ -141,13 +142,15 @@ class BudgetedModel(PolicyGradientModel):
                 preference a number or one value per example; or a mapping by
                 name.
             budget: In place of gamma, once the model is calibrated: a number
-                or one value per example, fractions of full cost.
+                or one value per example, fractions of full cost in [0, 1].
+                Below the cheapest cost it gets the cheapest gamma, which
+                exceeds it.
             **kwargs: As of Keras and of `SteerableModel.predict`.
 
         Raises:
-            ValueError: If gamma or budget does not fit or is not finite, or
-                both are given, the model is not calibrated, or the decision
-                is not the mode.
+            ValueError: If gamma does not fit or is not finite, budget does
+                not fit or is not in [0, 1], both are given, the model is not
+                calibrated, or the decision is not the mode.
         """
         gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
         return super().predict(x, *args, gamma=gamma, **kwargs)
@@ -245,22 +248,7 @@ class BudgetedModel(PolicyGradientModel):
                 "`budget` needs a calibrated model: call "
                 "`model.calibrate(data)` first, and again after training."
             )
-        if tf.executing_eagerly() and not tf.is_tensor(budget):
-            budget = _numbers(budget)
         return {self.calibration.preference: self.calibration.gamma(budget)}
-
-
-def _numbers(budget: Any) -> np.ndarray:
-    try:
-        numbers = np.asarray(budget, np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "`budget` must be a number or one value per example, got "
-            f"{budget!r}."
-        ) from error
-    if not np.all(np.isfinite(numbers)):
-        raise ValueError(f"`budget` must be finite, got {budget!r}.")
-    return numbers
 
 
 class _Costs(keras.Model):

@@ -62,7 +62,7 @@ class Composer(ExportableModel):
             inputs hold. Clipped to the trained support. Defaults to a sample
             in training and to the preferences' defaults otherwise.
         budget: In place of gamma, once the model is calibrated: a number or
-            float32 `[B]`, fractions of full cost (`calibrate`).
+            float32 `[B]`, fractions of full cost in [0, 1] (`calibrate`).
         choices: int32 `[B, n]`, modules to take; -1 asks the controller.
         decision: Overrides the model's for this call.
         routing: Overrides the model's for this call.

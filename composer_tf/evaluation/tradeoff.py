@@ -25,7 +25,7 @@ def evaluate_tradeoff(
     Args:
         model: A trained classifier.
         data: Batches of (inputs, integer labels).
-        gammas: Values to try. Defaults to 17, evenly over the support.
+        gammas: Values to try. Defaults to 17 of `gamma_grid`.
         preference: Which preference they are of. Defaults to the first
             steerable one. The others keep their defaults.
 
@@ -65,8 +65,12 @@ def point(method: str, setting: float, decisions: Decisions) -> Point:
 
 
 def gamma_grid(model: Composer, preference: str, size: int) -> list[float]:
-    """`size` gammas, evenly over the support of a preference."""
+    """`size` gammas over the support of a preference, even on its scale.
+
+    Those of `Uniform` are so in themselves, those of `LogUniform` in their
+    logarithm.
+    """
     name = steerable_name(model, preference)
     index = model.preferences.names.index(name)
-    low, high = model.preferences.steerable[index].gamma.support
-    return np.linspace(low, high, size).tolist()
+    gamma = model.preferences.steerable[index].gamma
+    return [gamma.unscale(s) for s in np.linspace(-1.0, 1.0, size).tolist()]

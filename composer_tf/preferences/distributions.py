@@ -15,7 +15,8 @@ class GammaDistribution(abc.ABC):
 
     Subclass it for a distribution of your own: give `support`, `distribution`
     and, to be saved with the model, `get_config` and
-    `keras.saving.register_keras_serializable`.
+    `keras.saving.register_keras_serializable`. Where gammas are not spread
+    evenly, give `scale` and its inverse `unscale` too.
     """
 
     @property
@@ -39,6 +40,15 @@ class GammaDistribution(abc.ABC):
         """Maps the support to [-1, 1], as the controller sees it."""
         low, high = self.support
         return 2.0 * (gamma - low) / (high - low) - 1.0
+
+    def unscale(self, scaled: float) -> float:
+        """The inverse of `scale`: the gamma of a number in [-1, 1].
+
+        What is even here is even to the controller: gammas are measured so.
+        """
+        low, high = self.support
+        share = (1.0 + scaled) / 2.0
+        return low * (1.0 - share) + high * share  # Exact at both ends.
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
@@ -107,6 +117,10 @@ class LogUniform(GammaDistribution):
     def scale(self, gamma: tf.Tensor) -> tf.Tensor:
         low, high = math.log(self.low), math.log(self.high)
         return 2.0 * (tf.math.log(gamma) - low) / (high - low) - 1.0
+
+    def unscale(self, scaled: float) -> float:
+        share = (1.0 + scaled) / 2.0
+        return self.low ** (1.0 - share) * self.high**share
 
     def get_config(self) -> dict[str, Any]:
         return {"low": self.low, "high": self.high}

@@ -15,7 +15,7 @@ Y = np.arange(200) % 3
 QUIET = {"verbose": 0, "return_dict": True}
 
 
-def build(*more, seed=0, costs=(0.1, 1.0), high=6.0):
+def build(*more, seed=0, costs=(0.1, 1.0), gamma=None):
     """Follows gamma, each example in its own way."""
     keras.utils.set_random_seed(seed)
     model = ct.Composer(
@@ -27,7 +27,10 @@ def build(*more, seed=0, costs=(0.1, 1.0), high=6.0):
                 ]
             )
         ],
-        preferences=[*more, ct.GlimpsePreference(ct.Uniform(-2.0, high))],
+        preferences=[
+            *more,
+            ct.GlimpsePreference(gamma or ct.Uniform(-2.0, 6.0)),
+        ],
         costs=[costs],
         seed=0,
     )
@@ -76,6 +79,24 @@ def test_the_mean_cost_is_within_the_budget_and_near_to_it(model):
     assert cost(model, budget=1.0) == pytest.approx(costs[0])
 
 
+def test_budgets_are_kept_on_the_scale_of_the_gamma(monkeypatch):
+    """The cost falls over the first of five decades, row after row."""
+    model = build(gamma=ct.LogUniform(1e-4, 10.0))
+
+    def call(features, previous_choices, gamma, state, index):
+        dear = -0.8 + 0.1 * features[:, :1] - gamma
+        return tf.concat([-dear, dear], axis=-1), state
+
+    monkeypatch.setattr(model.controller, "call", call)
+    gammas = model.calibrate(X, num_gammas=6, batch_size=200).gammas
+    np.testing.assert_allclose(
+        sorted(gammas), [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0]
+    )
+    model.calibrate(X, batch_size=200)
+    for budget in (0.5, 0.9):
+        assert cost(model, budget=budget) == pytest.approx(budget, abs=0.04)
+
+
 def test_a_budget_stands_for_its_gamma(model):
     costs, gammas = model.calibration.costs[::-1], model.calibration.gammas
     gamma = np.interp(0.5, costs, gammas[::-1])
@@ -116,7 +137,10 @@ def test_one_budget_per_example(model):
     ("steering", "message"),
     [
         ({"budget": 0.5, "gamma": 1.0}, "`gamma` and `budget` were given"),
-        ({"budget": np.nan}, "`budget` must be finite, got nan"),
+        ({"budget": np.nan}, "`budget` must be .* from 0 to 1, got nan"),
+        ({"budget": 50}, "`budget` must be .* from 0 to 1, got 50"),
+        ({"budget": tf.constant(-3.0)}, "`budget` must be .*, got -3"),
+        ({"budget": np.linspace(0, 2, 200)}, "`budget` must be .*, got 1.0"),
         ({"budget": "half"}, "`budget` must be a number .*'half'"),
         ({"budget": [[0.5]]}, r"`budget` must be a number or one value"),
         ({"budget": np.ones(3)}, "one per example, 200 of them"),
@@ -126,6 +150,9 @@ def test_a_bad_budget_is_refused_early(model, steering, message):
     for use in (model.predict, model.evaluate):
         with pytest.raises(ValueError, match=message):
             use(X, **steering, verbose=0)
+    if np.shape(steering["budget"]) != (3,):  # What Keras then says itself.
+        with pytest.raises(ValueError, match=message):
+            model(X, **steering)
 
 
 def test_without_a_calibration_there_is_no_budget():
@@ -228,7 +255,9 @@ def test_weights_that_are_set_have_none(trained):
 
 
 @pytest.mark.parametrize(
-    "options", [{"costs": (0.2, 1.0)}, {"high": 5.0}], ids=str
+    "options",
+    [{"costs": (0.2, 1.0)}, {"gamma": ct.Uniform(-2.0, 5.0)}],
+    ids=("costs", "gamma"),
 )
 def test_weights_of_other_costs_or_gammas_bring_none(
     trained, tmp_path, options

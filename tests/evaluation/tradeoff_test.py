@@ -34,7 +34,7 @@ def dense_module(units):
     )
 
 
-def random_model(num_metalayers=1):
+def random_model(num_metalayers=1, gamma=None):
     """Random weights; the dearest module stands in the middle."""
     model = ct.Composer(
         [
@@ -44,7 +44,7 @@ def random_model(num_metalayers=1):
         controller=ct.RNNController(units=8),
         routing="dense",  # Quicker to trace, here.
         preferences=[
-            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
+            ct.GlimpsePreference(gamma or ct.Uniform(-2.0, 6.0)),
             ct.EntropyPreference(ct.Uniform(0.0, 1.0)),
         ],
     )
@@ -265,6 +265,10 @@ def test_accuracy_at_cost_is_the_best_that_is_affordable():
 def test_gamma_grid_spans_the_support():
     assert gamma_grid(random_model(), "glimpse", 5) == [-2, 0, 2, 4, 6]
     assert gamma_grid(random_model(), "entropy", 3) == [0.0, 0.5, 1.0]
+    model = random_model(gamma=ct.LogUniform(1e-4, 10.0))
+    np.testing.assert_allclose(
+        gamma_grid(model, "glimpse", 6), [1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0]
+    )
 
 
 def test_csv_round_trip(tmp_path):

@@ -4,8 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from composer_tf.preferences import Constant, LogUniform, Uniform
+from composer_tf.preferences import (
+    Constant,
+    GammaDistribution,
+    LogUniform,
+    Uniform,
+)
 from composer_tf.preferences.distributions import as_distribution
 
 SEED = (1, 2)
@@ -56,6 +62,30 @@ def test_scale_maps_the_ends_of_the_support_to_minus_one_and_one(
     low, high = distribution.support
     scaled = distribution.scale(tf.constant([low, middle, high]))
     np.testing.assert_allclose(scaled, [-1.0, 0.0, 1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "distribution", [Uniform(-2.0, 6.1), LogUniform(1e-4, 10.0), Constant(0.3)]
+)
+def test_unscale_is_the_inverse_of_scale(distribution):
+    assert distribution.unscale(-1.0) == distribution.support[0]
+    assert distribution.unscale(1.0) == distribution.support[1]
+    gammas = distribution.distribution().sample(20, seed=SEED)
+    back = [distribution.unscale(s) for s in distribution.scale(gammas).numpy()]
+    np.testing.assert_allclose(back, gammas, rtol=1e-4)
+
+
+def test_a_distribution_of_ones_own_is_scaled_evenly():
+    class Triangle(GammaDistribution):
+        support = (1.0, 5.0)
+
+        def distribution(self):
+            return tfp.distributions.Triangular(1.0, 5.0, 2.0)
+
+        def get_config(self):
+            return {}
+
+    assert [Triangle().unscale(s) for s in (-1.0, -0.5, 1.0)] == [1, 2, 5]
 
 
 def test_a_constant_is_scaled_to_zero():
