@@ -3,8 +3,7 @@
 python -m composer_tf --config=configs/wide_mnist.py --workdir=DIR
 
 Both modules learn from every image and from each other, beside what REINFORCE
-sends them (`ct.Sandwich`), and a new controller learns beside them when they
-are done; `wide_mnist_ablation.py` shows what each of that brings. Add
+sends them (`ct.Sandwich`); `wide_mnist_ablation.py` shows what that brings. Add
 `--config.num_seeds=5` for the table of `results/`.
 """
 
@@ -31,7 +30,6 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(learning_rate=1e-3),
         evaluation=EvaluationConfig(alone=("cheapest", "dearest")),
         epochs=20,
-        controller_epochs=10,
         jit_compile=True,
         steps_per_execution=32,
     )
