@@ -9,8 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-# In place of a module: what the policy samples or finds best, and one drawn
-# uniformly.
+# Values of a choice that name no module: ask the policy, or draw uniformly.
 POLICY, UNIFORM = -1, -2
 # Name scope of all operations that decide: gamma, controller, choices.
 STEERING = "composer_tf_steering"

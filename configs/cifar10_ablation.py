@@ -6,7 +6,7 @@ python -m composer_tf --config=configs/cifar10_ablation.py --workdir=DIR
 `joint_only` leaves out. `log_probability` has the paper's reward, with gammas
 in nats; `without_probe` leaves the controller to average activations;
 `wide_range` samples gammas mostly from where nothing changes; `equal_weights`
-trains the dearest path no more than the cheapest.
+trains the dearest path no more than the cheapest, and without distillation.
 """
 
 from composer_tf.config import (

@@ -1,4 +1,4 @@
-"""What came of a batch: each replica's rows, and those of all together."""
+"""A training batch's results, of each replica and of all together."""
 
 from typing import Any, NamedTuple, Self
 

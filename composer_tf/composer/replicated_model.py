@@ -34,7 +34,7 @@ class ReplicatedModel(keras.Model):
 
         Raises:
             ValueError: If the model has several replicas, and an argument is
-                given that Keras does not keep its word on then.
+                given that Keras ignores or applies wrongly then.
         """
         replicated = self.distribute_strategy.num_replicas_in_sync > 1
         if replicated:

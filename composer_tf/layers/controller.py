@@ -12,11 +12,11 @@ from composer_tf.layers.floor_gaps import floor_gaps
 from composer_tf.layers.summary import Shape, summarize, summary_size
 
 
-class Sight(NamedTuple):
+class Observation(NamedTuple):
     """What a controller sees of activations.
 
     Attributes:
-        summary: float32 `[B, ...]`, averages.
+        summary: float32 `[B, s]`, average activations.
         features: float32 `[B, d]`, the normalized summary, and of a probe's
             guess all probabilities, the highest, and the entropy.
         guess: float32 `[B, classes]`, logits of the probe, or `None`.
@@ -54,7 +54,7 @@ class Controller(keras.layers.Layer, abc.ABC):
     the entropy. No gradient of a probe reaches the modules.
 
     A subclass implements `build_steps`, `initial_state` and `call`; prices and
-    the bound are applied to what it returns (`settle`).
+    the bound are applied to what it returns (`finalize_logits`).
 
     Args:
         units: Size of the hidden representation, int >= 1. Defaults to 32.
@@ -220,7 +220,9 @@ class Controller(keras.layers.Layer, abc.ABC):
             Logits float32 `[B, m_i]` and the next state, float32 `[B, s]`.
         """
 
-    def settle(self, logits: tf.Tensor, price: tf.Tensor | None) -> tf.Tensor:
+    def finalize_logits(
+        self, logits: tf.Tensor, price: tf.Tensor | None
+    ) -> tf.Tensor:
         """Takes the price off, and holds all logits near the greatest.
 
         Args:
@@ -234,7 +236,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             return logits
         return floor_gaps(logits, self.max_gap)
 
-    def see(self, activations: tf.Tensor, index: int) -> Sight:
+    def observe(self, activations: tf.Tensor, index: int) -> Observation:
         """What the controller knows of the input of metalayer `index`.
 
         Args:
@@ -244,17 +246,17 @@ class Controller(keras.layers.Layer, abc.ABC):
         summary = summarize(activations, self._shapes[index], self.grid)
         features = self.norms[index](summary)
         if not self.probe:
-            return Sight(summary, features, None)
+            return Observation(summary, features, None)
         guess = self.probes[index](tf.stop_gradient(summary))
         log_probs = tf.nn.log_softmax(tf.stop_gradient(guess))
         probs = tf.exp(log_probs)  # [B, classes]
         highest = tf.reduce_max(probs, axis=-1, keepdims=True)
         entropy = -tf.reduce_sum(probs * log_probs, axis=-1, keepdims=True)
         seen = tf.concat([features, probs, highest, entropy], axis=-1)
-        return Sight(summary, seen, guess)
+        return Observation(summary, seen, guess)
 
     def feature_size(self, index: int) -> int:
-        """Length d of the features that `see` returns."""
+        """Length d of the features that `observe` returns."""
         size = summary_size(self._shapes[index], self.grid)
         return size + (self.probes[index].units + 2 if self.probe else 0)
 
@@ -272,10 +274,10 @@ class Controller(keras.layers.Layer, abc.ABC):
         gamma = tf.zeros([batch_size, self._build_arguments["num_gammas"]])
         previous, all_logits = None, []
         for index, inputs in enumerate(activations):
-            features = self.see(inputs, index).features
+            features = self.observe(inputs, index).features
             logits, state = self(features, previous, gamma, state, index=index)
             previous = tf.zeros([batch_size], tf.int32)
-            all_logits.append(self.settle(logits, None))
+            all_logits.append(self.finalize_logits(logits, None))
         return all_logits
 
     def get_config(self) -> dict[str, Any]:

@@ -49,12 +49,12 @@ class Fork(NamedTuple):
     Attributes:
         sources: Of each block that goes on, the one that it comes from.
         choices: The module of each, negative where it is not known.
-        places: Of each of the K paths, the block that it goes on in.
+        block_of_path: Of each of the K paths, the block that it goes on in.
     """
 
     sources: tuple[int, ...]
     choices: tuple[int, ...]
-    places: tuple[int, ...]
+    block_of_path: tuple[int, ...]
 
 
 def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
@@ -68,27 +68,27 @@ def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
 
     Example:
         >>> first, second = forks([(0, 0), (0, 1), (1, -1), (0, 1)])
-        >>> first.sources, first.choices, first.places
+        >>> first.sources, first.choices, first.block_of_path
         ((0, 0), (0, 1), (0, 0, 1, 0))
-        >>> second.sources, second.choices, second.places
+        >>> second.sources, second.choices, second.block_of_path
         ((0, 0, 1), (0, 1, -1), (0, 1, 2, 1))
     """
-    places = (0,) * len(paths)
+    block_of_path = (0,) * len(paths)
     result = []
     for i in range(len(paths[0])):
         blocks: dict[tuple[int, ...], int] = {}
-        sources, choices, next_places = [], [], []
+        sources, choices, next_blocks = [], [], []
         for k, path in enumerate(paths):
             beginning = tuple(path[: i + 1])
             if min(beginning) < 0:  # Equal by chance only: it stays apart.
                 beginning = (*beginning, k)
             block = blocks.setdefault(beginning, len(blocks))
             if block == len(sources):
-                sources.append(places[k])
+                sources.append(block_of_path[k])
                 choices.append(path[i])
-            next_places.append(block)
-        places = tuple(next_places)
-        result.append(Fork(tuple(sources), tuple(choices), places))
+            next_blocks.append(block)
+        block_of_path = tuple(next_blocks)
+        result.append(Fork(tuple(sources), tuple(choices), block_of_path))
     return result
 
 
@@ -120,7 +120,7 @@ def follow(
             that is not known beforehand.
     """
     coming = iter(forks(paths))
-    places: Sequence[int] = (0,) * len(paths)
+    block_of_path: Sequence[int] = (0,) * len(paths)
     steering = _Steering(controller, gamma, prices, decide)
     for step in steps:
         if not isinstance(step, Metalayer):
@@ -134,9 +134,9 @@ def follow(
             blocks=[max(module, POLICY) for module in fork.choices],
             sources=fork.sources,
         )
-        places = fork.places
+        block_of_path = fork.block_of_path
     return Path(
-        take_blocks(activations, places),
+        take_blocks(activations, block_of_path),
         tuple(steering.logits),
         tf.stack(steering.choices, axis=-1),
         steering.context,
@@ -182,14 +182,16 @@ class _Steering:
         i = len(self.logits)
         num_blocks = max(fork.sources) + 1
         with tf.name_scope(STEERING):
-            sight = self._controller.see(activations, i)
+            observed = self._controller.observe(activations, i)
             if i == 0:
-                both = [sight.summary, self._gamma]
+                both = [observed.summary, self._gamma]
                 self.context = tf.concat(both, axis=-1)  # [B, d]
-            if sight.guess is not None:
-                self.guesses.append(tf.stack(tf.split(sight.guess, num_blocks)))
+            if observed.guess is not None:
+                self.guesses.append(
+                    tf.stack(tf.split(observed.guess, num_blocks))
+                )
             logits, state = self._controller(
-                sight.features,
+                observed.features,
                 self._choice,
                 tile_rows(self._gamma, num_blocks),
                 self._state,
@@ -198,13 +200,13 @@ class _Steering:
             price = None
             if self._prices is not None:
                 price = tile_rows(self._prices[i], num_blocks)
-            logits = self._controller.settle(logits, price)
+            logits = self._controller.finalize_logits(logits, price)
             logits = take_blocks(logits, fork.sources)
             self._state = take_blocks(state, fork.sources)
             choice = self._decide(logits, i, fork.choices)
         self._choice = choice
-        self.logits.append(take_blocks(logits, fork.places))
-        self.choices.append(take_blocks(choice, fork.places))
+        self.logits.append(take_blocks(logits, fork.block_of_path))
+        self.choices.append(take_blocks(choice, fork.block_of_path))
         return choice
 
 
@@ -283,10 +285,7 @@ def decide_by(
         if UNIFORM in blocks:
             is_uniform = tf.expand_dims(given == UNIFORM, -1)
             logits = tf.where(is_uniform, 0.0, logits)
-        choice = of_policy(logits, index, len(blocks))
-        given = tf.maximum(given, POLICY)
-        # tf.where(given < 0, choice, given), by what devices have too.
-        return given - tf.minimum(given, 0) * (choice + 1)
+        return _or_else(given, of_policy(logits, index, len(blocks)))
 
     def of_policy(logits: tf.Tensor, index: int, num_blocks: int) -> tf.Tensor:
         if seeds is None:
@@ -297,3 +296,12 @@ def decide_by(
         )
 
     return decide
+
+
+def _or_else(given: tf.Tensor, choice: tf.Tensor) -> tf.Tensor:
+    """`given` where it names a module, else `choice`; int32 `[D * B]`.
+
+    tf.where(given < 0, choice, given), by operators that devices have too.
+    """
+    given = tf.maximum(given, POLICY)  # -1 if negative.
+    return given - tf.minimum(given, 0) * (choice + 1)

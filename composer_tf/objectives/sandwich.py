@@ -1,6 +1,5 @@
 """The sandwich rule: the ends of the curve are trained on every example."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -99,7 +98,7 @@ class Sandwich:
     ) -> list[Sequence[int]]:
         """The paths that every example takes, n modules each."""
         uniform = [UNIFORM] * len(dearest)
-        return self._of_use([dearest, cheapest, uniform])
+        return self._in_use([dearest, cheapest, uniform])
 
     def loss(
         self,
@@ -118,7 +117,7 @@ class Sandwich:
         Returns:
             float32 `[B]`.
         """
-        weights = self._of_use([self.dearest, self.cheapest, self.random])
+        weights = self._in_use([self.dearest, self.cheapest, self.random])
         total = tf.add_n(
             [w * loss for w, loss in zip(weights, data_losses, strict=True)]
         )
@@ -140,14 +139,17 @@ class Sandwich:
         scale = self.distillation * self.temperature**2
         return total + scale * tf.add_n(cross_entropies)
 
-    def _of_use(self, values: list[Any]) -> list[Any]:
-        """Of dearest, cheapest and random: those that run; both ends teach."""
-        used = (
+    def _in_use(self, values: Sequence[Any]) -> list[Any]:
+        """Of the values for dearest, cheapest and random path, those that run.
+
+        With distillation both ends do, as they teach.
+        """
+        weights = (
             self.dearest or self.distillation,
             self.cheapest or self.distillation,
             self.random,
         )
-        return list(itertools.compress(values, used))
+        return [v for v, weight in zip(values, weights, strict=True) if weight]
 
     def _soften(self, logits: tf.Tensor) -> tf.Tensor:
         """Log probabilities at the temperature."""

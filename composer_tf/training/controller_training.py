@@ -15,11 +15,11 @@ from composer_tf.training.fitting import Run
 def train(model: Composer, run: Run, folder: pathlib.Path) -> None:
     """Trains it from the last checkpoint on, beside frozen modules.
 
-    A controller that learns while modules change learns about modules that are
-    no more, and about batch normalization as it is in training.
+    A controller that learns while modules change learns about modules as they
+    were, and about batch normalization as it is in training.
 
     Args:
-        model: Trained and compiled. Its optimizer is kept, for who trains on.
+        model: Trained and compiled. It keeps its optimizer.
         run: Whose config says for how many epochs.
         folder: Of this training, for `checkpoints/` and `logs/`.
     """

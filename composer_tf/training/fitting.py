@@ -89,7 +89,7 @@ def _load(
 
 
 def loss() -> keras.losses.Loss:
-    """That all networks are trained on."""
+    """The loss of all networks of a run."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 

@@ -90,13 +90,13 @@ def predict(
 
 
 def _paths(model: Composer, config: Config) -> list[tuple[int, ...]]:
-    """Of the networks of single paths; a path may have several names."""
+    """The paths to train alone, each once though it may have several names."""
     names = config.evaluation.alone
     return list(dict.fromkeys(_parse_path(name, model) for name in names))
 
 
 def _parse_path(name: str, model: Composer) -> tuple[int, ...]:
-    """Of `"cheapest"`, `"dearest"` or `"0-2-1"`."""
+    """The path of a name: `"cheapest"`, `"dearest"` or such as `"0-2-1"`."""
     if name in ("cheapest", "dearest"):
         return getattr(model.cost_table, name)
     try:
@@ -116,7 +116,7 @@ def _folder_alone(path: tuple[int, ...], folder: pathlib.Path) -> pathlib.Path:
 
 
 def _build(make: Make, model: Composer, run: Run) -> Any:
-    """What is made of an untrained Composer, with that one's weights."""
+    """A static network made of an untrained Composer, with its weights."""
     keras.utils.set_random_seed(run.config.seed)
     with run.strategy.scope():
         composer = run.config.model.build(seed=run.config.seed)

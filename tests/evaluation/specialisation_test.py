@@ -63,7 +63,7 @@ def controller_probabilities(model, inputs, gammas):
     state = model.controller.initial_state(N)
     columns = tf.tile(tf.constant([gammas], tf.float32), [N, 1])
     for index, metalayer in enumerate(model.metalayers):
-        features = model.controller.see(activations, index).features
+        features = model.controller.observe(activations, index).features
         logits, state = model.controller(
             features, choice, columns, state, index=index
         )

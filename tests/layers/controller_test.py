@@ -37,7 +37,7 @@ def run(controller, choices=(1, 3, 0), gamma=0.0, inputs=None):
     state = controller.initial_state(batch)
     previous, logits = None, []
     for i, step_inputs in enumerate(inputs):
-        features = controller.see(step_inputs, i).features
+        features = controller.observe(step_inputs, i).features
         step_logits, state = controller(
             features,
             previous,
@@ -46,7 +46,7 @@ def run(controller, choices=(1, 3, 0), gamma=0.0, inputs=None):
             index=i,
         )
         previous = tf.fill([batch], choices[i])
-        logits.append(controller.settle(step_logits, None))
+        logits.append(controller.finalize_logits(step_logits, None))
     return logits
 
 
@@ -161,7 +161,7 @@ def test_built_for_images_of_unknown_size_it_takes_known_ones(
 ):
     controller = controller_class(units=8)
     controller.build([(None, None, None, 2)], [3], 1)
-    features = controller.see(tf.ones([2, 8, 8, 2]), 0).features
+    features = controller.observe(tf.ones([2, 8, 8, 2]), 0).features
     logits, _ = controller(
         features,
         None,
@@ -222,11 +222,11 @@ def test_a_price_is_taken_off_the_logits(controller_class):
     logits = tf.constant([[1.0, 2.0], [-1.0, 0.5]])
     price = tf.constant([[0.25, -1.0], [1.0, 0.0]])
     np.testing.assert_allclose(
-        controller.settle(logits, price), [[-3.0, 18.0], [-17.0, 0.5]]
+        controller.finalize_logits(logits, price), [[-3.0, 18.0], [-17.0, 0.5]]
     )
     controller.price_scale.assign(0.5)
     np.testing.assert_allclose(
-        controller.settle(logits, price), [[0.875, 2.5], [-1.5, 0.5]]
+        controller.finalize_logits(logits, price), [[0.875, 2.5], [-1.5, 0.5]]
     )
 
 
@@ -235,7 +235,9 @@ def test_prices_may_be_left_to_be_learned(controller_class):
     controller = built(controller_class, price_factor=0.0, max_gap=None)
     logits = tf.constant([[1.0, 2.0]])
     price = tf.constant([[0.25, -1.0]])
-    np.testing.assert_array_equal(controller.settle(logits, price), logits)
+    np.testing.assert_array_equal(
+        controller.finalize_logits(logits, price), logits
+    )
     for bad in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="`price_factor` must be finite"):
             controller_class(price_factor=bad)
@@ -247,7 +249,9 @@ def test_a_policy_that_was_certain_learns_that_it_is_wrong():
     logits = tf.Variable([[12.0, -12.0, 3.0]])
     for _ in range(300):
         with tf.GradientTape() as tape:
-            log_probs = tf.nn.log_softmax(controller.settle(logits, None))
+            log_probs = tf.nn.log_softmax(
+                controller.finalize_logits(logits, None)
+            )
             loss = -tf.reduce_sum(log_probs[:, 1])
         logits.assign_sub(0.1 * tape.gradient(loss, logits))
     assert np.argmax(logits[0]) == 1
@@ -259,8 +263,8 @@ def test_a_probe_tells_the_controller_how_sure_it_is(controller_class):
     controller.build(SHAPES, NUM_MODULES, NUM_GAMMAS, True, [3])
     plain = built(controller_class)
     for i, inputs in enumerate(activations()):
-        _, features, guess = controller.see(inputs, i)
-        without = plain.see(inputs, i)
+        _, features, guess = controller.observe(inputs, i)
+        without = plain.observe(inputs, i)
         assert without.guess is None
         assert features.shape[1] == controller.feature_size(i)
         np.testing.assert_allclose(
@@ -278,7 +282,7 @@ def test_a_probe_is_trained_by_its_guess_alone_and_trains_nothing_else():
     controller.build([(None, 6)], [2], 1, True, [3])
     inputs = tf.Variable(tf.random.stateless_normal([5, 6], [1, 2]))
     with tf.GradientTape(persistent=True) as tape:
-        _, features, guess = controller.see(inputs, 0)
+        _, features, guess = controller.observe(inputs, 0)
         of_features, of_guess = tf.reduce_sum(features**2), guess[0, 0]
     probe = controller.probes[0].kernel
     assert tape.gradient(of_guess, inputs) is None

@@ -83,9 +83,9 @@ def test_paths_that_are_not_known_stay_apart():
     first, second = forks([(POLICY, 1), (POLICY, 1), (0, 1), (0, 1)])
     assert first.sources == (0, 0, 0)
     assert first.choices == (POLICY, POLICY, 0)
-    assert first.places == (0, 1, 2, 2)
+    assert first.block_of_path == (0, 1, 2, 2)
     assert second.sources == (0, 1, 2)
-    assert second.places == (0, 1, 2, 2)
+    assert second.block_of_path == (0, 1, 2, 2)
 
 
 def test_a_probe_guesses_once_for_what_paths_have_in_common():
