@@ -192,7 +192,7 @@ def open_artifact(path: str | os.PathLike, format: str) -> Artifact:
     except ModuleNotFoundError as error:
         raise ImportError(
             f"To run format {format!r} needs {error.name}: "
-            "`pip install 'composer_tf[export]'`."
+            "`pip install '.[export]'` in a clone."
         ) from error
 
 
