@@ -14,7 +14,7 @@ from composer_tf.objectives import losses
 
 
 class Decisions(NamedTuple):
-    """Of N examples, in the order of the data.
+    """The decisions on N examples, in the order of the data.
 
     Attributes:
         labels: int64 `[N]`.
@@ -67,7 +67,7 @@ class Recorder:
         return self._record(gammas or None, lambda size: None)
 
     def forced(self, choose: Callable[[int], np.ndarray]) -> Decisions:
-        """What came of forced paths.
+        """The decisions where paths are forced.
 
         Args:
             choose: Maps a batch size B to the paths, int32 `[B, n]`.
