@@ -37,7 +37,9 @@ from composer_tf.workdir import read_json, write_json
 _RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and picture.")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Turns of each artifact.")
-_NUM_GAMMAS = flags.DEFINE_integer("gammas", 9, "Most points of the Composer.")
+_NUM_GAMMAS = flags.DEFINE_integer(
+    "gammas", 9, "Points of the Composer, at most."
+)
 
 _BATCHES = {"tflite": (32, 1), "tf_saved_model": (4, 32), "onnx": (4, 32)}
 
@@ -79,7 +81,7 @@ class Measurement:
             self._exits = keras.models.load_model(saved)
             assert isinstance(self._exits, EarlyExitNetwork)
         count, self.rows = _BATCHES[format]
-        # Of the parts of a batch that a cascade may leave.
+        # How many rows of a batch may be left for the next network.
         self._sizes = sorted({1, max(1, self.rows // 2), self.rows})
         self._images, _ = datasets.load_arrays(
             config["data"]["name"], "test", config["data"]["data_dir"] or None
@@ -169,7 +171,7 @@ class Measurement:
         return [line[i] for i in sorted(nearest)]
 
     def _static(self, name: str) -> Point:
-        """Of a network alone."""
+        """Cost and accuracy of a network alone."""
         numbers = self._metrics["summary"]
         return {
             field: numbers[f"alone/{name}/{field}"]
@@ -194,13 +196,13 @@ class Measurement:
     def _time(
         self, name: str, share: float, relative: dict[str, float]
     ) -> float:
-        """Of a file on a share of a batch; 0 for none."""
+        """Time of a file on a share of a batch; 0 for none."""
         times = [0.0, *(relative[f"{name} {rows}"] for rows in self._sizes)]
         at = [0, *self._sizes]
         return float(np.interp(share * self.rows, at, times))
 
     def _stage_callers(self) -> dict[str, Any]:
-        """Of each stage between exits, on what it gets of real images."""
+        """Callers of each stage between exits, on the activations it gets."""
         if self._exits is None:
             return {}
         callers, batches = {}, self._batches

@@ -112,7 +112,7 @@ def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
         if step["class_name"] == "Metalayer":
             modules = step["config"]["modules"]
             step["config"]["modules"] = [modules[next(left)]]
-    config["controller"].pop("build_config")  # For all modules, that was.
+    config["controller"].pop("build_config")  # It was for all modules.
     model = ct.Composer.from_config(config)
     model.build(whole.build_shape)
     return model
@@ -172,7 +172,7 @@ class Contestants:
         return feed
 
     def single(self) -> dict[str, float]:
-        """Batch of one: each forced path, over just its modules."""
+        """Batch of one: each path, reached by gamma, over just its modules."""
         plain = self.feed(1, None)
         steered = {**plain, "gamma": np.zeros([1], np.float32)}
         callers = {}

@@ -104,7 +104,7 @@ def measure_apart(size: Size) -> dict[str, float]:
 
 
 def exponent(values: list[float], sizes: tuple[int, ...]) -> float:
-    """Of the power law that fits best."""
+    """The exponent of the power law that fits best."""
     return float(np.polyfit(np.log(sizes), np.log(values), deg=1)[0])
 
 

@@ -59,11 +59,11 @@ def resident_bytes(
     format: str,
     feed: Mapping[str, np.ndarray],
 ) -> int:
-    """What a process needs more for artifacts, once it has run another.
+    """Extra resident memory for these artifacts after a warm-up run, in bytes.
 
     Args:
         paths: Of the artifacts; each is loaded and run.
-        warm_up: Of the other one, which stays loaded.
+        warm_up: Of the artifact that runs first, and stays loaded.
         format: Of all.
         feed: For each.
     """

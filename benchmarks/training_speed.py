@@ -71,7 +71,7 @@ def dense_equivalent(composer: ct.Composer) -> keras.Model:
 
 
 def active_equivalent(composer: ct.Composer) -> keras.Model:
-    """Plain Keras: what runs for an example, its dearest module alone."""
+    """Plain Keras: what is active for an example, the dearest module alone."""
     composer.build((None, *_SHAPE))
     dearest = composer.cost_table.dearest
     return counterparts.path_network(composer, dearest)
@@ -83,7 +83,7 @@ def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
         optimizer="adam",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         steps_per_execution=len(data),
-        jit_compile=jit_compile or "auto",  # No XLA on a CPU, of Keras.
+        jit_compile=jit_compile or "auto",  # Keras: no XLA on CPUs.
     )
     return lambda: model.fit(data, shuffle=False, verbose=0)
 
@@ -104,7 +104,7 @@ def random_data(batch_size: int = _BATCH_SIZE) -> tf.data.Dataset:
 
 
 def wide_mnist(batch_size: int) -> Speeds:
-    """Of Wide-MNIST on the digits data, over Keras' fastest setting."""
+    """Speeds of Wide-MNIST on the digits data, over Keras' fastest setting."""
     (data,) = datasets.load(
         "wide_mnist/digits", batch_size, splits=("train",), passes=10
     )
@@ -125,7 +125,7 @@ def wide_mnist(batch_size: int) -> Speeds:
 
 
 def by_modules(num_modules: int) -> Speeds:
-    """Of m wide modules, over the dense equivalent."""
+    """Speeds with m wide modules, over the dense equivalent."""
     data = random_data()
     calls = {
         name: training(make(wide(num_modules)), data, jit_compile=False)
@@ -139,7 +139,7 @@ def by_modules(num_modules: int) -> Speeds:
 
 
 def by_routing() -> Speeds:
-    """Of each routing of wide modules, over computing all and selecting."""
+    """Speeds of each routing, over computing all modules and selecting."""
     data = random_data()
     calls = {
         routing: training(wide(_NUM_WIDE, routing=routing), data, False)
@@ -152,7 +152,7 @@ def by_routing() -> Speeds:
 
 
 def by_estimator() -> Speeds:
-    """Of K paths for each example, over one."""
+    """Speeds with K paths for each example, over one."""
     data = random_data()
     estimators: dict[str, Any] = {
         "1 sample": "reinforce",
@@ -168,7 +168,7 @@ def by_estimator() -> Speeds:
 
 
 def shares() -> dict[str, float]:
-    """Of a step of Wide-MNIST: what data, active modules and all take."""
+    """Shares of a step of Wide-MNIST: input pipeline, and active modules."""
     (data,) = datasets.load(
         "wide_mnist/digits", _BATCH_SIZE, splits=("train",), passes=10
     )

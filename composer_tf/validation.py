@@ -82,6 +82,30 @@ def check_labels(labels: Any, num_classes: int | None) -> None:
         )
 
 
+def label_vector(labels: Any, num_rows: int) -> np.ndarray:
+    """Labels of classes as int64 `[N]`.
+
+    Args:
+        labels: Integers `[N]`, or `[N, 1]` as Keras takes them too.
+        num_rows: N.
+
+    Raises:
+        ValueError: If they are something else, such as one-hot.
+
+    Example:
+        >>> label_vector([[2], [0]], num_rows=2)
+        array([2, 0])
+    """
+    labels = np.asarray(labels)
+    fits = labels.shape in ((num_rows,), (num_rows, 1))
+    if not fits or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"`labels` must be integers [N], here [{num_rows}], got shape "
+            f"{labels.shape}, dtype {labels.dtype}."
+        )
+    return labels.reshape(-1).astype(np.int64)
+
+
 @contextlib.contextmanager
 def named_labels() -> Iterator[None]:
     """Makes TensorFlow's error about a label one that says what to change.

@@ -1,6 +1,6 @@
 """Exports a Composer for TensorFlow and TensorFlow Serving.
 
-python export/to_saved_model.py --model=composer.keras --output=serving/1
+python export/to_saved_model.py --model=composer.keras --output=runs/serving/1
 """
 
 import program

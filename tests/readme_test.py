@@ -1,4 +1,7 @@
-"""The README's examples run as they stand."""
+"""The Python of the README runs, with fewer epochs and less data.
+
+All but the worker of Ray Train, which needs Ray and its cluster.
+"""
 
 import pathlib
 import re
@@ -120,3 +123,23 @@ def test_a_preference_of_ones_own_is_ten_lines():
         for c in (same, other)
     ]
     np.testing.assert_array_equal(costs, [[0.0] * 4, [-2.0] * 4])
+
+
+def test_a_preference_may_name_its_prices():
+    scope = {"ct": ct}
+    exec(block_with("PowerPreference"), scope)
+    dense = keras.layers.Dense
+    preference = scope["PowerPreference"](ct.Uniform(0.0, 10.0))
+    model = ct.Composer(
+        [ct.Metalayer([dense(3), dense(3)])], preferences=[preference]
+    )
+    x = np.ones([2, 4], "float32")
+    policy = model(x, choices=[[0], [1]], return_composition=True).policy
+    costs = model.preferences.cost(policy, tf.fill([2, 1], 2.0))
+    np.testing.assert_allclose(costs, [-0.2, -1.4], rtol=1e-6)
+    # A fresh model charges the prices: it turns to the cheap one with gamma.
+    low, high = (
+        model(x, gamma=g, return_composition=True).policy.probabilities[0]
+        for g in (0.0, 10.0)
+    )
+    assert np.all(high[:, 0] > low[:, 0])

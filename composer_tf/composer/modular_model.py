@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf import costs as costs_lib
-from composer_tf import validation
+from composer_tf import exporters, validation
 from composer_tf.composer.steerable_model import SteerableModel, without_gamma
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
@@ -86,6 +86,7 @@ class ModularModel(SteerableModel):
         self.build_shape = shape
         if isinstance(input_shape, Mapping):  # Export needs a name it has.
             inputs = {k: v for k, v in input_shape.items() if k != "gamma"}
+            exporters.check_names(inputs)
             self.build_shape = _any_batch(inputs)
         if self.stem is None and isinstance(shape, Mapping):
             raise ValueError(

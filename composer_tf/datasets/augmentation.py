@@ -6,9 +6,9 @@ import tensorflow as tf
 def shift_and_flip(
     images: tf.Tensor, seed: tf.Tensor, max_shift: int = 4, flip: bool = True
 ) -> tf.Tensor:
-    """Shifts each image by its own whole pixels, and mirrors every other one.
+    """Shifts each image by whole pixels of its own, and mirrors it or not.
 
-    What moves in from outside is 0.
+    What moves in from outside is 0. An image is mirrored with probability 1/2.
 
     Args:
         images: `[B, H, W, C]`.

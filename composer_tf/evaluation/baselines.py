@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from composer_tf import validation
 from composer_tf.composer import Composer
 from composer_tf.evaluation.decisions import Recorder
 from composer_tf.evaluation.points import Point
@@ -200,6 +201,10 @@ def cascade(
         101 points or fewer, over the whole range of thresholds: from the cheap
         network alone to both for every example.
 
+    Raises:
+        ValueError: If the probabilities differ in shape, or the labels are not
+            one integer for each example.
+
     Example:
         >>> cheap = np.array([[0.9, 0.1], [0.6, 0.4]])
         >>> dear = np.array([[1.0, 0.0], [0.0, 1.0]])
@@ -207,9 +212,15 @@ def cascade(
         >>> [(p.cost, p.accuracy) for p in line]
         [(0.25, 0.5), (0.75, 1.0), (1.25, 1.0)]
     """
+    shapes = np.shape(cheap_probabilities), np.shape(dear_probabilities)
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "`cheap_probabilities` and `dear_probabilities` must be "
+            f"[N, classes] alike, got shapes {shapes[0]} and {shapes[1]}."
+        )
     confidence = np.max(cheap_probabilities, axis=-1)  # [N]
     order = np.argsort(confidence, kind="stable")  # The least sure first.
-    labels = np.reshape(labels, -1)[order]
+    labels = validation.label_vector(labels, len(order))[order]
     cheap = np.argmax(cheap_probabilities, axis=-1)[order] == labels
     dear = np.argmax(dear_probabilities, axis=-1)[order] == labels
     size = len(labels)
@@ -243,6 +254,9 @@ def early_exit(
         101 points or fewer, over the whole range of thresholds: from the first
         exit for every example to the last.
 
+    Raises:
+        ValueError: If the labels are not one integer for each example.
+
     Example:
         >>> probabilities = np.array(
         ...     [[[0.9, 0.1], [1.0, 0.0]], [[0.6, 0.4], [0.0, 1.0]]])
@@ -251,7 +265,8 @@ def early_exit(
         [(0.0, 0.5, 0.5), (0.6, 0.75, 1.0), (0.9, 1.0, 1.0)]
     """
     confidence = np.max(probabilities, axis=-1)  # [N, exits]
-    correct = np.argmax(probabilities, axis=-1) == np.reshape(labels, [-1, 1])
+    labels = validation.label_vector(labels, len(confidence))
+    correct = np.argmax(probabilities, axis=-1) == labels[:, np.newaxis]
     thresholds = np.unique(np.append(0.0, confidence[:, :-1]))
     rows = np.unique(
         np.linspace(0, len(thresholds) - 1, _NUM_POINTS).astype(int)

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from composer_tf import validation
 from composer_tf.composer import Composer
+from composer_tf.composer.steerable_model import without_gamma
 from composer_tf.objectives import losses
 
 
 class Decisions(NamedTuple):
-    """Of N examples, in the order of the data.
+    """The decisions on N examples, in the order of the data.
 
     Attributes:
         labels: int64 `[N]`.
@@ -48,7 +51,15 @@ class Recorder:
         )
 
     def at(self, gamma: Mapping[str, float] | None = None) -> Decisions:
-        """The decisions at a gamma; preferences left out keep their default."""
+        """The decisions at a gamma; preferences left out keep their default.
+
+        Args:
+            gamma: By the name of a preference.
+
+        Raises:
+            ValueError: If labels are not integers, one for each example, or
+                the outputs are not `[batch, classes]`.
+        """
         gammas = {
             name: tf.constant(value, tf.float32)
             for name, value in (gamma or {}).items()
@@ -56,7 +67,7 @@ class Recorder:
         return self._record(gammas or None, lambda size: None)
 
     def forced(self, choose: Callable[[int], np.ndarray]) -> Decisions:
-        """What came of forced paths.
+        """The decisions where paths are forced.
 
         Args:
             choose: Maps a batch size B to the paths, int32 `[B, n]`.
@@ -67,9 +78,9 @@ class Recorder:
         parts: list[tuple[np.ndarray, ...]] = []
         probabilities: list[list[np.ndarray]] = []
         for inputs, labels in self._data:
-            *batch, probs = self._run(
-                inputs, labels, gamma, choose(len(labels))
-            )
+            rows = len(keras.tree.flatten(without_gamma(inputs))[0])
+            labels = tf.constant(validation.label_vector(labels, rows))
+            *batch, probs = self._run(inputs, labels, gamma, choose(rows))
             num_classes = self._model.output_row_shape[-1]
             losses.check_labels(self._model.loss, labels, num_classes)
             parts.append(tuple(tensor.numpy() for tensor in batch))
@@ -95,7 +106,6 @@ class Recorder:
                 "An accuracy needs outputs [batch, classes] of two classes or "
                 f"more, got {composition.outputs.shape}."
             )
-        labels = tf.cast(tf.reshape(labels, [-1]), tf.int64)
         policy = composition.policy
         return (
             labels,

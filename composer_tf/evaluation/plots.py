@@ -1,4 +1,4 @@
-"""The pictures of the paper's Figure 2."""
+"""The pictures of the paper's Figures 2, 3 and 6."""
 
 import os
 from collections.abc import Sequence

@@ -45,8 +45,9 @@ def interpolated_accuracy(
 ) -> np.ndarray:
     """Accuracy along the line through the points, at any cost.
 
-    What lies between two points is had by giving some examples the one setting
-    and the rest the other. What a lower cost buys, a higher one does too.
+    What lies between two points is reached by giving some examples the one
+    setting and the rest the other. What a lower cost buys, a higher one does
+    too.
 
     Args:
         points: Of one method, in any order.

@@ -1,4 +1,4 @@
-"""Whether modules take to different kinds of examples, in numbers.
+"""Whether modules specialise in different kinds of examples, in numbers.
 
 Each measure takes choices int `[N]` of one metalayer (or `[N, n]` of all) and
 labels int `[N]`, such as a `Recorder` gives for any Composer and labelled data.

@@ -40,7 +40,7 @@ def evaluate_tradeoff(
         >>> model = ct.Composer(
         ...     [ct.Metalayer([keras.layers.Dense(3), keras.layers.Dense(3)])],
         ...     preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))])
-        >>> data = tf.data.Dataset.from_tensors((tf.ones([4, 2]), tf.ones([4])))
+        >>> data = tf.data.Dataset.from_tensors((tf.ones([4, 2]), [1] * 4))
         >>> points = evaluate_tradeoff(model, data, gammas=[0.0, 1.0])
         >>> [point.gamma for point in points]
         [0.0, 1.0]

@@ -16,6 +16,7 @@ from composer_tf.exporters.routed_model import RoutedModel as RoutedModel
 from composer_tf.exporters.saved_model import (
     export_saved_model as export_saved_model,
 )
+from composer_tf.exporters.signatures import check_names as check_names
 
 FORMATS = {
     "tf_saved_model": export_saved_model,
@@ -28,7 +29,14 @@ _SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
 
 
 def canonical_format(format: str) -> str:
-    """Of `FORMATS`; Keras calls TFLite `"litert"`."""
+    """Returns the canonical name of an export format.
+
+    Args:
+        format: Of `FORMATS`, or `"litert"`, as Keras calls `"tflite"`.
+
+    Raises:
+        ValueError: If it is another.
+    """
     format = {"litert": "tflite"}.get(format, format)
     validation.check_choice("format", format, tuple(FORMATS))
     return format

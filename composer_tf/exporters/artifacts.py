@@ -23,13 +23,13 @@ class Artifact(abc.ABC):
     """A file or folder of an exporter, loaded.
 
     Attributes:
-        batch_size: Examples that it is made for at once.
+        batch_size: How many examples it is made for at once.
     """
 
     batch_size: int
 
     def caller(self, feed: Feed) -> Callable[[], Any]:
-        """A function of nothing that runs the artifact, ready to be timed.
+        """A function without arguments that runs the artifact, to be timed.
 
         Args:
             feed: Arrays `[B, ...]` by input name. Without `gamma` and
@@ -40,7 +40,7 @@ class Artifact(abc.ABC):
 
     @abc.abstractmethod
     def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
-        """Such functions for several feeds, to be called in any order.
+        """As `caller`, a function for each feed, to be called in any order.
 
         Args:
             feeds: Each with the same inputs, of the same shapes.
@@ -131,12 +131,12 @@ class LiteRTArtifact(Artifact):
         }
 
     def _batch(self, values: np.ndarray, start: int) -> np.ndarray:
-        """So many rows from `start` on; the last is repeated at the end."""
+        """`batch_size` rows from `start` on, the last repeated at the end."""
         rows = np.arange(start, start + self.batch_size)
         return values[np.minimum(rows, len(values) - 1)]
 
     def _runner(self, feed: Feed) -> Any:
-        """Of the signature with just these inputs."""
+        """The runner of the signature with just these inputs."""
         interpreter = self._open()
         if self._batched:
             return interpreter.get_signature_runner(_BATCH)
@@ -192,12 +192,12 @@ def open_artifact(path: str | os.PathLike, format: str) -> Artifact:
     except ModuleNotFoundError as error:
         raise ImportError(
             f"To run format {format!r} needs {error.name}: "
-            "`pip install 'composer_tf[export]'`."
+            "`pip install '.[export]'` in a clone."
         ) from error
 
 
 def size_in_bytes(path: str | os.PathLike) -> int:
-    """Of a file, or of all files in a folder."""
+    """Size of a file, or of all files in a folder."""
     path = pathlib.Path(path)
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

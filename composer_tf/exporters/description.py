@@ -37,7 +37,7 @@ def describe(
 
 
 def _listed(calibration: Calibration | None) -> dict[str, Any] | None:
-    """As JSON has it."""
+    """A calibration as JSON holds it."""
     if calibration is None:
         return None
     name, gammas, costs = calibration

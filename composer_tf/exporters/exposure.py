@@ -40,7 +40,7 @@ class Exposure(NamedTuple):
         return self._row([gamma.default for gamma in self.free])
 
     def default_of(self, steer_by: SteerBy) -> np.ndarray:
-        """Of an input that steers: a budget's is NaN, for the default gamma."""
+        """The default of an input: of `budget` NaN, for the default gamma."""
         return self._row([np.nan]) if steer_by == "budget" else self.default
 
     def along(

@@ -55,8 +55,8 @@ def export_litert(
         path: File to write. The description goes to `path` + `.json`.
         quantization: `"none"`; `"float16"` or `"dynamic"` for the weights;
             `"int8"` for weights and activations. Defaults to `"none"`.
-        batch_size: Examples of the signature `batch`; `None` for no such. Not
-            with `"int8"`.
+        batch_size: Examples of the signature `batch`; `None` for no such
+            signature. Not with `"int8"`.
         micro: Makes a file for TensorFlow Lite Micro: one signature, and only
             operators that it has.
         calibration_data: Examples `[1, ...]` by input name, for `"int8"`. They

@@ -35,8 +35,8 @@ def with_constant_input(content: bytes, name: str, value: int) -> bytes:
 def with_float16_weights(content: bytes) -> bytes:
     """Stores the weights of all modules in half the space, as float16.
 
-    What steers keeps its weights: they are few, and a choice must not hang on
-    the last bits of one.
+    What steers keeps its weights: they are few, and a choice must not
+    depend on the last bits of one.
     """
     model = _read(content)
     dequantize = _add_dequantize(model)
@@ -75,9 +75,9 @@ def with_float16_weights(content: bytes) -> bytes:
 def quantized(calibrated: bytes) -> bytes:
     """Makes a calibrated model int8, all but what decides.
 
-    A choice must not hang on 8 bits, nor gamma's effect. The public converter
-    leaves nothing out; a node without ranges stays float, unless its operator
-    has a range of its own, as softmax: hence the names too.
+    Neither a choice nor gamma's effect may depend on 8 bits. The public
+    converter leaves nothing out; a node without ranges stays float, unless its
+    operator has a range of its own, as softmax: hence the names too.
     """
     model = _read(calibrated)
     names = []
@@ -85,7 +85,7 @@ def quantized(calibrated: bytes) -> bytes:
         steering = [op for op in graph.operators if _steers(model, graph, op)]
         others = [op for op in graph.operators if op not in steering]
         names += [_name(graph, op) for op in steering]
-        # Gamma too, which is an input and nobody's output.
+        # Gamma too, which is an input and no operator's output.
         tensors = set(graph.inputs).difference(*(op.inputs for op in others))
         tensors.update(*(op.outputs for op in steering))
         for i in tensors:
@@ -95,7 +95,7 @@ def quantized(calibrated: bytes) -> bytes:
 
 
 def _steers(model: Any, graph: Any, op: Any) -> bool:
-    """Whether an operator decides, or makes an output without weights."""
+    """Whether an operator decides, or computes an output without weights."""
     inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
     if STEERING in _name(graph, op):
         return True

@@ -52,7 +52,7 @@ def export_onnx(
         import tf2onnx
     except ImportError as error:
         raise ImportError(
-            "Format 'onnx' needs `pip install 'composer_tf[export]'`."
+            "Format 'onnx' needs `pip install '.[export]'` in a clone."
         ) from error
     validation.check_choice("steer_by", steer_by, STEER_BY)
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)

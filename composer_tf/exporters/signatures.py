@@ -1,18 +1,39 @@
 """A routed model as TensorFlow functions of named inputs."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import keyword
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from composer_tf.exporters.exposure import Exposure, SteerBy
+from composer_tf.exporters.exposure import STEER_BY, Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.policy import STEERING
 
 # Input, int32 [batch, n]: modules to take, -1 to ask the controller.
 OVERRIDE = "override"
+
+_RESERVED = (*STEER_BY, OVERRIDE)
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
+
+
+def check_names(names: Iterable[Any]) -> None:
+    """Raises `ValueError` unless an artifact can have inputs of these names.
+
+    Example:
+        >>> check_names(["left_eye", "right_eye"])
+    """
+    for name in names:
+        is_free = name not in _RESERVED and not keyword.iskeyword(name)
+        if not (is_free and _NAME.fullmatch(str(name))):
+            raise ValueError(
+                "The name of an input must be a word of Python, of ASCII "
+                f"letters, digits and '_', and none of {_RESERVED}, got "
+                f"{name!r}."
+            )
 
 
 def signature(

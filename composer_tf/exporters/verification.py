@@ -216,7 +216,7 @@ class _Tally:
         if not forced:
             self._agreements.append(same[same | ~_tied(expected)])
         elif not same.all():
-            self._agreements.append(np.zeros(len(same)))  # They were told.
+            self._agreements.append(np.zeros(len(same)))  # Forced.
         for name, value in expected.items():
             if name == "choices":
                 continue

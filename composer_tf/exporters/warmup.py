@@ -50,7 +50,7 @@ def write_warmup_requests(
         )
     except ImportError as error:
         raise ImportError(
-            "Warm-up requests need `pip install 'composer_tf[serving]'`."
+            "Warm-up requests need `pip install '.[serving]'` in a clone."
         ) from error
     random = np.random.default_rng(0)
     with tf.io.TFRecordWriter(str(folder / FILE)) as writer:

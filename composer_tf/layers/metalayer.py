@@ -168,14 +168,12 @@ class Metalayer(keras.layers.Layer):
         return layer_output_shape(self.modules[0], input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        modules = [keras.saving.serialize_keras_object(m) for m in self.modules]
+        modules = keras.saving.serialize_keras_object(self.modules)
         return {**super().get_config(), "modules": modules}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        modules = [
-            keras.saving.deserialize_keras_object(m) for m in config["modules"]
-        ]
+        modules = keras.saving.deserialize_keras_object(config["modules"])
         return cls(**{**config, "modules": modules})
 
 

@@ -55,8 +55,8 @@ def early_exit_network(composer: Composer) -> EarlyExitNetwork:
         steps.append(step)
     if not stages:
         raise ValueError(
-            "Early exits need weights before a metalayer, but the only one is "
-            "the first thing that has any."
+            "Early exits need weights before a metalayer, but no layer before "
+            "the last metalayer has any."
         )
     network = EarlyExitNetwork([*stages, ExitStage(steps)])
     network.build(without_gamma(composer.build_shape))

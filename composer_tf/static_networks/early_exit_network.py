@@ -101,11 +101,10 @@ class EarlyExitNetwork(ReplicatedModel):
         return super().compute_metrics(x, y, y_pred[:, -1], sample_weight)
 
     def get_config(self) -> dict[str, Any]:
-        stages = [keras.saving.serialize_keras_object(s) for s in self.stages]
+        stages = keras.saving.serialize_keras_object(self.stages)
         return {**super().get_config(), "stages": stages}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        deserialize = keras.saving.deserialize_keras_object
-        stages = [deserialize(stage) for stage in config["stages"]]
+        stages = keras.saving.deserialize_keras_object(config["stages"])
         return cls(**{**config, "stages": stages})

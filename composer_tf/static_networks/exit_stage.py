@@ -71,12 +71,11 @@ class ExitStage(keras.layers.Layer):
         return activations, logits
 
     def get_config(self) -> dict[str, Any]:
-        steps = [keras.saving.serialize_keras_object(s) for s in self.steps]
+        steps = keras.saving.serialize_keras_object(self.steps)
         config = super().get_config()
         return {**config, "steps": steps, "num_classes": self.num_classes}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        deserialize = keras.saving.deserialize_keras_object
-        steps = [deserialize(step) for step in config["steps"]]
+        steps = keras.saving.deserialize_keras_object(config["steps"])
         return cls(**{**config, "steps": steps})

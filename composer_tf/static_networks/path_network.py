@@ -43,12 +43,10 @@ class PathNetwork(ReplicatedModel):
         return activations
 
     def get_config(self) -> dict[str, Any]:
-        steps = [keras.saving.serialize_keras_object(s) for s in self.steps]
+        steps = keras.saving.serialize_keras_object(self.steps)
         return {**super().get_config(), "steps": steps}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        steps = [
-            keras.saving.deserialize_keras_object(s) for s in config["steps"]
-        ]
+        steps = keras.saving.deserialize_keras_object(config["steps"])
         return cls(**{**config, "steps": steps})

@@ -331,6 +331,7 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         inputs = _random_images(composer, arguments.random)
     steer_by = composer.steer_by
+    steps: dict[str, Any]
     if arguments.gamma:
         steer_by = "gamma"
         steps = {text: _read_gamma(text) for text in arguments.gamma}

@@ -4,7 +4,7 @@ python export/tf_serving/client.py [--rest] [--server=HOST:PORT]
     [--images=FILE.npy] [--gamma=NUMBER] ... [--budget=NUMBER] ...
 
 Prints the cost, the choices and the most probable class of each row. gRPC
-needs `pip install 'composer_tf[serving]'`; REST needs NumPy only.
+needs `pip install '.[serving]'` in a clone; REST needs NumPy and absl-py only.
 """
 
 import http.client
@@ -12,6 +12,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -136,7 +137,7 @@ def predict_grpc(
         )
     except ImportError as error:
         raise ImportError(
-            "gRPC needs `pip install 'composer_tf[serving]'`; REST does not."
+            "gRPC needs `pip install '.[serving]'` in a clone; REST does not."
         ) from error
     signature, tensors = _steered(inputs, gamma, budget)
     request = predict_pb2.PredictRequest()  # type: ignore[attr-defined]
@@ -179,12 +180,27 @@ def _one_line(text: str) -> str:
 
 
 def _images() -> np.ndarray:
+    """`[rows, ...]`, as the flags say; `ValueError` if one of them is bad."""
+    try:
+        dtype = np.dtype(_DTYPE.value)
+    except TypeError:
+        raise ValueError(
+            "--dtype must be a type of NumPy, such as uint8, got "
+            f"{_DTYPE.value!r}."
+        ) from None
     if _IMAGES.value is None:
         shape = [_ROWS.value, *map(int, _SHAPE.value)]
-        images = np.random.default_rng(0).integers(0, 256, shape)
-    else:
+        return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    try:
         images = np.load(_IMAGES.value)
-    return images.astype(_DTYPE.value)
+    except (EOFError, ValueError, zipfile.BadZipFile):
+        images = None
+    if not isinstance(images, np.ndarray) or images.ndim == 0:
+        raise ValueError(
+            "--images must be a .npy file of numbers [rows, ...], got "
+            f"{_IMAGES.value!r}."
+        )
+    return images.astype(dtype)
 
 
 def _parse(text: str, rows: int) -> np.ndarray:

@@ -83,3 +83,15 @@ def test_several_inputs_in_a_list_are_refused():
     model = make(stem=layers.Concatenate())
     with pytest.raises(ValueError, match="mapping by name"):
         model([X, X])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my-input", "class", "_x", "bär", "2d", "", 0, "budget", "override"],
+)
+def test_an_input_whose_name_no_artifact_can_have_is_refused(name):
+    with pytest.raises(ValueError, match=rf"name of an input.* got {name!r}"):
+        make()({name: X})
+    with pytest.raises(ValueError, match=rf"name of an input.* got {name!r}"):
+        make(stem=layers.Concatenate()).build({"x": (None, 3), name: (None, 3)})
+    make()({"gamma": np.zeros(7, np.float32), "x_1": X})

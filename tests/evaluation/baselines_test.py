@@ -148,3 +148,52 @@ def test_too_many_paths_are_refused():
     model = random_model(num_metalayers=6)
     with pytest.raises(ValueError, match=r"At most 256 paths.*729"):
         evaluate_paths(model, tf.data.Dataset.from_tensors(([[0.0] * 5], [0])))
+
+
+PROBABILITIES = np.random.default_rng(0).dirichlet(np.ones(4), [6, 2])
+LABELS = np.arange(6) % 4
+
+
+def of_cascade(labels):
+    cheap, dear = PROBABILITIES.swapaxes(0, 1)
+    return cascade(cheap, dear, labels, 0.2, 0.7)
+
+
+def of_early_exit(labels):
+    return early_exit(PROBABILITIES, labels, [0.2, 0.9])
+
+
+def of_paths(labels):
+    x = np.zeros([6, 5], np.float32)
+    data = tf.data.Dataset.from_tensors((x, labels))
+    return evaluate_paths(random_model(), data).correct.tolist()
+
+
+@pytest.mark.parametrize("measure", [of_cascade, of_early_exit, of_paths])
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        (np.eye(4)[LABELS], r"\(6, 4\), dtype float64"),
+        (np.eye(4, dtype=int)[LABELS], r"\(6, 4\), dtype int64"),
+        (LABELS.astype("float32"), r"\(6,\), dtype float32"),
+        (LABELS[:5], r"\(5,\), dtype int64"),
+        (LABELS[:1], r"\(1,\), dtype int64"),
+    ],
+    ids=["one-hot", "one-hot integers", "floats", "too few", "one"],
+)
+def test_labels_that_are_not_an_integer_each_are_refused(measure, labels, got):
+    message = rf"`labels` must be integers \[N\], here \[6\], got shape {got}"
+    with pytest.raises(ValueError, match=message):
+        measure(labels)
+
+
+@pytest.mark.parametrize("measure", [of_cascade, of_early_exit])
+def test_labels_may_have_an_axis_of_their_own(measure):
+    assert measure(LABELS[:, np.newaxis].astype("uint8")) == measure(LABELS)
+
+
+def test_a_cascade_is_of_two_networks_on_the_same_examples():
+    cheap, dear = PROBABILITIES.swapaxes(0, 1)
+    message = r"alike, got shapes \(6, 4\) and \(5, 4\)"
+    with pytest.raises(ValueError, match=message):
+        cascade(cheap, dear[:5], LABELS, 0.2, 0.7)

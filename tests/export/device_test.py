@@ -9,6 +9,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.tools import flatbuffer_utils
 
@@ -405,6 +406,34 @@ def test_the_readme_lists_what_micro_needs(inside, model, capsys):
         for name, rows in outputs.items():
             rows.append(interpreter.get_output(numbers[name])[0])
     assert_same(outputs, keras_outputs(model, 6.0))
+
+
+def test_the_readme_registers_operators_by_the_methods_of_micro(
+    inside, tmp_path, monkeypatch, capsys
+):
+    """Methods of tflite-micro's micro_mutable_op_resolver.h."""
+    methods = {
+        "BATCH_MATMUL": "BatchMatMul",
+        "CUMSUM": "CumSum",
+        "L2_POOL_2D": "L2Pool2D",
+        "PADV2": "PadV2",
+        "RELU6": "Relu6",
+        "SELECT_V2": "SelectV2",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM",
+    }
+    file = flatbuffer_utils.read_model("micro.tflite")
+    file.operatorCodes = []
+    for name in methods:
+        code = schema.OperatorCodeT()
+        code.builtinCode = getattr(schema.BuiltinOperator, name)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        file.operatorCodes.append(code)
+    monkeypatch.chdir(tmp_path)
+    flatbuffer_utils.write_model(file, "micro.tflite")
+    (block,) = [b for b in blocks("python") if "BuiltinOperator" in b]
+    exec(block, {})
+    added = re.findall(r"resolver\.Add(\w+)\(\);", capsys.readouterr().out)
+    assert added == list(methods.values())
 
 
 def test_the_readme_tries_a_file_in_micro(inside, capsys):

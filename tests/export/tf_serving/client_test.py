@@ -1,5 +1,6 @@
 """The client, against servers that answer as TensorFlow Serving does."""
 
+import re
 import subprocess
 import sys
 from unittest import mock
@@ -193,7 +194,7 @@ def test_rest_at_the_port_of_grpc_is_one_clear_line(runtime):
         client.predict_rest(f"http://{address}", {"image": IMAGES})
 
 
-def run_client(url, *args):
+def run_client(url, *args, cwd=None):
     return subprocess.run(
         [
             sys.executable,
@@ -205,6 +206,7 @@ def run_client(url, *args):
         capture_output=True,
         text=True,
         timeout=60,
+        cwd=cwd,
     )
 
 
@@ -239,3 +241,25 @@ def test_the_program_says_in_one_line_what_is_wrong(runtime):
     assert done.returncode == 1
     assert done.stderr.startswith("error: HTTP 400: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--dtype=floaty", "--dtype must be a type of NumPy.* 'floaty'"),
+        ("--images=x.npz", "--images must be a .npy file.* 'x.npz'"),
+        ("--images=one.npy", "--images must be a .npy file.* 'one.npy'"),
+        ("--images=text.npy", "--images must be a .npy file.* 'text.npy'"),
+        ("--images=empty.npy", "--images must be a .npy file.* 'empty.npy'"),
+        ("--images=none.npy", "No such file or directory: 'none.npy'"),
+        ("--gamma=cheap", "could not convert string to float: 'cheap'"),
+    ],
+)
+def test_a_bad_flag_is_one_line(tmp_path, flag, message):
+    np.savez(tmp_path / "x.npz", image=IMAGES)
+    np.save(tmp_path / "one.npy", 1.0)
+    (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "empty.npy").touch()
+    done = run_client("http://localhost:1", flag, cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: .*{message}.*\n", done.stderr)

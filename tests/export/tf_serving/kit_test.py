@@ -1,5 +1,6 @@
 """The files of the kit: what the server reads, and its health check."""
 
+import re
 import subprocess
 
 import numpy as np
@@ -111,6 +112,21 @@ def test_compose_mounts_what_the_server_is_told_to_read():
         "8500",
         "8501",
     }
+
+
+def test_compose_mounts_the_folder_that_the_readmes_export_to():
+    volumes = compose_service()["volumes"]
+    (model,) = [v for v in volumes if v["target"].startswith("/models/")]
+    default = re.fullmatch(r"\$\{MODEL:-(.*)\}", model["source"])[1]
+    root = KIT.parents[1]
+    exported = [
+        (root / name).resolve()
+        for readme in (root / "README.md", KIT / "README.md")
+        for name in re.findall(
+            r"to_saved_model\.py .*--output=(\S+)", readme.read_text()
+        )
+    ]
+    assert exported == [(KIT / default).resolve() / "1"] * 2
 
 
 def test_the_health_check_sees_whether_the_model_is_there(runtime):

@@ -1,0 +1,155 @@
+"""The benchmarks' own arithmetic, on numbers made by hand; nothing is timed."""
+
+import importlib.util
+import pathlib
+import types
+from unittest import mock
+
+import absl.app
+import keras
+import numpy as np
+import pytest
+
+import composer_tf as ct
+from composer_tf import exporters
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+X = np.random.default_rng(0).normal(size=[6, 5]).astype("float32")
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Loads a benchmark without its flags, which are its process's."""
+    monkeypatch.syspath_prepend(BENCHMARKS)  # They import `harness`.
+
+    def load(name):
+        path = BENCHMARKS / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"{name}_loaded", path)
+        module = importlib.util.module_from_spec(spec)
+        with mock.patch.object(absl, "flags"):
+            spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def composer():
+    """Two metalayers of two modules, and a fixed step between them."""
+    dense = keras.layers.Dense
+
+    def metalayer(units):
+        wide = keras.Sequential([dense(9, "relu"), dense(units)])
+        return ct.Metalayer([dense(units), wide])
+
+    model = ct.Composer(
+        [metalayer(4), dense(3, "relu"), metalayer(2)],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 2.0))],
+    )
+    model.build((None, 5))
+    return model
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.stem for p in BENCHMARKS.glob("*.py"))
+)
+def test_every_benchmark_can_be_loaded(load, name):
+    assert load(name).__doc__
+
+
+@pytest.fixture
+def measurement(load):
+    """Of batches of 8 rows, without the files and the run."""
+    Measurement = load("accuracy_latency").Measurement  # noqa: N806
+    made = Measurement.__new__(Measurement)
+    made.rows, made._sizes = 8, [1, 4, 8]
+    made._cheapest, made._dearest = "0", "1"
+    made._exits = None
+    return made
+
+
+# The time of each file on a number of rows.
+RELATIVE = {
+    **{"0 1": 0.1, "0 4": 0.2, "0 8": 0.25},
+    **{"1 1": 0.4, "1 4": 0.7, "1 8": 1.0},
+    **{"exit_0 1": 0.1, "exit_0 4": 0.3, "exit_0 8": 0.5},
+    **{"exit_1 1": 0.2, "exit_1 4": 0.4, "exit_1 8": 0.6},
+}
+
+
+@pytest.mark.parametrize(
+    ("share", "time"), [(0.0, 0.0), (1 / 16, 0.2), (0.5, 0.7), (0.75, 0.85)]
+)
+def test_the_time_of_a_part_of_a_batch_lies_between_measured_ones(
+    measurement, share, time
+):
+    assert measurement._time("1", share, RELATIVE) == pytest.approx(time)
+
+
+def test_a_cascade_takes_the_dear_network_for_the_share_it_pays_for(
+    measurement,
+):
+    line = [{"cost": cost, "accuracy": cost / 2} for cost in (0.25, 0.75, 1.25)]
+    measurement._metrics = {"lines": {"cascade": line}}
+    points = measurement._cascade(RELATIVE)
+    times = [point["time"] for point in points]
+    assert times == pytest.approx([0.25, 0.25 + 0.7, 0.25 + 1.0])
+    assert [{k: p[k] for k in ("cost", "accuracy")} for p in points] == line
+
+
+def test_early_exits_take_each_stage_for_the_rows_that_reach_it(measurement):
+    assert measurement._early_exit(RELATIVE) == []
+    sure = np.array([0.9, 0.8, 0.7, 0.6])
+    first = np.stack([sure, 1.0 - sure], axis=-1)
+    logits = np.log(np.stack([first, first[::-1]], axis=1))  # [N, exits, 2]
+    measurement._exits = types.SimpleNamespace(
+        predict=lambda images, **options: logits
+    )
+    measurement._images = None
+    line = [{"gamma": gamma} for gamma in (0.0, 0.75, 0.95)]
+    measurement._metrics = {"lines": {"early_exit": line}}
+    times = [point["time"] for point in measurement._early_exit(RELATIVE)]
+    assert times == pytest.approx([0.5, 0.5 + 0.4, 0.5 + 0.6])
+
+
+def test_points_of_a_curve_are_of_evenly_spaced_costs(load, measurement):
+    costs = [0.2, 0.21, 0.22, 0.58, 0.6, 1.0]
+    measurement._metrics = {"lines": {"composer": [{"cost": c} for c in costs]}}
+    flag = measurement._steered.__globals__["_NUM_GAMMAS"]
+    flag.value = 3
+    chosen = [point["cost"] for point in measurement._steered()]
+    assert chosen == [0.2, 0.6, 1.0]
+
+
+@pytest.mark.parametrize("path", [(0, 1), (1, 0)])
+def test_a_path_with_a_controller_is_that_of_the_whole(load, path):
+    whole = composer()
+    only = load("export_latency")._only(whole, path)
+    assert only.num_modules == [1, 1]
+    assert only.controller.count_params() > 0
+    layers = zip(
+        only.layers_along((0, 0)), whole.layers_along(path), strict=True
+    )
+    for layer, original in layers:
+        layer.set_weights(original.get_weights())
+    np.testing.assert_allclose(only(X), whole.along(X, path), rtol=1e-6)
+
+
+def test_an_exponent_is_the_slope_of_the_logarithms(load):
+    exponent = load("growth").exponent
+    assert exponent([1.0, 4.0, 64.0], (1, 2, 8)) == pytest.approx(2.0)
+    assert exponent([3.0, 3.0, 3.0], (1, 2, 8)) == pytest.approx(0.0)
+
+
+def test_an_artifact_is_written_and_opened(load, tmp_path):
+    harness = load("harness")
+    assert harness.FILES.keys() == exporters.FORMATS.keys()
+    model = composer()
+    artifact = harness.export_and_open(
+        model.routed_model(), "tf_saved_model", tmp_path / "new" / "folder"
+    )
+    gamma = np.linspace(-1.0, 2.0, 6, dtype=np.float32)
+    outputs = artifact.run({"image": X, "gamma": gamma})
+    composition = model(X, gamma=gamma, return_composition=True)
+    np.testing.assert_array_equal(
+        outputs["choices"], composition.policy.choices
+    )
