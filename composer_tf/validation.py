@@ -70,6 +70,27 @@ def check_finite(name: str, array: Any) -> None:
         )
 
 
+def check_sample_weight(data: Any) -> None:
+    """Raises `ValueError` unless each example has one weight, if any.
+
+    What is not known yet of its shape, in a traced function, is not checked.
+
+    Args:
+        data: `(x, y, sample_weight)`, or less of it, as Keras takes it; or a
+            `tf.data.Dataset` of that, which is not read.
+    """
+    x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(x, tf.data.Dataset):
+        *_, sample_weight = keras.utils.unpack_x_y_sample_weight(x.element_spec)
+    shape = getattr(sample_weight, "shape", None)
+    fitting = (tf.TensorShape([None]), tf.TensorShape([None, 1]))
+    if not any(fit.is_compatible_with(shape) for fit in fitting):
+        raise ValueError(
+            "`sample_weight` must be [B] or [B, 1], one weight per example, "
+            f"got shape {shape}."
+        )
+
+
 def check_labels(labels: Any, num_classes: int | None) -> None:
     """Raises `ValueError` if integer labels are outside `[0, num_classes)`."""
     labels = np.asarray(labels)
@@ -230,7 +251,7 @@ class NonFiniteLossGuard(keras.callbacks.Callback):
         if not np.isfinite(loss):
             raise NonFiniteLossError(
                 f"The loss became {loss} in epoch {epoch + 1}. Look for NaN in "
-                "the inputs, labels outside the model's classes, or a learning "
-                "rate that is too high. What was saved in earlier epochs is "
-                "untouched."
+                "the inputs or the reward, labels outside the model's classes, "
+                "or a learning rate that is too high. What was saved in "
+                "earlier epochs is untouched."
             )

@@ -82,12 +82,15 @@ class PolicyGradientModel(ModularModel):
         which need not be differentiable. The logs hold, beside loss and
         metrics, `cost` (fraction of full cost), `reward` (with all costs, in
         its own unit: nats, for cross-entropy) and `entropy` (of the policy, in
-        nats).
+        nats). The logged `loss` is that of the data and of regularisation, not
+        of what else is trained (sandwich, distillation, probes, baseline); but
+        in training it is not finite either where any of that is not.
 
         Args:
             optimizer: Of modules and controller.
             loss: Any Keras loss or a function that keeps the batch axis.
-                Defaults to sparse categorical cross-entropy from logits.
+                Defaults to sparse categorical cross-entropy from logits. What
+                is trained is the mean over examples of weight times loss.
             metrics: Keras metrics or names.
             reward: What the policy maximises beside the costs, in place of
                 minus the loss (`"log_probability"`): for a classifier of
@@ -97,12 +100,12 @@ class PolicyGradientModel(ModularModel):
             **kwargs: The other arguments of `keras.Model.compile`, but for
                 `loss_weights`. With `jit_compile="auto"` (default) XLA compiles
                 the optimizer's update alone, for models of a million weights or
-                more; with `False` nothing.
+                more, on GPUs too and with any routing; with `False` nothing.
 
         Raises:
-            TypeError: If there are several losses.
-            ValueError: If `loss_weights` is given, a loss that a sandwich
-                cannot distil, or an unknown reward.
+            TypeError: If there are several losses, or one is the reward.
+            ValueError: If `loss_weights` is given, a loss that sums over the
+                batch or that a sandwich cannot distil, or an unknown reward.
         """
         if kwargs.get("loss_weights") is not None:
             raise ValueError("`loss_weights` needs several outputs; got one.")
@@ -112,6 +115,8 @@ class PolicyGradientModel(ModularModel):
         if self.sandwich is not None and self.sandwich.distillation:
             losses_lib.check_logits(loss, "Distillation")
         self._may_fuse = kwargs.get("jit_compile", "auto") == "auto"
+        if self._may_fuse:  # Keras may compile the whole step otherwise.
+            kwargs["jit_compile"] = False
         self.reward = reward
         self._reward = rewards_lib.get(reward, loss)
         super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
@@ -121,7 +126,8 @@ class PolicyGradientModel(ModularModel):
         if not self.compiled:
             return config
         serialize = keras.saving.serialize_keras_object
-        return {**config, "reward": serialize(self.reward)}
+        as_given = {"jit_compile": "auto"} if self._may_fuse else {}
+        return {**config, **as_given, "reward": serialize(self.reward)}
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """As `keras.Model.fit`; bad data is refused before training starts.
@@ -135,11 +141,29 @@ class PolicyGradientModel(ModularModel):
 
         Raises:
             ValueError: If arrays hold NaN or infinity or labels out of range,
-                or the loss stops being finite.
+                sample weights are not one per example, or the loss stops being
+                finite.
         """
         validation.check_arrays(x, y)
+        validation.check_sample_weight((x, y, kwargs.get("sample_weight")))
+        validation.check_sample_weight(kwargs.get("validation_data"))
         self._check_labels(x, y)
         return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
+        """As of the base classes.
+
+        Args:
+            x: As of Keras.
+            y: As of Keras.
+            *args: As of Keras.
+            **kwargs: As of `SteerableModel.evaluate`.
+
+        Raises:
+            ValueError: If sample weights are not one per example.
+        """
+        validation.check_sample_weight((x, y, kwargs.get("sample_weight")))
+        return super().evaluate(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = _unpack(data)
@@ -169,14 +193,13 @@ class PolicyGradientModel(ModularModel):
                 composition.guesses,
                 like=rows.losses[0],
             )
-            loss = self.optimizer.scale_loss(
-                self._loss_to_apply(
-                    batch, rows, others, guess_losses, sample_weight
-                )
+            loss = self._loss_to_apply(
+                batch, rows, others, guess_losses, sample_weight
             )
+            scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        self._update(tape.gradient(loss, variables), variables)
-        self._track(batch)
+        self._update(tape.gradient(scaled_loss, variables), variables)
+        self._track(batch, loss)
         y_pred = rows.heaviest(path_weights)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
@@ -267,8 +290,14 @@ class PolicyGradientModel(ModularModel):
         penalties = [tf.cast(loss, tf.float32) for loss in self.losses]
         return tf.add_n([tf.zeros([]), *penalties])
 
-    def _track(self, batch: Batch) -> None:
-        """Updates loss, cost, reward and entropy."""
+    def _track(self, batch: Batch, applied: tf.Tensor | None = None) -> None:
+        """Updates loss, cost, reward and entropy.
+
+        Args:
+            batch: Of all replicas.
+            applied: The scalar that is trained, if any. Guards look at the
+                logged loss only, so it tells them where that is not finite.
+        """
         policy = batch.policy
         rewards = self.preferences.cost(policy, batch.gamma) + batch.rewards
         self.cost_metric.update_state(
@@ -277,8 +306,11 @@ class PolicyGradientModel(ModularModel):
         self.reward_metric.update_state(batch.over_paths(rewards))
         self.entropy_metric.update_state(batch.over_paths(policy.entropy))
         losses = batch.weights * batch.over_paths(batch.losses)  # [B]
+        losses += self._penalty()
+        if applied is not None:
+            losses = tf.where(tf.math.is_finite(applied), losses, applied)
         loss_metric = next(m for m in self.metrics if m.name == "loss")
-        loss_metric.update_state(losses + self._penalty())
+        loss_metric.update_state(losses)
 
     def _check_labels(self, x: Any, y: Any) -> None:
         """Of arrays; data sets are read only while training."""
@@ -292,6 +324,7 @@ class PolicyGradientModel(ModularModel):
 
 
 def _unpack(data: Any) -> tuple[Any, Any, Any]:
+    validation.check_sample_weight(data)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if y is None:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Any Keras loss, as one value per example: minus the reward."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,25 +28,31 @@ _CLASSIFIERS: dict[Callable, tuple] = {
         keras.losses.binary_focal_crossentropy,
     ),
 }
+# Those that leave the loss of an example what it is.
+_REDUCTIONS = (
+    None,
+    "none",
+    "mean",
+    "mean_with_sample_weight",
+    "sum_over_batch_size",
+)
 PerExampleLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def per_example(
-    loss: str | keras.losses.Loss | Callable, argument: str = "loss"
-) -> PerExampleLoss:
+def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
     """Makes a Keras loss return the loss of each example.
 
     Args:
         loss: A Keras loss, its name, or a function of `y_true`, `y_pred` that
-            keeps the batch axis.
-        argument: What errors call it.
+            keeps the batch axis. As in Keras both are cast to its dtype
+            first, integer labels too; of a function that is `floatx`.
 
     Returns:
-        A function of `y_true` `[B, ...]` and `y_pred` `[B, ...]` that returns
-        float32 `[B]`, the mean over all other axes.
+        As `of_each_example`.
 
     Raises:
         TypeError: If `loss` is a list or a mapping: a Composer has one output.
+        ValueError: If it sums over the batch.
 
     Example:
         >>> loss = per_example("mse")
@@ -58,12 +65,39 @@ def per_example(
             f"{type(loss).__name__}."
         )
     resolved: Any = keras.losses.get(loss)
+    function, dtype = resolved, keras.config.floatx()
     if isinstance(resolved, keras.losses.Loss):
-        function = resolved.call
-    else:
-        function = resolved
+        if resolved.reduction not in _REDUCTIONS:
+            raise ValueError(
+                f"`loss` must have one of the reductions {_REDUCTIONS}, as "
+                "each example needs a loss of its own, got "
+                f"{resolved.reduction!r}."
+            )
+        function, dtype = resolved.call, resolved.dtype
 
-    def losses(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+    def cast_first(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        return function(tf.cast(y_true, dtype), tf.cast(y_pred, dtype))
+
+    return of_each_example(cast_first, f"`loss` {loss!r}")
+
+
+def of_each_example(
+    function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], name: str
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Makes a function of targets and outputs return one value per example.
+
+    Args:
+        function: Of `y_true`, as it is, and `y_pred` in float32; it keeps the
+            batch axis.
+        name: What errors call it.
+
+    Returns:
+        A function of `y_true` `[B, ...]` and `y_pred` `[B, ...]` that returns
+        float32 `[B]`, the mean over all other axes. It raises `ValueError` if
+        there is no batch axis.
+    """
+
+    def values_of(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         y_pred = tf.cast(y_pred, tf.float32)
         y_true = tf.convert_to_tensor(y_true)
         if y_true.shape.rank == 1 and y_pred.shape[1:] == [1]:
@@ -71,12 +105,12 @@ def per_example(
         values = tf.cast(function(y_true, y_pred), tf.float32)
         if values.shape.rank == 0:
             raise ValueError(
-                f"`{argument}` {loss!r} returns a scalar; it must keep the "
-                "batch axis, as each example has its own reward."
+                f"{name} returns a scalar; it must keep the batch axis, as "
+                "each example has its own reward."
             )
         return tf.reduce_mean(tf.reshape(values, [tf.shape(y_pred)[0], -1]), 1)
 
-    return losses
+    return values_of
 
 
 def of_guesses(
@@ -102,6 +136,19 @@ def of_guesses(
         )
         total += tf.reduce_mean(tf.reshape(losses, [num_blocks, -1]), axis=0)
     return total
+
+
+def is_keras_loss(function: Any) -> bool:
+    """Whether it is a loss object, or one of Keras's own losses.
+
+    Args:
+        function: Or what else may stand in its place.
+    """
+    if isinstance(function, functools.partial):
+        function = function.func
+    return isinstance(function, keras.losses.Loss) or any(
+        function is known for known in vars(keras.losses).values()
+    )
 
 
 def takes_labels(loss: str | keras.losses.Loss | Callable) -> bool:

@@ -75,7 +75,8 @@ def get(reward: Reward, loss: Any) -> RewardFunction | None:
     Raises:
         ValueError: If the name is unknown, or the loss is not that of integer
             labels on logits, which the names need.
-        TypeError: If it is neither a name nor a function, or a Keras loss.
+        TypeError: If it is neither a name nor a function, or a Keras loss,
+            which is the smaller the better.
     """
     names = (_LOSS, *_BY_NAME)
     if reward is None or reward == _LOSS:
@@ -84,12 +85,13 @@ def get(reward: Reward, loss: Any) -> RewardFunction | None:
         validation.check_choice("reward", reward, names)
         _check_sparse(loss, reward)
         return _BY_NAME[reward]
-    if not callable(reward) or isinstance(reward, keras.losses.Loss):
+    is_function = callable(reward) and not isinstance(reward, type)
+    if not is_function or losses.is_keras_loss(reward):
         raise TypeError(
             f"`reward` must be one of {names}, None or a function that is the "
             f"larger the better, got {reward!r}."
         )
-    return losses.per_example(reward, "reward")
+    return losses.of_each_example(reward, f"`reward` {reward!r}")
 
 
 def _check_sparse(loss: Any, reward: str) -> None:

@@ -1,5 +1,7 @@
 """Training behind Keras's verbs: what a Keras user expects to work, works."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -95,6 +97,64 @@ def test_class_weights_are_sample_weights():
         verbose=0, shuffle=False,
     )  # fmt: skip
     assert_same_state(by_class, by_sample)
+
+
+@pytest.mark.parametrize("shape", [(64, 5), (64, 5, 1), (64, 1, 1)])
+def test_weights_within_an_example_are_refused(shape):
+    x = np.repeat(X[:, np.newaxis], 5, axis=1)  # [B, T, features]
+    y = np.repeat(Y[:, np.newaxis], 5, axis=1)  # [B, T]
+    weights = np.ones(shape, "float32")
+    weighted = tf.data.Dataset.from_tensor_slices((x, y, weights)).batch(16)
+    model = compiled()
+    model.fit(x, y, sample_weight=np.ones(64), verbose=0)
+    model.evaluate(x, y, sample_weight=np.ones([64, 1]), verbose=0)
+    before = state(model)
+    for verb in (model.fit, model.evaluate):
+        refused(verb, shape, x, y, sample_weight=weights, verbose=0)
+        refused(verb, shape, weighted, verbose=0)
+    for validation_data in ((x, y, weights), weighted):
+        refused(model.fit, shape, x, y, validation_data=validation_data)
+    for a, b in zip(before, state(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_refuses_weights_within_an_example():
+    batch = (X, Y, np.ones([64, 5]))
+    refused(compiled().train_on_batch, (64, 5), *batch)
+    refused(compiled().test_on_batch, (64, 5), *batch)
+    # Of a generator nothing is known beforehand.
+    batches = (b for b in [batch])
+    refused(compiled().fit, (64, 5), batches, shuffle=False, verbose=0)
+
+
+def refused(verb, shape, *args, **kwargs):
+    of_batch = ", ".join(map(str, shape[1:]))
+    message = rf"`sample_weight` must be \[B\] or \[B, 1\].* {of_batch}\)"
+    with pytest.raises(ValueError, match=message):
+        verb(*args, **kwargs)
+
+
+class Squares(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return tf.reduce_mean(tf.square(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize(
+    "loss", [Squares(), lambda t, p: tf.reduce_mean(tf.square(t - p), -1)]
+)
+def test_integer_targets_train_as_in_keras(loss):
+    model = compiled(keras.optimizers.Adam(0.02), loss=loss)
+    targets = np.eye(3, dtype=np.int64)[Y]
+    history = model.fit(X, targets, epochs=15, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+def test_a_loss_that_sums_over_the_batch_is_refused():
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="sum"
+    )
+    with pytest.raises(ValueError, match=r"`loss` must .* got 'sum'"):
+        compiled(loss=loss)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +361,21 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("part", ["value/", "probe_0/"])
+def test_what_the_logged_loss_lacks_stops_a_training_all_the_same(part):
+    """A baseline and a probe of NaN leave the loss of the data finite."""
+    model = compiled(controller=ct.FeedForwardController(4, probe=True))
+    model.build((None, 6))
+    spoiled = [v for v in model.trainable_variables if part in v.path]
+    assert spoiled
+    for variable in spoiled:
+        variable.assign(np.full(variable.shape, np.nan))
+    with pytest.raises(ValueError, match="loss became nan in epoch 1"):
+        model.fit(X, Y, batch_size=64, verbose=0)
+    logs = model.evaluate(X, Y, verbose=0, return_dict=True)
+    assert np.isfinite(logs["loss"])
+
+
 def test_several_losses_are_refused():
     with pytest.raises(TypeError, match="one loss"):
         compiled(loss=["mse", "mse"])
@@ -382,6 +457,21 @@ def test_updates_are_fused_where_weights_are_many_and_stay_what_they_are(
     for other in others:
         for a, b in zip(plain, other, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_only_on_request_xla_compiles_the_whole_step(monkeypatch, tmp_path):
+    """On a GPU Keras would do so of itself."""
+    gpu = types.SimpleNamespace(device_type="GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [gpu])
+    assert compiled(routing="dense", jit_compile=True).jit_compile
+    model = compiled(routing="dense")
+    assert not model.jit_compile
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert not loaded.jit_compile
+    monkeypatch.setattr(policy_gradient_model, "_FUSED_FROM", 0)
+    assert fused_functions(loaded) == 1
 
 
 def test_what_fusing_does_not_fit_is_left_alone(monkeypatch):

@@ -104,6 +104,48 @@ def test_takes_the_name_of_a_loss(name, y_true, y_pred, expected):
     )
 
 
+class Squares(keras.losses.Loss):
+    """Of numbers of one type only, as most losses that users write."""
+
+    def call(self, y_true, y_pred):
+        return tf.reduce_mean(tf.square(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Squares(),
+        Squares(dtype="float64"),
+        lambda t, p: tf.reduce_mean(tf.square(t - p), axis=-1),
+    ],
+    ids=["object", "object of float64", "function"],
+)
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, np.float64])
+def test_targets_are_cast_to_the_dtype_of_the_loss(loss, dtype):
+    targets = MANY_HOT.astype(dtype)
+    losses = per_example(loss)(targets, tf.constant(LOGITS))
+    assert losses.dtype == tf.float32
+    np.testing.assert_allclose(
+        losses, np.mean((MANY_HOT - LOGITS) ** 2, axis=1), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "loss", [Squares, keras.losses.SparseCategoricalCrossentropy]
+)
+def test_a_loss_that_sums_over_the_batch_is_refused(loss):
+    with pytest.raises(ValueError, match=r"`loss` must have .* got 'sum'"):
+        per_example(loss(reduction="sum"))
+    for reduction in (
+        None,
+        "none",
+        "mean",
+        "mean_with_sample_weight",
+        "sum_over_batch_size",
+    ):
+        per_example(loss(reduction=reduction))
+
+
 def test_a_loss_of_the_users_own_keeps_its_value_per_example():
     def cubed(y_true, y_pred):
         return tf.abs(y_true - y_pred) ** 3

@@ -1,5 +1,7 @@
 """Rewards other than minus the loss, and what is trained on which."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -76,7 +78,14 @@ def test_the_papers_reward_has_a_name():
 def test_what_is_no_reward_is_refused():
     with pytest.raises(ValueError, match=r"`reward` must be one of .*'gain'"):
         make().compile(reward="gain")
-    for wrong in (3, keras.losses.MeanSquaredError()):
+    cross_entropy = keras.losses.sparse_categorical_crossentropy
+    for wrong in (
+        3,
+        keras.losses.MeanSquaredError(),
+        keras.losses.MeanSquaredError,
+        cross_entropy,
+        functools.partial(cross_entropy, from_logits=True),
+    ):
         with pytest.raises(
             TypeError, match=r"`reward` must be one of .*larger"
         ):
@@ -85,6 +94,16 @@ def test_what_is_no_reward_is_refused():
     model.compile(reward=lambda y_true, y_pred: tf.reduce_mean(y_pred))
     with pytest.raises(ValueError, match=r"`reward` .* returns a scalar"):
         model.fit(X, Y, verbose=0)
+
+
+def test_a_function_gets_the_labels_as_they_are():
+    def reward(y_true, y_pred):
+        assert y_true.dtype == tf.int64
+        assert y_pred.dtype == tf.float32
+        return tf.cast(y_true, tf.float32)
+
+    function = rewards.get(reward, LOSS)
+    np.testing.assert_array_equal(function(Y, tf.zeros([32, 3])), Y)
 
 
 def trained_step(estimator, reward, labels=Y):
