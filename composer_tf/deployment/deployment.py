@@ -18,7 +18,6 @@ from composer_tf.deployment import acceptance
 from composer_tf.deployment.acceptance import Data
 from composer_tf.exporters.artifacts import size_in_bytes
 from composer_tf.exporters.samples import random_inputs
-from composer_tf.exporters.saved_model import check_target
 from composer_tf.workdir import atomic_path, write_json
 
 _NUM_CALIBRATION_EXAMPLES = 500
@@ -78,10 +77,9 @@ def deploy(
     """
     target = pathlib.Path(output)
     format = exporters.canonical_format(format)
-    exporters.check_suffix(target, format)
+    exporters.check_target(target, format)
     if target.exists() and not overwrite:
         raise DeploymentError(f"{target} exists; --overwrite replaces it.")
-    check_target(target)
     for module in modules:
         importlib.import_module(module)
     model = _load(model_path).routed_model(input_dtypes, format)
