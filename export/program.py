@@ -1,5 +1,6 @@
 """What the programs of this folder share: flags, a table, errors in a line."""
 
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from composer_tf.datasets import DataUnavailableError
-from composer_tf.deployment import deployment
+from composer_tf.deployment import DeploymentError, deployment
 
 _MODEL = flags.DEFINE_string("model", None, "The .keras file of a Composer.")
 _OUTPUT = flags.DEFINE_string("output", None, "What to write.")
@@ -44,6 +45,7 @@ _IMPORT = flags.DEFINE_multi_string(
 _INPUT_DTYPE = flags.DEFINE_multi_string(
     "input_dtype", [], "NAME=TYPE of an input that is not float32. Repeatable."
 )
+_FLAGS = {"modules": "import", "input_dtypes": "input_dtype"}  # By argument.
 
 
 def run(argv: Sequence[str], format: str, **options: Any) -> None:
@@ -77,10 +79,11 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
     except (
         DataUnavailableError,
         ImportError,
+        OSError,
         ValueError,
-        deployment.DeploymentError,
+        DeploymentError,
     ) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {_with_flags(str(error))}")
     print(_OUTPUT.value)
     for name, value in report.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
@@ -99,6 +102,16 @@ def start(main: Any) -> None:
         # What `--help` shows are the flags of the program that was started.
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(main)
+
+
+def _with_flags(message: str) -> str:
+    """A message of the library, whose `arguments` are called as `--flags`."""
+
+    def flag(argument: re.Match) -> str:
+        name = _FLAGS.get(argument[1], argument[1])
+        return f"--{name}{argument[2]}" if name in flags.FLAGS else argument[0]
+
+    return re.sub(r"`(\w+)(|=[^`]*)`", flag, message)
 
 
 def _types(pairs: Sequence[str]) -> dict[str, str]:

@@ -2,15 +2,18 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from composer_tf import costs, exporters
+from composer_tf.deployment.examples import Examples
 from composer_tf.exporters import verification
 from composer_tf.exporters.artifacts import (
+    MAIN,
     Artifact,
     LiteRTArtifact,
+    SavedModelArtifact,
     open_artifact,
 )
 from composer_tf.exporters.exposure import Exposure, SteerBy, expose
@@ -22,19 +25,12 @@ _MAX_RELATIVE_ERROR = 0.25  # However quantized.
 _TOLERANCES = {"none": 1e-5, "float16": 1e-3}
 
 
-class Data(NamedTuple):
-    """Examples of the inputs by name, `[N, ...]`, and labels, if known."""
-
-    inputs: dict[str, np.ndarray]
-    labels: np.ndarray | None
-
-
 def verify(
     model: exporters.RoutedModel,
     path: pathlib.Path,
     format: str,
     options: Mapping[str, Any],
-    data: Data,
+    examples: Examples,
     max_accuracy_loss: float,
 ) -> tuple[dict[str, Any], list[str]]:
     """Compares an artifact with its model, and times it if it is right.
@@ -44,7 +40,7 @@ def verify(
         path: The artifact. Others that are needed are written beside it.
         format: Its format.
         options: What it was exported with.
-        data: What to run on.
+        examples: What to run on.
         max_accuracy_loss: How far the accuracy may fall.
 
     Returns:
@@ -63,21 +59,23 @@ def verify(
     if format != "onnx" and not options.get("micro") and exposure.calibration:
         steer_by.append("budget")
     forced = open_artifact(twin, format)
-    batched = None
+    another = None
     if options.get("batch_size"):
-        batched = LiteRTArtifact(path, batched=True)
+        another = LiteRTArtifact(path, batched=True)
+    elif format == "tf_saved_model" and not exposure.free:
+        another = SavedModelArtifact(path, MAIN)  # And not `default_gamma`.
     parity = verification.compare(
         model,
         exposure,
         open_artifact(path, format),
         forced,
-        data.inputs,
-        data.labels,
+        examples.inputs,
+        examples.labels,
         has_default=not options.get("micro"),
-        batched=batched,
+        another=another,
         steer_by=steer_by,
     )
-    facts = _facts(parity)
+    facts = {"verified_on": examples.source} | _facts(parity)
     quantization = str(options.get("quantization", "none"))
     wrong = failures(parity, quantization, max_accuracy_loss)
     if wrong:
@@ -86,15 +84,10 @@ def verify(
         ("cheapest", costs.cheapest_path(model.module_costs)),
         ("full", costs.dearest_path(model.module_costs)),
     ):
-        alone = path.with_name(f"{name}-{path.name}")
-        _export_alone(model, chosen, alone, format, options)
+        beside = path.with_name(f"{name}-{path.name}")
+        alone = _alone(model, chosen, beside, format, options)
         facts[f"latency_ratio_{name}"] = _latency_ratio(
-            forced,
-            open_artifact(alone, format),
-            chosen,
-            exposure,
-            data.inputs,
-            steer_by[0],
+            forced, alone, chosen, exposure, examples.inputs, steer_by[0]
         )
     return facts, []
 
@@ -117,8 +110,7 @@ def failures(
             found.append(
                 f"{name} differ by {error:.2g}, more than {allowed:.2g}"
             )
-    for name in ("logits", "outputs"):
-        error = parity.relative_error(name)
+    for name, error in parity.relative_errors.items():
         if not error <= _MAX_RELATIVE_ERROR:
             found.append(f"{name} differ by {error:.0%} of the largest")
     least = 1.0 if quantization == "none" else _MIN_AGREEMENT
@@ -138,28 +130,28 @@ def failures(
 
 def _facts(parity: verification.Parity) -> dict[str, Any]:
     """What the report says of it."""
-    facts: dict[str, Any] = {
-        "max_abs_error": parity.max_abs_error,
-        "max_relative_error_of_logits": parity.relative_error("logits"),
-        "choice_agreement": parity.choice_agreement,
-    }
+    facts: dict[str, Any] = {"max_abs_error": parity.max_abs_error}
+    for error in parity.relative_errors.values():
+        facts["max_relative_error"] = error
+    facts["choice_agreement"] = parity.choice_agreement
     if parity.accuracies is not None:
         before, after = map(float, parity.accuracies)
         facts |= {"accuracy_model": before, "accuracy_artifact": after}
     return facts
 
 
-def _export_alone(
+def _alone(
     model: exporters.RoutedModel,
     chosen: Sequence[int],
     path: pathlib.Path,
     format: str,
     options: Mapping[str, Any],
-) -> None:
-    """Writes a file with just the modules of one path, quantized alike."""
+) -> Artifact:
+    """An artifact of just the modules of one path, quantized alike."""
     kept = ("quantization", "calibration_data")
     plain = {key: options[key] for key in kept if key in options}
     exporters.export(model.alone(chosen), path, format, **plain)
+    return open_artifact(path, format)
 
 
 def _latency_ratio(

@@ -5,7 +5,6 @@ chosen do not run. Exporters know a forward function and nothing of training.
 """
 
 import os
-import pathlib
 from typing import Any
 
 from composer_tf import validation
@@ -17,15 +16,13 @@ from composer_tf.exporters.saved_model import (
     export_saved_model as export_saved_model,
 )
 from composer_tf.exporters.signatures import check_names as check_names
+from composer_tf.exporters.targets import check_target as check_target
 
 FORMATS = {
     "tf_saved_model": export_saved_model,
     "tflite": export_litert,
     "onnx": export_onnx,
 }
-
-
-_SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
 
 
 def canonical_format(format: str) -> str:
@@ -40,19 +37,6 @@ def canonical_format(format: str) -> str:
     format = {"litert": "tflite"}.get(format, format)
     validation.check_choice("format", format, tuple(FORMATS))
     return format
-
-
-def check_suffix(path: str | os.PathLike, format: str) -> None:
-    """Raises `ValueError` if the suffix of a path is that of another format."""
-    suffix = pathlib.Path(path).suffix
-    meant = _SUFFIXES.get(suffix, format)
-    if meant == format:
-        return
-    way = "model.save" if meant == "keras" else f"format={meant!r}"
-    raise ValueError(
-        f"The path must suit format {format!r}, got {os.fspath(path)!r}, whose "
-        f"suffix is for {way}."
-    )
 
 
 def export(
@@ -73,10 +57,7 @@ def export(
         The artifact's description.
 
     Raises:
-        ValueError: If the format is unknown, or the path's suffix is that of
-            another one.
+        ValueError: If the format is unknown, or an artifact of it does not
+            belong at the path.
     """
-    format = canonical_format(format)
-    check_suffix(path, format)
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return FORMATS[format](model, path, **options)
+    return FORMATS[canonical_format(format)](model, path, **options)

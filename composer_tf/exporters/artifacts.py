@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from composer_tf.exporters.signatures import OVERRIDE
 
+MAIN = "serving_default"
 _BATCH = "batch"
 
 Feed = Mapping[str, np.ndarray]
@@ -52,22 +53,24 @@ class Artifact(abc.ABC):
 
 
 class SavedModelArtifact(Artifact):
-    """A SavedModel in TensorFlow."""
+    """A SavedModel in TensorFlow.
+
+    Args:
+        path: The folder.
+        signature: Which one to run. By default that of the inputs that are
+            fed, without gamma and budget `default_gamma`.
+    """
 
     batch_size = 32
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(
+        self, path: str | os.PathLike, signature: str | None = None
+    ) -> None:
         self._loaded: Any = tf.saved_model.load(str(path))
+        self._signature = signature
 
     def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
-        if OVERRIDE in feeds[0]:
-            name = "forced"
-        elif "gamma" in feeds[0]:
-            name = "serving_default"
-        elif "budget" in feeds[0]:
-            name = "budget"
-        else:
-            name = "default_gamma"
+        name = self._signature or self._name(feeds[0])
         signature = self._loaded.signatures[name]
         return [
             functools.partial(
@@ -79,6 +82,15 @@ class SavedModelArtifact(Artifact):
 
     def run(self, feed: Feed) -> Outputs:
         return {k: v.numpy() for k, v in self.caller(feed)().items()}
+
+    @staticmethod
+    def _name(feed: Feed) -> str:
+        """Of the signature for these inputs."""
+        if OVERRIDE in feed:
+            return "forced"
+        if "gamma" in feed:
+            return MAIN
+        return "budget" if "budget" in feed else "default_gamma"
 
 
 class LiteRTArtifact(Artifact):

@@ -1,5 +1,6 @@
 """Which gammas of a model are inputs of its artifact."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from composer_tf.preferences.collection import finite_or
 
 SteerBy = Literal["gamma", "budget"]  # The input that steers a signature.
 STEER_BY = ("gamma", "budget")
+Gammas = Mapping[str, float] | float  # By name; a number if there is one.
 
 
 class Exposure(NamedTuple):
@@ -141,49 +143,40 @@ class Exposure(NamedTuple):
 
 def expose(
     gammas: Sequence[GammaInput],
-    fix: Mapping[str, float] | None = None,
-    default: Mapping[str, float] | None = None,
+    fix: Gammas | None = None,
+    default: Gammas | None = None,
     calibration: Calibration | None = None,
 ) -> Exposure:
     """Decides which gammas are inputs, and their defaults.
 
     Args:
         gammas: The model's.
-        fix: Values of gammas that shall be no input, by name.
-        default: Other defaults than the model's, by name.
+        fix: Values of gammas that shall be no input, by name; a number where
+            there is only one gamma.
+        default: Other defaults than the model's, likewise.
         calibration: Of the model, or `None`. It is dropped if its gamma is
             fixed, or another one takes a value that it was not measured at.
 
     Raises:
-        ValueError: If a name is unknown or given to both, or a value is
-            outside the support.
+        ValueError: If a name is unknown or given to both, a value is outside
+            the support, or a number is given without names and there is not
+            just one gamma.
+        TypeError: If it is neither a mapping nor a number.
 
     Example:
         >>> exposure = expose([GammaInput("glimpse", -4.0, 6.0, 0.0)],
-        ...                   default={"glimpse": 2.0})
+        ...                   default=2.0)
         >>> exposure.default.tolist()
         [2.0]
     """
-    fix, default = dict(fix or {}), dict(default or {})
     known = {gamma.name: gamma for gamma in gammas}
+    fix = _by_name("fix", fix, known)
+    default = _by_name("default_gamma", default, known)
     for name in fix.keys() & default.keys():
         raise ValueError(
             f"{name!r} is in `fix` and in `default_gamma`; it is no input if "
             "it is fixed, and needs no default."
         )
-    for argument, values in (("fix", fix), ("default_gamma", default)):
-        for name, value in values.items():
-            if name not in known:
-                raise ValueError(
-                    f"`{argument}` must name steerable preferences, "
-                    f"{tuple(known)}, got {name!r}."
-                )
-            low, high = known[name].low, known[name].high
-            if not low <= value <= high:
-                raise ValueError(
-                    f"`{argument}` of {name!r} must be in its trained support "
-                    f"[{low:g}, {high:g}], got {value}."
-                )
     replaced = [
         g._replace(default=default.get(g.name, g.default)) for g in gammas
     ]
@@ -197,3 +190,36 @@ def expose(
     ):
         calibration = None
     return Exposure(replaced, fix, replaced != list(gammas), calibration)
+
+
+def _by_name(
+    argument: str, values: Gammas | None, known: Mapping[str, GammaInput]
+) -> dict[str, float]:
+    """Checked values of an argument of `expose`, by name."""
+    if values is None:
+        return {}
+    if isinstance(values, numbers.Real):
+        if len(known) != 1:
+            raise ValueError(
+                f"`{argument}` must map names of {tuple(known)} to numbers, "
+                f"got {values}."
+            )
+        values = dict.fromkeys(known, float(values))
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"`{argument}` must map names to numbers, or be a number, got "
+            f"{values!r}."
+        )
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(
+                f"`{argument}` must name steerable preferences, "
+                f"{tuple(known)}, got {name!r}."
+            )
+        low, high = known[name].low, known[name].high
+        if not low <= value <= high:
+            raise ValueError(
+                f"`{argument}` of {name!r} must be in its trained support "
+                f"[{low:g}, {high:g}], got {value}."
+            )
+    return dict(values)

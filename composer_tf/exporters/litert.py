@@ -4,31 +4,32 @@ import os
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import tensorflow as tf
 
 from composer_tf import validation
+from composer_tf.exporters import litert_calibration as calibration
 from composer_tf.exporters import litert_surgery as surgery
 from composer_tf.exporters.description import describe
 from composer_tf.exporters.exposure import (
     STEER_BY,
     Exposure,
+    Gammas,
     SteerBy,
     expose,
 )
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.saved_model import write_saved_model
 from composer_tf.exporters.signatures import OVERRIDE, signature
+from composer_tf.exporters.targets import prepare_target
 from composer_tf.workdir import atomic_path, write_json
 
 Quantization = Literal["none", "float16", "dynamic", "int8"]
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
 _MAIN = "serving_default"
-_NUM_GAMMAS = 9  # Calibrated at, over the support of each.
 
 
 def export_litert(
@@ -37,9 +38,9 @@ def export_litert(
     quantization: Quantization = "none",
     batch_size: int | None = None,
     micro: bool = False,
-    calibration_data: Iterable[Mapping[str, np.ndarray]] | None = None,
-    fix: Mapping[str, float] | None = None,
-    default_gamma: Mapping[str, float] | None = None,
+    calibration_data: Iterable[calibration.Example] | None = None,
+    fix: Gammas | None = None,
+    default_gamma: Gammas | None = None,
     steer_by: SteerBy = "gamma",
     with_override: bool = False,
 ) -> dict[str, Any]:
@@ -59,11 +60,13 @@ def export_litert(
             signature. Not with `"int8"`.
         micro: Makes a file for TensorFlow Lite Micro: one signature, and only
             operators that it has.
-        calibration_data: Examples `[1, ...]` by input name, for `"int8"`. They
-            run at gammas over the whole support, and on forced paths through
-            every module, so that none stays without a range.
-        fix: Gammas that shall be no input, with their values, by name.
-        default_gamma: Defaults in place of the model's, by name.
+        calibration_data: Examples for `"int8"` only, each a mapping from input
+            name to an array `[1, ...]`. They run at gammas over the whole
+            support, and on forced paths through every module, so that none
+            stays without a range.
+        fix: Gammas that shall be no input, with their values, by name; a
+            number where there is only one.
+        default_gamma: Defaults in place of the model's, likewise.
         steer_by: `"gamma"` (default), or with `micro` `"budget"`, for that
             input in its place, of a calibrated model.
         with_override: Keeps an input `override`, int32 `[batch, n]`: modules to
@@ -73,9 +76,14 @@ def export_litert(
         The description.
 
     Raises:
-        ValueError: If an argument does not fit the model or another.
+        ValueError: If an argument does not fit the model or another, or the
+            path is a folder.
     """
-    _check_options(quantization, batch_size, micro, calibration_data, steer_by)
+    target = prepare_target(path, "tflite")
+    _check_options(quantization, batch_size, micro, steer_by)
+    examples = calibration.checked_examples(
+        model, quantization, calibration_data
+    )
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     # Calibration forces paths; a constant takes the input's place after it.
     calibrated = quantization == "int8" and model.num_metalayers > 0
@@ -83,9 +91,7 @@ def export_litert(
     signatures = _signatures(
         model, exposure, batch_size, micro, steer_by, forced
     )
-    content = _convert(
-        model, exposure, signatures, quantization, list(calibration_data or [])
-    )
+    content = _convert(model, exposure, signatures, quantization, examples)
     if forced and not with_override:
         content = surgery.with_constant_input(content, OVERRIDE, -1)
     description = describe(
@@ -97,7 +103,6 @@ def export_litert(
         micro=micro,
         steer_by=steer_by,
     )
-    target = pathlib.Path(path)
     with atomic_path(target) as partial:
         partial.write_bytes(content)
     write_json(description, target.with_name(target.name + ".json"))
@@ -108,7 +113,6 @@ def _check_options(
     quantization: str,
     batch_size: int | None,
     micro: bool,
-    calibration_data: Iterable[Mapping[str, np.ndarray]] | None,
     steer_by: str,
 ) -> None:
     validation.check_choice("quantization", quantization, QUANTIZATIONS)
@@ -118,10 +122,9 @@ def _check_options(
             f"`steer_by={steer_by!r}` needs `micro`: without it the file has "
             "signatures for both."
         )
-    if quantization == "int8" and calibration_data is None:
+    if batch_size is not None and batch_size < 1:
         raise ValueError(
-            "`quantization='int8'` needs `calibration_data`: a few hundred "
-            "examples of the model's inputs."
+            f"`batch_size` must be at least 1, or None, got {batch_size}."
         )
     if micro and quantization in ("float16", "dynamic"):
         raise ValueError(
@@ -172,7 +175,7 @@ def _convert(
     exposure: Exposure,
     signatures: Mapping[str, Any],
     quantization: str,
-    calibration_data: Sequence[Mapping[str, np.ndarray]],
+    examples: Sequence[calibration.Example],
 ) -> bytes:
     """The file's content, quantized."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,10 +187,8 @@ def _convert(
         if quantization in ("dynamic", "int8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantization == "int8":
-            if not calibration_data:
-                raise ValueError("`calibration_data` must not be empty.")
-            converter.representative_dataset = lambda: _calibration(
-                model, exposure, calibration_data, signatures
+            converter.representative_dataset = lambda: calibration.feeds(
+                model, exposure, examples, signatures
             )
             converter._experimental_calibrate_only = True
         with warnings.catch_warnings():
@@ -199,40 +200,3 @@ def _convert(
     if quantization == "float16":
         return surgery.with_float16_weights(content)
     return content
-
-
-def _calibration(
-    model: RoutedModel,
-    exposure: Exposure,
-    examples: Sequence[Mapping[str, np.ndarray]],
-    signatures: Mapping[str, Any],
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Every example, at gammas of the whole support and on forced paths.
-
-    First each module is forced in all metalayers at once, then paths are
-    random, where -1 asks the controller; it computes its logits either way.
-    """
-    random = np.random.default_rng(0)
-    sizes = np.array([len(costs) for costs in model.module_costs])
-    for key, function in signatures.items():
-        specs = {spec.name: spec for spec in function.input_signature}
-        for i in range(max(len(examples), *sizes, 1)):
-            example = examples[i % len(examples)]
-            if i < max(sizes, default=0):
-                path = np.minimum(i, sizes - 1)
-            else:
-                path = random.integers(-1, sizes)
-            feed = {**example, OVERRIDE: path[np.newaxis].astype(np.int32)}
-            for steer_by in specs.keys() & STEER_BY:
-                shares = random.random(len(exposure.free))
-                shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
-                feed[steer_by] = exposure.along(shares, steer_by)
-            yield (
-                key,
-                {
-                    name: np.broadcast_to(feed[name], spec.shape).astype(
-                        spec.dtype.as_numpy_dtype
-                    )
-                    for name, spec in specs.items()
-                },
-            )

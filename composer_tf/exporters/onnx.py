@@ -1,15 +1,14 @@
 """ONNX, for ONNX Runtime on anything."""
 
 import os
-import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 from composer_tf import validation
 from composer_tf.exporters.description import describe
-from composer_tf.exporters.exposure import STEER_BY, SteerBy, expose
+from composer_tf.exporters.exposure import STEER_BY, Gammas, SteerBy, expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.targets import prepare_target
 from composer_tf.workdir import atomic_path, write_json
 
 OPSET = 18
@@ -18,8 +17,8 @@ OPSET = 18
 def export_onnx(
     model: RoutedModel,
     path: str | os.PathLike,
-    fix: Mapping[str, float] | None = None,
-    default_gamma: Mapping[str, float] | None = None,
+    fix: Gammas | None = None,
+    default_gamma: Gammas | None = None,
     steer_by: SteerBy = "gamma",
     with_override: bool = False,
 ) -> dict[str, Any]:
@@ -32,8 +31,9 @@ def export_onnx(
     Args:
         model: To export.
         path: File to write. The description goes to `path` + `.json`.
-        fix: Gammas that shall be no input, with their values, by name.
-        default_gamma: Defaults in place of the model's, by name.
+        fix: Gammas that shall be no input, with their values, by name; a
+            number where there is only one.
+        default_gamma: Defaults in place of the model's, likewise.
         steer_by: `"gamma"` (default), or `"budget"` for that input in its
             place, of a calibrated model. Not fed, it has the default gamma too.
         with_override: Adds the input `override`, int32 `[batch, n]`: modules to
@@ -43,8 +43,8 @@ def export_onnx(
         The description.
 
     Raises:
-        ValueError: If an argument does not fit the model, or the model is not
-            calibrated for budgets.
+        ValueError: If an argument does not fit the model, the model is not
+            calibrated for budgets, or the path is a folder.
         ImportError: If tf2onnx is missing.
     """
     try:
@@ -54,6 +54,7 @@ def export_onnx(
         raise ImportError(
             "Format 'onnx' needs `pip install '.[export]'` in a clone."
         ) from error
+    target = prepare_target(path, "onnx")
     validation.check_choice("steer_by", steer_by, STEER_BY)
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     function = signature(
@@ -72,7 +73,6 @@ def export_onnx(
         )
         proto.graph.initializer.append(default)
     onnx.checker.check_model(proto)
-    target = pathlib.Path(path)
     with atomic_path(target) as partial:
         onnx.save(proto, partial)
     description = describe(

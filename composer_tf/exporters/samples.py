@@ -5,13 +5,20 @@ import tensorflow as tf
 
 from composer_tf.exporters.routed_model import RoutedModel
 
+# Of inputs that are normalized already, and of bytes, which models rescale:
+# there the first are all but constant, and all go the same way. Normal rows and
+# not uniform ones, as their parts have means of their own, which controllers
+# see.
+_SCALES = (1.0, 16.0, 255.0)
+
 
 def random_inputs(
     model: RoutedModel, rows: int, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Values that the inputs may hold, `[rows, ...]`.
 
-    Bytes for uint8, 0 or 1 for other integers, else normal.
+    Bytes for uint8, 0 or 1 for other integers, else normal, of deviations 1, 16
+    and 255 in turn, row by row.
 
     Raises:
         ValueError: If a size is not known.
@@ -34,4 +41,5 @@ def _random(
     if spec.dtype.is_integer:
         high = 255 if spec.dtype == tf.uint8 else 1
         return random.integers(0, high, shape, endpoint=True).astype(dtype)
-    return random.normal(size=shape).astype(dtype)
+    scales = np.resize(_SCALES, [rows, *[1] * len(shape[1:])])
+    return (scales * random.normal(size=shape)).astype(dtype)

@@ -9,9 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from composer_tf.exporters.description import describe
-from composer_tf.exporters.exposure import expose
+from composer_tf.exporters.exposure import Gammas, expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.targets import prepare_target
 from composer_tf.exporters.warmup import write_warmup_requests
 from composer_tf.workdir import atomic_path
 
@@ -21,8 +22,8 @@ DESCRIPTION = pathlib.Path("assets.extra", "composer.json")
 def export_saved_model(
     model: RoutedModel,
     path: str | os.PathLike,
-    fix: Mapping[str, float] | None = None,
-    default_gamma: Mapping[str, float] | None = None,
+    fix: Gammas | None = None,
+    default_gamma: Gammas | None = None,
     warmup_requests: int = 0,
     with_override: bool = False,
 ) -> dict[str, Any]:
@@ -37,8 +38,9 @@ def export_saved_model(
     Args:
         model: To export.
         path: Folder to write; a SavedModel that is there is replaced.
-        fix: Gammas that shall be no input, with their values, by name.
-        default_gamma: Defaults in place of the model's, by name.
+        fix: Gammas that shall be no input, with their values, by name; a
+            number where there is only one.
+        default_gamma: Defaults in place of the model's, likewise.
         warmup_requests: How many requests TensorFlow Serving shall replay when
             it loads the model, 0 to 1000. Needs `tensorflow-serving-api`.
         with_override: Adds a signature `forced` with the input `override`,
@@ -48,10 +50,10 @@ def export_saved_model(
         The model's description, as written to `assets.extra/composer.json`.
 
     Raises:
-        ValueError: If an argument does not fit the model, or the folder holds
-            something else.
+        ValueError: If an argument does not fit the model, or the path is a
+            file, or a folder that holds something else.
     """
-    check_target(pathlib.Path(path))
+    target = prepare_target(path, "tf_saved_model")
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     signatures = {
         "serving_default": signature(model, exposure, "serving"),
@@ -66,7 +68,7 @@ def export_saved_model(
             model, exposure, "serving", with_override=True
         )
     description = describe(model, exposure, "tf_saved_model")
-    with atomic_path(pathlib.Path(path)) as partial:
+    with atomic_path(target) as partial:
         write_saved_model(model, signatures, partial)
         extra = partial / DESCRIPTION
         extra.parent.mkdir(exist_ok=True)
@@ -76,17 +78,6 @@ def export_saved_model(
                 model, exposure, warmup_requests, extra.parent
             )
     return description
-
-
-def check_target(path: pathlib.Path) -> None:
-    """Raises `ValueError` if writing there would remove something else."""
-    if not path.is_dir() or (path / "saved_model.pb").exists():
-        return
-    if any(path.iterdir()):
-        raise ValueError(
-            f"{path} is a folder without a SavedModel, and would be replaced "
-            "as a whole: name a new one."
-        )
 
 
 def write_saved_model(

@@ -18,6 +18,7 @@ _NUM_GAMMAS = 9
 _MAX_PATHS = 64
 _NUM_FORCED = 4  # Examples on each forced path.
 _TIE = 1e-5  # Choices whose probabilities are closer may differ.
+_OF_ANY_SCALE = ("logits", "outputs")  # A model has one, or neither.
 
 
 class Parity(NamedTuple):
@@ -39,13 +40,18 @@ class Parity(NamedTuple):
 
     @property
     def max_abs_error(self) -> float:
-        """Of all outputs but logits, whose scale is the model's own."""
-        errors = [e for name, e in self.errors.items() if name != "logits"]
+        """Of all but `logits` or `outputs`, whose scale is the model's own."""
+        errors = [e for n, e in self.errors.items() if n not in _OF_ANY_SCALE]
         return float(np.max(errors))  # Which keeps NaN, as max() may not.
 
-    def relative_error(self, name: str) -> float:
-        """Error of an output, as a part of its largest value; 0 if absent."""
-        return self.errors.get(name, 0.0) / (self.largest.get(name) or 1.0)
+    @property
+    def relative_errors(self) -> dict[str, float]:
+        """Of `logits` or `outputs`, as a part of their largest value."""
+        return {
+            name: self.errors[name] / (self.largest[name] or 1.0)
+            for name in _OF_ANY_SCALE
+            if name in self.errors
+        }
 
 
 def compare(
@@ -56,7 +62,7 @@ def compare(
     inputs: Feed,
     labels: np.ndarray | None = None,
     has_default: bool = True,
-    batched: Artifact | None = None,
+    another: Artifact | None = None,
     steer_by: Sequence[SteerBy] = ("gamma",),
 ) -> Parity:
     """Runs an artifact and its model over all gammas and forced paths.
@@ -71,8 +77,8 @@ def compare(
         inputs: `[B, ...]` by name.
         labels: Integers `[B]`, for a classifier's accuracy.
         has_default: Whether the artifact can be run without gamma.
-        batched: The artifact's signature for batches, if it has one of its own.
-            It takes gamma.
+        another: A second signature of the artifact that takes gamma, if there
+            is one, such as that for batches.
         steer_by: Inputs that steer the artifact; the first steers `forced`.
 
     Raises:
@@ -90,8 +96,8 @@ def compare(
         expected = _run(reference, {**inputs, **gamma, OVERRIDE: asked})
         actual = artifact.run({**inputs, **steering})
         tally.add(expected, actual)
-        if batched is not None and steering.keys() == gamma.keys():
-            tally.add(expected, batched.run({**inputs, **gamma}))
+        if another is not None and steering.keys() == gamma.keys():
+            tally.add(expected, another.run({**inputs, **gamma}))
         if labels is not None:
             hits.append([_accuracy(o, labels) for o in (expected, actual)])
     if exposure.free and has_default:

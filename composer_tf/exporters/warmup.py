@@ -52,7 +52,7 @@ def write_warmup_requests(
         raise ImportError(
             "Warm-up requests need `pip install '.[serving]'` in a clone."
         ) from error
-    random = np.random.default_rng(0)
+    inputs = random_inputs(model, count, np.random.default_rng(0))
     with tf.io.TFRecordWriter(str(folder / FILE)) as writer:
         for i, share in enumerate(np.linspace(0.0, 1.0, count)):
             by_budget = i % 2 == 1 and exposure.calibration is not None
@@ -61,7 +61,7 @@ def write_warmup_requests(
             request.model_spec.signature_name = (
                 "budget" if by_budget else "serving_default"
             )
-            tensors = random_inputs(model, 1, random)
+            tensors = {name: rows[i : i + 1] for name, rows in inputs.items()}
             if by_budget:
                 tensors["budget"] = exposure.along(share, "budget")
             elif exposure.free:

@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 
 from composer_tf import exporters
@@ -18,14 +16,17 @@ from composer_tf.deployment import (
     deploy,
     deployment,
 )
+from composer_tf.exporters import saved_model
 from composer_tf.exporters.artifacts import LiteRTArtifact
+from composer_tf.exporters.exposure import expose
 from tests.exporters.small_composer import composer, examples
 
-ROOT = pathlib.Path(__file__).parents[1]
 KEYS = {
     "format",
     "bytes",
+    "verified_on",
     "max_abs_error",
+    "max_relative_error",
     "choice_agreement",
     "latency_ratio_cheapest",
     "latency_ratio_full",
@@ -56,6 +57,7 @@ def test_an_artifact_comes_with_its_report(folder, tmp_path, format, name):
         data=str(folder / "data.npz"),
     )
     assert report.keys() >= KEYS | {"accuracy_model", "accuracy_artifact"}
+    assert report["verified_on"] == str(folder / "data.npz")
     assert report["max_abs_error"] < 1e-5
     assert report["choice_agreement"] == 1.0
     assert report["accuracy_model"] == report["accuracy_artifact"] > 0.5
@@ -83,6 +85,7 @@ def test_budgets_are_verified_too(
     model.calibrate(examples(64)[0], num_gammas=5)
     model.save(tmp_path / "m.keras")
     report = deploy(tmp_path / "m.keras", tmp_path / "1", format, **options)
+    assert report["verified_on"] == "random inputs"
     assert report["choice_agreement"] == 1.0
     assert report["latency_ratio_full"] > 0.0
     other = model.calibration._replace(gammas=(6.0, 5.0, 4.0, 3.0, 2.0))
@@ -152,20 +155,69 @@ def test_an_existing_artifact_is_replaced_on_request_only(folder, tmp_path):
     assert report == {"format": "onnx", "bytes": target.stat().st_size}
 
 
-def test_a_folder_of_something_else_is_not_replaced(folder, tmp_path):
+@pytest.mark.parametrize("format", ["tf_saved_model", "tflite", "onnx"])
+def test_what_is_no_artifact_is_not_replaced(folder, tmp_path, format):
     mine = tmp_path / "mine" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
     saved: Any = keras.models.load_model(folder / "m.keras")
-    for write in (
-        lambda: deploy(
-            folder / "m.keras", mine.parent, "tf_saved_model", overwrite=True
-        ),
-        lambda: saved.export(mine.parent),
-    ):
-        with pytest.raises(ValueError, match="folder without a SavedModel"):
-            write()
+    paths = [mine.parent] + [mine] * (format == "tf_saved_model")
+    for path in paths:
+        with pytest.raises(ValueError, match=f"{path} is a f"):
+            deploy(folder / "m.keras", path, format, overwrite=True)
+        with pytest.raises(ValueError, match=f"{path} is a f"):
+            saved.export(path, format)
         assert mine.read_text() == "mine"
+
+
+def test_the_main_signature_is_verified_where_no_gamma_is_an_input(
+    folder, tmp_path, monkeypatch
+):
+    paths = folder / "m.keras", tmp_path / "1", "tf_saved_model"
+    options = {"fix": {"glimpse": 1.0, "entropy": 0.0}, "overwrite": True}
+    deploy(*paths, **options)
+    signature = saved_model.signature
+
+    def wrong(model, exposure, routing, **options):
+        """`serving_default` at another gamma."""
+        if not options:
+            exposure = expose(model.gammas, {"glimpse": -2.0, "entropy": 0.0})
+        return signature(model, exposure, routing, **options)
+
+    monkeypatch.setattr(saved_model, "signature", wrong)
+    with pytest.raises(DeploymentError, match="failed its verification"):
+        deploy(*paths, **options)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_an_artifact_that_does_not_run_is_one_line(
+    folder, tmp_path, monkeypatch, format
+):
+    def failing(*_):
+        if format == "tflite":
+            raise RuntimeError("Node 3 failed to prepare.\nMore.")
+        onnxruntime.InferenceSession(b"no model")
+
+    monkeypatch.setattr(acceptance, "open_artifact", failing)
+    with pytest.raises(DeploymentError, match=r"does not run.*: .") as raised:
+        deploy(folder / "m.keras", tmp_path / "m", format)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_replaced_stays_whole(folder, tmp_path, monkeypatch):
+    paths = folder / "m.keras", tmp_path / "m.onnx", "onnx"
+    options = {"verify": False, "overwrite": True}
+    deploy(*paths, **options)
+    old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def full(path):
+        raise OSError("No space left on device.")
+
+    monkeypatch.setattr(deployment, "atomic_path", full)
+    with pytest.raises(OSError, match="No space"):
+        deploy(*paths, **options)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
 
 
 def test_litert_is_another_name_of_tflite(folder, tmp_path):
@@ -212,13 +264,15 @@ def test_labels_of_any_integer_shape_and_none_for_regression(folder, tmp_path):
     model = composer()
     model.compile("sgd", "mse")
     model.save(tmp_path / "regression.keras")
+    regression = (tmp_path / "regression.keras", tmp_path / "m.onnx", "onnx")
     with pytest.raises(ValueError, match="leave them out"):
-        deploy(
-            tmp_path / "regression.keras",
-            tmp_path / "m.onnx",
-            "onnx",
-            **options,
-        )
+        deploy(*regression, **options)
+    del arrays["labels"]
+    arrays["image"] = 100.0 * arrays["image"]  # Outputs of any scale.
+    np.savez(tmp_path / "data.npz", **arrays)
+    report = deploy(*regression, **options)
+    assert report["max_abs_error"] < 1e-5
+    assert 0.0 < report["max_relative_error"] < 1e-5
 
 
 def test_bad_files_are_named(folder, tmp_path):
@@ -232,61 +286,3 @@ def test_bad_files_are_named(folder, tmp_path):
     plain.save(tmp_path / "plain.keras")
     with pytest.raises(DeploymentError, match="a Sequential, not a Composer"):
         deploy(tmp_path / "plain.keras", target, "onnx")
-    with pytest.raises(DeploymentError, match=r"`data` must be of .*got 'x'"):
-        deploy(folder / "m.keras", target, "onnx", data="x")
-    np.savez(tmp_path / "data.npz", image=np.zeros([3, 9, 9, 1]))
-    with pytest.raises(DeploymentError, match=r"rows of shape \(8, 8, 1\)"):
-        deploy(
-            folder / "m.keras",
-            target,
-            "onnx",
-            data=str(tmp_path / "data.npz"),
-        )
-
-
-def program(name, *arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "export" / name, *arguments],
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
-    arguments = [f"--model={folder / 'm.keras'}", "--fix=entropy=0.5"]
-    ran = program(
-        "to_onnx.py", *arguments, f"--output={tmp_path / 'fixed.onnx'}"
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "latency_ratio_cheapest" in ran.stdout
-    facts = json.loads((tmp_path / "fixed.onnx.json").read_text())
-    assert facts["fixed"] == {"entropy": 0.5}
-    ran = program(
-        "to_onnx.py",
-        arguments[0],
-        "--fix=entropy=much",
-        f"--output={tmp_path / 'm.onnx'}",
-    )
-    assert ran.returncode == 1
-    assert ran.stderr.splitlines()[-1] == (
-        "error: --fix must be NAME=VALUE with a number, got 'entropy=much'."
-    )
-    assert not (tmp_path / "m.onnx").exists()
-    for value, message in (
-        ("uint8", "must be NAME=TYPE, got 'uint8'"),
-        ("image=uint9", "such as 'uint8', got 'uint9' for 'image'"),
-    ):
-        ran = program(
-            "to_onnx.py",
-            arguments[0],
-            f"--input_dtype={value}",
-            f"--output={tmp_path / 'm.onnx'}",
-        )
-        assert ran.returncode == 1
-        assert message in ran.stderr.splitlines()[-1]
-
-
-def test_help_of_a_program_shows_the_flags_that_all_have():
-    shown = program("to_onnx.py", "--help").stdout
-    for flag in ("--model", "--data", "--[no]verify", "--steer_by"):
-        assert flag in shown

@@ -280,6 +280,7 @@ def test_the_description_stands_beside_it(folder):
     [
         ({"quantization": "int4"}, "`quantization` must be one of"),
         ({"quantization": "int8"}, "needs `calibration_data`"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, or None, got 0"),
         ({"micro": True, "batch_size": 4}, "`micro` allows no `batch_size`"),
         ({"micro": True, "quantization": "float16"}, "cannot load"),
     ],

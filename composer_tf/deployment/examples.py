@@ -1,0 +1,106 @@
+"""Examples to verify an artifact on, and to calibrate int8 on."""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from composer_tf import datasets, exporters
+from composer_tf.deployment.errors import DeploymentError
+from composer_tf.exporters.samples import random_inputs
+
+
+class Examples(NamedTuple):
+    """Inputs by name, `[N, ...]`, and labels.
+
+    Attributes:
+        inputs: As the model takes them.
+        labels: Integers `[N]`, or `None` if not known.
+        source: What the report says that they are.
+    """
+
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray | None
+    source: str
+
+    def one_by_one(self) -> Iterator[dict[str, np.ndarray]]:
+        """Inputs of each example alone, `[1, ...]`."""
+        for i in range(len(next(iter(self.inputs.values())))):
+            yield {name: rows[i : i + 1] for name, rows in self.inputs.items()}
+
+
+def made_up(model: exporters.RoutedModel, count: int) -> Examples:
+    """So many examples of random inputs."""
+    random = np.random.default_rng(0)
+    return Examples(random_inputs(model, count, random), None, "random inputs")
+
+
+def read(
+    data: str, model: exporters.RoutedModel, split: str, count: int
+) -> Examples:
+    """The first examples of a split, as the model takes them.
+
+    Args:
+        data: A name of `composer_tf.datasets`, or an `.npz` file, which has no
+            splits.
+        model: To be verified.
+        split: `"train"` or `"test"`.
+        count: How many at most.
+
+    Raises:
+        DeploymentError: If there is no such data, or it does not fit.
+    """
+    if data in datasets.NAMES:
+        images, labels = datasets.load_arrays(data, split)
+        arrays = {next(iter(model.inputs)): images, "labels": labels}
+    elif pathlib.Path(data).is_file():
+        with np.load(data) as file:
+            arrays = dict(file)
+    else:
+        raise DeploymentError(
+            f"`data` must be of {datasets.NAMES} or an .npz file, got {data!r}."
+        )
+    rows = _check_inputs(model, arrays)
+    inputs = {
+        name: arrays[name][:count].astype(spec.dtype.as_numpy_dtype)
+        for name, spec in model.inputs.items()
+    }
+    labels = arrays.get("labels")
+    if labels is not None:
+        _check_labels(labels, rows)
+        labels = labels.reshape(rows)[:count]
+    return Examples(inputs, labels, data)
+
+
+def _check_inputs(
+    model: exporters.RoutedModel, arrays: Mapping[str, np.ndarray]
+) -> int:
+    """How many rows all inputs have."""
+    for name, spec in model.inputs.items():
+        if name not in arrays or not spec.shape.is_compatible_with(
+            arrays[name].shape
+        ):
+            got = {key: value.shape[1:] for key, value in arrays.items()}
+            raise DeploymentError(
+                f"`data` must hold {name!r} with rows of shape "
+                f"{tuple(spec.shape[1:])}, got {got}."
+            )
+    rows = {name: len(arrays[name]) for name in model.inputs}
+    first = next(iter(rows.values()))
+    if first == 0 or set(rows.values()) != {first}:
+        raise DeploymentError(
+            f"`data` must hold as many rows, 1 or more, of each input, got "
+            f"{rows}."
+        )
+    return first
+
+
+def _check_labels(labels: np.ndarray, rows: int) -> None:
+    fits = labels.shape in ((rows,), (rows, 1))
+    if not fits or labels.dtype.kind not in "iu":
+        raise DeploymentError(
+            f"`data` must hold one integer of `labels` for each of {rows} "
+            f"examples, [{rows}] or [{rows}, 1], got {labels.dtype} "
+            f"{list(labels.shape)}."
+        )

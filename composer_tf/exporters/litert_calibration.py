@@ -1,0 +1,110 @@
+"""Examples on which int8 finds the ranges of what a LiteRT file computes."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from composer_tf.exporters.exposure import STEER_BY, Exposure
+from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.exporters.signatures import OVERRIDE
+
+Example = Mapping[str, np.ndarray]
+
+_NUM_GAMMAS = 9  # Calibrated at, over the support of each.
+
+
+def checked_examples(
+    model: RoutedModel, quantization: str, data: Iterable[Example] | None
+) -> list[Example]:
+    """`calibration_data` as a list; empty where no quantization needs it.
+
+    Raises:
+        ValueError: If it is missing, empty or not needed, or holds something
+            else than mappings from each input's name to an array `[1, ...]`.
+    """
+    if data is None:
+        if quantization == "int8":
+            raise ValueError(
+                "`quantization='int8'` needs `calibration_data`: a few hundred "
+                "examples of the model's inputs."
+            )
+        return []
+    if quantization != "int8":
+        raise ValueError(
+            "`calibration_data` is for `quantization='int8'`, got "
+            f"{quantization!r}, which would ignore it."
+        )
+    examples = list(data)
+    if not examples:
+        raise ValueError("`calibration_data` must not be empty.")
+    shapes = {
+        name: tf.TensorShape([1, *spec.shape[1:]])
+        for name, spec in model.inputs.items()
+    }
+    for example in examples:
+        _check_example(example, shapes)
+    return examples
+
+
+def _check_example(example: Any, shapes: Mapping[str, tf.TensorShape]) -> None:
+    got: Any = type(example).__name__
+    if isinstance(example, Mapping):
+        got = {name: np.shape(value) for name, value in example.items()}
+        if got.keys() == shapes.keys() and all(
+            shape.is_compatible_with(got[name])
+            for name, shape in shapes.items()
+        ):
+            return
+    wanted = {name: tuple(shape) for name, shape in shapes.items()}
+    raise ValueError(
+        "`calibration_data` must hold examples that map each input's name to "
+        f"an array of one row, {wanted}, got {got}."
+    )
+
+
+def feeds(
+    model: RoutedModel,
+    exposure: Exposure,
+    examples: Sequence[Example],
+    signatures: Mapping[str, Any],
+) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """Every example, at gammas of the whole support and on forced paths.
+
+    First each module is forced in all metalayers at once, then paths are
+    random, where -1 asks the controller; it computes its logits either way.
+
+    Args:
+        model: To calibrate.
+        exposure: Of its gammas.
+        examples: One or more, as of `checked_examples`.
+        signatures: By name.
+
+    Yields:
+        A signature's name, and its inputs.
+    """
+    random = np.random.default_rng(0)
+    sizes = np.array([len(costs) for costs in model.module_costs])
+    for key, function in signatures.items():
+        specs = {spec.name: spec for spec in function.input_signature}
+        for i in range(max(len(examples), *sizes, 1)):
+            example = examples[i % len(examples)]
+            if i < max(sizes, default=0):
+                path = np.minimum(i, sizes - 1)
+            else:
+                path = random.integers(-1, sizes)
+            feed = {**example, OVERRIDE: path[np.newaxis].astype(np.int32)}
+            for steer_by in specs.keys() & STEER_BY:
+                shares = random.random(len(exposure.free))
+                shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
+                feed[steer_by] = exposure.along(shares, steer_by)
+            yield (
+                key,
+                {
+                    name: np.broadcast_to(feed[name], spec.shape).astype(
+                        spec.dtype.as_numpy_dtype
+                    )
+                    for name, spec in specs.items()
+                },
+            )

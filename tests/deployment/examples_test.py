@@ -1,0 +1,57 @@
+"""Data that fits a model, and what is said of data that does not."""
+
+import numpy as np
+import pytest
+
+from composer_tf.deployment import DeploymentError, examples
+from tests.exporters.small_composer import INPUT, composer
+
+IMAGES = np.zeros([6, *INPUT])
+LABELS = np.arange(6)
+
+
+@pytest.fixture(scope="module", name="model")
+def _model():
+    return composer().routed_model()
+
+
+def read(model, tmp_path, **arrays):
+    np.savez(tmp_path / "data.npz", **arrays)
+    return examples.read(str(tmp_path / "data.npz"), model, "test", 4)
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS, LABELS[:, None], LABELS.astype(np.uint8)]
+)
+def test_the_first_rows_and_their_labels(model, tmp_path, labels):
+    found = read(model, tmp_path, image=IMAGES, labels=labels)
+    assert found.inputs["image"].shape == (4, *INPUT)
+    assert found.inputs["image"].dtype == np.float32
+    np.testing.assert_array_equal(found.labels, LABELS[:4])
+    assert found.source == str(tmp_path / "data.npz")
+    assert read(model, tmp_path, image=IMAGES).labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        (np.eye(6, dtype=int), r"int64 \[6, 6\]"),  # One-hot.
+        (np.arange(100), r"int64 \[100\]"),
+        (LABELS[:5], r"int64 \[5\]"),
+        (LABELS + 0.5, r"float64 \[6\]"),
+    ],
+)
+def test_labels_are_one_integer_for_each_row(model, tmp_path, labels, got):
+    with pytest.raises(DeploymentError, match=rf"\[6\] or \[6, 1\], got {got}"):
+        read(model, tmp_path, image=IMAGES, labels=labels)
+
+
+def test_inputs_are_rows_of_the_models_shape(model, tmp_path):
+    with pytest.raises(DeploymentError, match=r"1 or more.*'image': 0"):
+        read(model, tmp_path, image=IMAGES[:0])
+    with pytest.raises(DeploymentError, match=r"rows of shape \(8, 8, 1\)"):
+        read(model, tmp_path, image=np.zeros([3, 9, 9, 1]))
+    with pytest.raises(DeploymentError, match="must hold 'image'"):
+        read(model, tmp_path, picture=IMAGES)
+    with pytest.raises(DeploymentError, match=r"`data` must be of .*got 'x'"):
+        examples.read("x", model, "test", 4)

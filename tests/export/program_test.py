@@ -1,0 +1,91 @@
+"""The programs: a table, or an error in a line that names flags."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.exporters.small_composer import composer
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", name="folder")
+def _folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("program")
+    composer().save(folder / "m.keras")
+    return folder
+
+
+def program(name, *arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "export" / name, *arguments],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
+    arguments = [f"--model={folder / 'm.keras'}", "--fix=entropy=0.5"]
+    ran = program(
+        "to_onnx.py", *arguments, f"--output={tmp_path / 'fixed.onnx'}"
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "latency_ratio_cheapest" in ran.stdout
+    assert "verified_on                   random inputs" in ran.stdout
+    facts = json.loads((tmp_path / "fixed.onnx.json").read_text())
+    assert facts["fixed"] == {"entropy": 0.5}
+    ran = program(
+        "to_onnx.py",
+        arguments[0],
+        "--fix=entropy=much",
+        f"--output={tmp_path / 'm.onnx'}",
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1] == (
+        "error: --fix must be NAME=VALUE with a number, got 'entropy=much'."
+    )
+    assert not (tmp_path / "m.onnx").exists()
+    for value, message in (
+        ("uint8", "must be NAME=TYPE, got 'uint8'"),
+        ("image=uint9", "such as 'uint8', got 'uint9' for 'image'"),
+    ):
+        ran = program(
+            "to_onnx.py",
+            arguments[0],
+            f"--input_dtype={value}",
+            f"--output={tmp_path / 'm.onnx'}",
+        )
+        assert ran.returncode == 1
+        assert message in ran.stderr.splitlines()[-1]
+
+
+def test_help_of_a_program_shows_the_flags_that_all_have():
+    shown = program("to_onnx.py", "--help").stdout
+    for flag in ("--model", "--data", "--[no]verify", "--steer_by"):
+        assert flag in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("to_onnx.py", ["--noverify"], "exists; --overwrite replaces it."),
+        (
+            "to_tflite.py",
+            ["--quantization=int8", "--overwrite"],
+            "error: --quantization='int8' needs --data to",
+        ),
+    ],
+)
+def test_what_the_library_calls_arguments_are_flags_here(
+    folder, tmp_path, name, flags, message
+):
+    output = tmp_path / "m"
+    output.touch()
+    ran = program(
+        name, f"--model={folder / 'm.keras'}", f"--output={output}", *flags
+    )
+    assert ran.returncode == 1
+    assert message in ran.stderr.splitlines()[-1]
