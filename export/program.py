@@ -108,7 +108,7 @@ def _with_flags(message: str) -> str:
     """A message of the library, whose `arguments` are called as `--flags`."""
 
     def flag(argument: re.Match) -> str:
-        name = _FLAGS.get(argument[1], argument[1])
+        name = str(_FLAGS.get(argument[1], argument[1]))
         return f"--{name}{argument[2]}" if name in flags.FLAGS else argument[0]
 
     return re.sub(r"`(\w+)(|=[^`]*)`", flag, message)
