@@ -191,14 +191,15 @@ def _drop_gamma(x: Any) -> Any:
         ValueError: If a `PyDataset` yields gamma.
     """
     if isinstance(x, tf.data.Dataset):
+        if not _holds_gamma(x.element_spec):
+            return x
         if isinstance(x.element_spec, tuple):
             return x.map(lambda *batch: _drop_gamma(batch))
-        return x.map(_drop_gamma) if isinstance(x.element_spec, Mapping) else x
+        return x.map(_drop_gamma)
     if isinstance(x, types.GeneratorType):
         return (_drop_gamma(batch) for batch in x)
     if isinstance(x, keras.utils.PyDataset):
-        first = x[0][0] if isinstance(x[0], tuple) else x[0]
-        if isinstance(first, Mapping) and "gamma" in first:
+        if _holds_gamma(x[0]):
             raise ValueError(
                 "`gamma`, or `budget`, is given, and the data set yields a "
                 "gamma too, got both: leave one of them out."
@@ -209,6 +210,11 @@ def _drop_gamma(x: Any) -> Any:
     if isinstance(x, Mapping):
         return {k: v for k, v in x.items() if k != "gamma"}
     return x
+
+
+def _holds_gamma(batch: Any) -> bool:
+    inputs = batch[0] if isinstance(batch, tuple) else batch
+    return isinstance(inputs, Mapping) and "gamma" in inputs
 
 
 def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:

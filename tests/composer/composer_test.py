@@ -349,6 +349,7 @@ def test_bad_paths_are_refused_by_name(traced):
         run(paths=[(0, 0)], choices=tf.zeros([7, 2], tf.int32))
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*All modules of metalayer")
 def test_a_fully_convolutional_model_of_any_size_trains():
     convolution = layers.Conv2D
     model = ct.Composer(

@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from composer_tf.training import training
 from tests.trained import assert_same_model
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 SHORT = (
     "--config.epochs=5",

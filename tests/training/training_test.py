@@ -23,7 +23,7 @@ from composer_tf.training import training
 from composer_tf.workdir import WorkdirError
 from tests.trained import assert_same_model
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 OUTPUTS = {
     "config.json",
     "model.keras",
