@@ -162,6 +162,7 @@ class PolicyGradientModel(ModularModel):
         Raises:
             ValueError: If sample weights are not one per example.
         """
+        # A step that was traced for other shapes may not know these.
         validation.check_sample_weight((x, y, kwargs.get("sample_weight")))
         return super().evaluate(x, y, *args, **kwargs)
 

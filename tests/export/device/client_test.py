@@ -1,125 +1,21 @@
-import importlib.util
 import json
-import pathlib
 import re
-import shutil
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
-from tensorflow.lite.tools import flatbuffer_utils
 
-import composer_tf as ct
-
-KIT = pathlib.Path(__file__).parents[2] / "export" / "device"
-README = (KIT / "README.md").read_text()
-GAMMAS = (-4.0, 0.0, 2.0, 6.0)
-NAMED_GAMMAS = ({"glimpse": 6.0, "entropy": 1.0}, {"entropy": 0.5})
-IMAGES = np.random.default_rng(0).normal(size=[24, 8, 8, 1]).astype("float32")
-
-spec = importlib.util.spec_from_file_location("client", KIT / "client.py")
-client = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(client)
-
-
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def metalayer():
-    conv = keras.layers.Conv2D
-    return ct.Metalayer([conv(8, 1), conv(8, 5, padding="same")])
-
-
-def build(gammas, *preferences):
-    """An untrained Composer that happens to follow gamma."""
-    keras.utils.set_random_seed(0)
-    model = ct.Composer(
-        [
-            metalayer(),
-            keras.layers.MaxPooling2D(),
-            metalayer(),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(5),
-        ],
-        controller=ct.RNNController(units=4, grid=2),
-        preferences=preferences,
-    )
-    model(IMAGES)
-    random = np.random.default_rng(0)
-    while len({mean_cost(model, gamma) for gamma in gammas}) < len(gammas):
-        for weight in model.controller.trainable_variables:
-            weight.assign(random.normal(size=weight.shape))
-    return model
-
-
-def keras_outputs(model, gamma):
-    composition = model(IMAGES, gamma=gamma, return_composition=True)
-    return {
-        "probabilities": keras.ops.softmax(composition.outputs).numpy(),
-        "choices": composition.policy.choices.numpy(),
-    }
-
-
-def mean_cost(model, gamma):
-    return cost_of(model, keras_outputs(model, gamma)["choices"]).mean()
-
-
-def cost_of(model, choices):
-    modules = zip(model.cost_table.fractions, choices.T, strict=True)
-    return model.overhead + sum(np.array(beta)[c] for beta, c in modules)
-
-
-def assert_same(outputs, wanted):
-    np.testing.assert_array_equal(outputs["choices"], wanted["choices"])
-    np.testing.assert_allclose(
-        outputs["probabilities"], wanted["probabilities"], atol=1e-5
-    )
-
-
-@pytest.fixture(scope="module")
-def model():
-    model = build(GAMMAS, ct.GlimpsePreference(ct.Uniform(-4.0, 6.0)))
-    model.calibrate(IMAGES, num_gammas=9)
-    return model
-
-
-@pytest.fixture(scope="module")
-def two_gammas():
-    return build(
-        NAMED_GAMMAS,
-        ct.GlimpsePreference(ct.Uniform(-4.0, 6.0)),
-        ct.EntropyPreference(ct.Uniform(0.0, 1.0)),
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(model, two_gammas, tmp_path_factory):
-    """What a device holds: files of four kinds, images, and the client."""
-    folder = tmp_path_factory.mktemp("device")
-    for name, source, options in (
-        ("m", model, {"default_gamma": {"glimpse": 6.0}}),
-        ("micro", model, {"micro": True}),
-        ("lean", model, {"micro": True, "steer_by": "budget"}),
-        ("fixed", model, {"fix": {"glimpse": 2.0}}),
-        ("two", two_gammas, {}),
-    ):
-        source.export(folder / f"{name}.tflite", format="tflite", **options)
-    shutil.copy(KIT / "client.py", folder)
-    np.save(folder / "images.npy", IMAGES)
-    np.savez(folder / "images.npz", image=IMAGES)
-    return folder
-
-
-@pytest.fixture
-def inside(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
-    return folder
+from tests.export.device.models import (
+    GAMMAS,
+    IMAGES,
+    NAMED_GAMMAS,
+    assert_same,
+    client,
+    cost_of,
+    keras_outputs,
+    mean_cost,
+)
 
 
 def alone(folder, code):
@@ -341,103 +237,3 @@ def test_a_gamma_that_is_no_number_is_refused(inside, gamma):
     composer = client.Composer("m.tflite")
     with pytest.raises(client.BadInputError, match="'glimpse' must be a num"):
         composer.predict(IMAGES, {"glimpse": gamma})
-
-
-def test_the_readmes_commands_run(inside, capsys):
-    commands = re.findall(r"^python client\.py (.*)$", README, re.MULTILINE)
-    assert len(commands) == 3
-    for command in commands:
-        client.main(command.split())
-    assert len(capsys.readouterr().out.splitlines()) == 6 + 5 + 4
-
-
-def test_the_readmes_python_steers(inside, capsys):
-    (block,) = [b for b in blocks("python") if "import Composer" in b]
-    scope = {}
-    exec(block, scope)
-    expected = scope["composer"].predict(IMAGES, gamma=6.0)
-    assert_same(scope["cheap"], expected)
-    assert str(expected["cost"]) in capsys.readouterr().out
-
-
-def test_the_readmes_listings_use_the_names_of_the_file(inside):
-    (cpp,) = [b for b in blocks("cpp") if "GetSignatureRunner" in b]
-    (kotlin,) = blocks("kotlin")
-    signatures = Interpreter("m.tflite").get_signature_list()
-    names = signatures["serving_default"]
-    outputs = {"probabilities", "choices", "cost"}
-    assert set(re.findall(r'input_tensor\("(\w+)"', cpp)) == set(
-        names["inputs"]
-    )
-    assert set(re.findall(r'output_tensor\("(\w+)"', cpp)) == outputs
-    pairs = set(re.findall(r'"(\w+)" to', kotlin))
-    assert pairs == {*names["inputs"], *outputs}
-    assert outputs <= set(names["outputs"])
-    for listing in (cpp, kotlin):
-        assert '"serving_default"' in listing
-
-
-def test_the_readme_lists_what_micro_needs(inside, model, capsys):
-    (block,) = [b for b in blocks("python") if "BuiltinOperator" in b]
-    exec(block, {})
-    printed = capsys.readouterr().out
-    added = re.findall(r"resolver\.Add(\w+)\(\);", printed)
-    file = flatbuffer_utils.read_model("micro.tflite")
-    operators = {
-        flatbuffer_utils.opcode_to_name(file, i).replace("_", "").lower()
-        for i in range(len(file.operatorCodes))
-    }
-    assert {name.lower() for name in added} == operators
-    assert {"If", "Conv2D", "FullyConnected"} <= set(added)
-    assert f"MicroMutableOpResolver<{len(added)}>" in printed
-
-    runtime = pytest.importorskip("tflite_micro").runtime
-    interpreter = runtime.Interpreter.from_file("micro.tflite")
-    numbers = {
-        name: int(number)
-        for number, name in re.findall(r"put\((\d+)\): (\w+)", printed)
-    }
-    gamma = np.array([6.0], np.float32)
-    outputs = {"choices": [], "probabilities": []}
-    for image in IMAGES:
-        interpreter.set_input(gamma, numbers["gamma"])
-        interpreter.set_input(image[np.newaxis], numbers["image"])
-        interpreter.invoke()
-        for name, rows in outputs.items():
-            rows.append(interpreter.get_output(numbers[name])[0])
-    assert_same(outputs, keras_outputs(model, 6.0))
-
-
-def test_the_readme_registers_operators_by_the_methods_of_micro(
-    inside, tmp_path, monkeypatch, capsys
-):
-    """Methods of tflite-micro's micro_mutable_op_resolver.h."""
-    methods = {
-        "BATCH_MATMUL": "BatchMatMul",
-        "CUMSUM": "CumSum",
-        "L2_POOL_2D": "L2Pool2D",
-        "PADV2": "PadV2",
-        "RELU6": "Relu6",
-        "SELECT_V2": "SelectV2",
-        "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM",
-    }
-    file = flatbuffer_utils.read_model("micro.tflite")
-    file.operatorCodes = []
-    for name in methods:
-        code = schema.OperatorCodeT()
-        code.builtinCode = getattr(schema.BuiltinOperator, name)
-        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        file.operatorCodes.append(code)
-    monkeypatch.chdir(tmp_path)
-    flatbuffer_utils.write_model(file, "micro.tflite")
-    (block,) = [b for b in blocks("python") if "BuiltinOperator" in b]
-    exec(block, {})
-    added = re.findall(r"resolver\.Add(\w+)\(\);", capsys.readouterr().out)
-    assert added == list(methods.values())
-
-
-def test_the_readme_tries_a_file_in_micro(inside, capsys):
-    pytest.importorskip("tflite_micro")
-    (block,) = [b for b in blocks("python") if "tflite_micro" in b]
-    exec(block, {})
-    assert capsys.readouterr().out
