@@ -16,7 +16,16 @@ from composer_tf.policy import STEERING
 # Input, int32 [batch, n]: modules to take, -1 to ask the controller.
 OVERRIDE = "override"
 
-_RESERVED = (*STEER_BY, OVERRIDE)
+# An ONNX file has one space of names for inputs and outputs.
+_OUTPUTS = (
+    "logits",
+    "probabilities",
+    "outputs",
+    "choices",
+    "module_probabilities",
+    "cost",
+)
+_RESERVED = (*STEER_BY, OVERRIDE, *_OUTPUTS)
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]*")
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
+from composer_tf import exporters
 from composer_tf.exporters.artifacts import open_artifact
 
 L = keras.layers
@@ -180,6 +181,9 @@ def test_outputs_are_named_by_the_loss(loss, units, names, tmp_path):
     answer = signatures["default_gamma"](image=tf.constant(inputs))
     common = {"choices", "module_probabilities", "cost"}
     assert set(answer) == names | common
+    for name in answer:  # ONNX allows no input of an output's name.
+        with pytest.raises(ValueError, match="name of an input"):
+            exporters.check_names([name])
     if "logits" in names:
         exp = np.exp(outputs)
         wanted = (
