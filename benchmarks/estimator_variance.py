@@ -118,7 +118,9 @@ def measure(model: ct.Composer, data: tf.data.Dataset) -> dict[str, np.ndarray]:
     """Squared distances of controller and modules `[N, 2]`, by estimator."""
     batches = list(data.take(_NUM_BATCHES))
     composition: Any = model(batches[0][0], return_composition=True)
-    modules = [w for layer in model.choosing for w in layer.trainable_weights]
+    modules = [
+        w for layer in model.routed_layers for w in layer.trainable_weights
+    ]
     weights = (model.controller.trainable_weights, modules)
     exact = gradient_function(model, ct.Exact(), weights)
     truths = [exact(*batch) for batch in batches]

@@ -66,7 +66,7 @@ def dense_equivalent(composer: ct.Composer) -> keras.Model:
     image = keras.Input(_SHAPE, dtype="uint8")
     assert composer.stem is not None
     features = composer.stem(image)
-    logits = [module(features) for module in composer.choosing[0].modules]
+    logits = [module(features) for module in composer.routed_layers[0].modules]
     return keras.Model(image, keras.layers.Average()(logits))
 
 

@@ -177,7 +177,7 @@ COUNTERS: dict[str, Callable[..., float]] = {
 def count(
     unit: str,
     fixed: Sequence[tuple[Any, Any]],
-    choosing: Sequence[tuple[Sequence[Any], Any]],
+    routed: Sequence[tuple[Sequence[Any], Any]],
     controller: Any,
 ) -> CostTable:
     """Counts every part of a Composer.
@@ -185,14 +185,14 @@ def count(
     Args:
         unit: What to count, of `COUNTERS`.
         fixed: The layers that every path runs, each with its input shape.
-        choosing: The modules of each metalayer, with their input shape.
+        routed: The modules of each metalayer, with their input shape.
         controller: A built `Controller`.
 
     Raises:
         ValueError: If a part cannot be counted in this unit.
     """
     counter = COUNTERS[unit]
-    shapes = [shape for _, shape in choosing]
+    shapes = [shape for _, shape in routed]
     asked = controller.all_steps if unit == "macs" else controller
     return CostTable(
         unit,
@@ -200,7 +200,7 @@ def count(
         controller=counter(asked, *shapes),
         modules=tuple(
             tuple(counter(module, shape) for module in modules)
-            for modules, shape in choosing
+            for modules, shape in routed
         ),
     )
 

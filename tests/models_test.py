@@ -73,7 +73,7 @@ def test_cifar_modules_cost_what_their_convolutions_do():
 
 def test_cifar_modules_begin_as_skip():
     composer = SMALL[Cifar10].build()
-    first, second = composer.choosing
+    first, second = composer.routed_layers
     for metalayer, channels in ((first, 8 + 2 * 6), (second, 8)):
         shape = [4, 8, 8, channels]
         x = tf.abs(tf.random.stateless_normal(shape, [1, 2]))

@@ -64,7 +64,7 @@ class Rows(NamedTuple):
             policy=self.policy.take_paths(paths),
         )
 
-    def heaviest(self, path_weights: tf.Tensor) -> tf.Tensor:
+    def most_weighted_outputs(self, path_weights: tf.Tensor) -> tf.Tensor:
         """The output `[B, ...]` of each example's path of most weight.
 
         Args:

@@ -243,7 +243,7 @@ class Composer(ExportableModel):
             return None, None
         seed = tf.cast(self.seed_generator.next(), tf.int32)  # [2]
         num_gammas = len(self.preferences.names)
-        seeds = tf.random.split(seed, num_gammas + len(self.choosing))
+        seeds = tf.random.split(seed, num_gammas + len(self.routed_layers))
         return (
             seeds[:num_gammas] if for_gamma else None,
             seeds[num_gammas:] if for_choices else None,

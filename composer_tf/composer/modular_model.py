@@ -23,7 +23,7 @@ class ModularModel(SteerableModel):
         **kwargs: Of `SteerableModel`.
 
     Attributes:
-        choosing: Those of `metalayers` that are `Metalayer`s.
+        routed_layers: Those of `metalayers` that are `Metalayer`s.
         build_shape: Shape of the input, or shapes by name, once built.
         output_row_shape: Shape of one row of the output, once built.
         cost_table: Cost of each part, once built.
@@ -59,8 +59,8 @@ class ModularModel(SteerableModel):
                 f"`controller` must be a Controller, got {controller!r}."
             )
         self.metalayers = steps
-        self.choosing = [s for s in steps if isinstance(s, Metalayer)]
-        if not self.choosing:
+        self.routed_layers = [s for s in steps if isinstance(s, Metalayer)]
+        if not self.routed_layers:
             raise ValueError("`metalayers` must hold at least one Metalayer.")
         if isinstance(costs, str):
             validation.check_choice("costs", costs, tuple(costs_lib.COUNTERS))
@@ -74,7 +74,7 @@ class ModularModel(SteerableModel):
     @property
     def num_modules(self) -> list[int]:
         """m_1, ..., m_n."""
-        return [metalayer.num_modules for metalayer in self.choosing]
+        return [metalayer.num_modules for metalayer in self.routed_layers]
 
     @property
     def overhead(self) -> float:
@@ -186,13 +186,13 @@ class ModularModel(SteerableModel):
         if not isinstance(self.costs, str):
             modules = tuple(tuple(row) for row in self.costs)
             return costs_lib.CostTable("user", 0.0, 0.0, modules)
-        fixed, choosing = [], []
+        fixed, routed = [], []
         for step, shape in zip(self._steps(), self._input_shapes, strict=True):
             if isinstance(step, Metalayer):
-                choosing.append((step.modules, shape))
+                routed.append((step.modules, shape))
             else:
                 fixed.append((step, shape))
-        return costs_lib.count(self.costs, fixed, choosing, self.controller)
+        return costs_lib.count(self.costs, fixed, routed, self.controller)
 
     def _random_states(self) -> list[Any]:
         """Of every seed generator, the modules' too, so that runs resume."""

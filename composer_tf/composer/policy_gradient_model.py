@@ -188,20 +188,20 @@ class PolicyGradientModel(ModularModel):
             others = all_rows.take(slice(len(paths), None))
             path_weights = self.estimator.path_weights(rows.policy.log_prob)
             batch = whole_batch(rows, composition, sample_weight, path_weights)
-            guess_losses = losses_lib.of_guesses(
+            probe_losses = losses_lib.probe_losses(
                 self._per_example_loss,
                 y,
                 composition.guesses,
                 like=rows.losses[0],
             )
             loss = self._loss_to_apply(
-                batch, rows, others, guess_losses, sample_weight
+                batch, rows, others, probe_losses, sample_weight
             )
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         self._update(tape.gradient(scaled_loss, variables), variables)
         self._track(batch, loss)
-        y_pred = rows.heaviest(path_weights)
+        y_pred = rows.most_weighted_outputs(path_weights)
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -248,7 +248,7 @@ class PolicyGradientModel(ModularModel):
         batch: Batch,
         rows: Rows,
         others: Rows,
-        guess_losses: tf.Tensor,
+        probe_losses: tf.Tensor,
         sample_weight: tf.Tensor | None,
     ) -> tf.Tensor:
         """This replica's share of the loss; the gradients are summed.
@@ -257,7 +257,7 @@ class PolicyGradientModel(ModularModel):
             batch: Of all replicas.
             rows: Of this one, along the estimator's paths.
             others: Of this one, along the sandwich's.
-            guess_losses: float32 `[B]`, of the controller's probes.
+            probe_losses: float32 `[B]`, of the controller's probes.
             sample_weight: Of this one.
         """
         surrogate = self.estimator(
@@ -269,7 +269,7 @@ class PolicyGradientModel(ModularModel):
             sample_weight=batch.weights,
             rewards=None if self._reward is None else batch.rewards,
         )  # [B]
-        added = guess_losses  # Of this replica's rows.
+        added = probe_losses  # Of this replica's rows.
         if self.sandwich is not None:
             added += self.sandwich.loss(
                 tf.unstack(others.losses),

@@ -113,13 +113,13 @@ def of_each_example(
     return values_of
 
 
-def of_guesses(
+def probe_losses(
     loss: PerExampleLoss,
     targets: Any,
     guesses: Sequence[tf.Tensor],
     like: tf.Tensor,
 ) -> tf.Tensor:
-    """Of a controller's probes, over all metalayers, float32 `[B]`.
+    """Losses of a controller's probes, over all metalayers, float32 `[B]`.
 
     Args:
         loss: Of each example.

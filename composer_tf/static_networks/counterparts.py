@@ -45,7 +45,7 @@ def early_exit_network(composer: Composer) -> EarlyExitNetwork:
     Raises:
         ValueError: If there is no such metalayer.
     """
-    modules = {id(m) for layer in composer.choosing for m in layer.modules}
+    modules = {id(m) for layer in composer.routed_layers for m in layer.modules}
     num_classes = composer.output_row_shape[-1]
     stages, steps = [], []
     for step in composer.layers_along(composer.cost_table.dearest):

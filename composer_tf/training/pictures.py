@@ -72,4 +72,4 @@ def draw_examples(
 
 
 def _module_names(model: Composer) -> list[str]:
-    return [module.name for module in model.choosing[0].modules]
+    return [module.name for module in model.routed_layers[0].modules]

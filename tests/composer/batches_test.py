@@ -59,7 +59,7 @@ def test_some_paths_are_taken_with_all_that_is_theirs():
 def test_each_example_shows_its_path_of_most_weight():
     weights = tf.constant([[0.9, 0.2, 0.4], [0.1, 0.8, 0.6]])
     np.testing.assert_array_equal(
-        rows().heaviest(weights)[:, 0], [0.0, 11.0, 12.0]
+        rows().most_weighted_outputs(weights)[:, 0], [0.0, 11.0, 12.0]
     )
 
 

@@ -239,7 +239,7 @@ def test_a_regularizer_inside_a_module_counts():
             ],
         )
         logs = model.evaluate(X, Y, verbose=0, return_dict=True)
-        kernel = model.choosing[0].modules[0].kernel
+        kernel = model.routed_layers[0].modules[0].kernel
         return logs["loss"], float(np.sum(kernel.numpy() ** 2))
 
     (plain, _), (penalised, norm) = loss_of(0.0), loss_of(0.5)

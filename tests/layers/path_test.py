@@ -69,7 +69,7 @@ def test_each_path_is_what_it_is_alone(paths, routing):
 def test_what_paths_have_in_common_runs_once():
     model = make()
     model(X)
-    first, second = (layer.modules for layer in model.choosing)
+    first, second = (layer.modules for layer in model.routed_layers)
     for module in [*first, *second]:
         module.rows = 0
     paths = all_paths([2, 3])

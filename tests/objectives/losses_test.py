@@ -8,8 +8,8 @@ import tensorflow as tf
 from composer_tf.objectives.losses import (
     check_labels,
     check_logits,
-    of_guesses,
     per_example,
+    probe_losses,
     takes_labels,
 )
 
@@ -257,8 +257,8 @@ def test_guesses_lose_their_mean_over_blocks_and_their_sum_over_metalayers():
     first = tf.constant([[[1.0], [0.0]]])  # One block.
     second = tf.constant([[[1.0], [2.0]], [[3.0], [2.0]]])  # Two.
     like = tf.zeros([2])
-    losses = of_guesses(per_example("mse"), targets, [first, second], like)
+    losses = probe_losses(per_example("mse"), targets, [first, second], like)
     np.testing.assert_array_equal(losses, [2.0, 4.0])
     np.testing.assert_array_equal(
-        of_guesses(per_example("mse"), targets, [], like), [0.0, 0.0]
+        probe_losses(per_example("mse"), targets, [], like), [0.0, 0.0]
     )
