@@ -291,9 +291,11 @@ def decide_by(
         if seeds is None:
             return tf.argmax(logits, axis=-1, output_type=tf.int32)
         seed = seeds[index]
-        return replicas.draw(
+        drawn = replicas.draw(
             lambda rows: categorical(rows).sample(seed=seed), logits, num_blocks
         )
+        # Of NaN the sample is no module; the loss tells of it, not a kernel.
+        return tf.minimum(drawn, logits.shape[-1] - 1)
 
     return decide
 

@@ -93,24 +93,43 @@ def of_each_example(
 
     Returns:
         A function of `y_true` `[B, ...]` and `y_pred` `[B, ...]` that returns
-        float32 `[B]`, the mean over all other axes. It raises `ValueError` if
-        there is no batch axis.
+        float32 `[B]`, the mean over all other axes, less what a loss ignores.
+        It raises `ValueError` if there is no batch axis.
     """
 
     def values_of(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         y_pred = tf.cast(y_pred, tf.float32)
-        y_true = tf.convert_to_tensor(y_true)
-        if y_true.shape.rank == 1 and y_pred.shape[1:] == [1]:
-            y_true = y_true[:, tf.newaxis]  # Else [B] - [B, 1] is [B, B].
-        values = tf.cast(function(y_true, y_pred), tf.float32)
+        y_true = _of_the_rank_of(y_pred, tf.convert_to_tensor(y_true))
+        values = function(y_true, y_pred)
+        mask = getattr(values, "_keras_mask", None)  # Of `ignore_class`.
+        values = tf.cast(values, tf.float32)
         if values.shape.rank == 0:
             raise ValueError(
                 f"{name} returns a scalar; it must keep the batch axis, as "
                 "each example has its own reward."
             )
-        return tf.reduce_mean(tf.reshape(values, [tf.shape(y_pred)[0], -1]), 1)
+        values = tf.reshape(values, [tf.shape(y_pred)[0], -1])
+        if mask is None:
+            return tf.reduce_mean(values, axis=1)
+        valid = tf.reshape(tf.cast(mask, tf.float32), tf.shape(values))
+        num_valid = tf.maximum(tf.reduce_sum(valid, axis=1), 1.0)
+        return tf.reduce_sum(values * valid, axis=1) / num_valid
 
     return values_of
+
+
+def _of_the_rank_of(y_pred: tf.Tensor, y_true: tf.Tensor) -> tf.Tensor:
+    """Targets that differ by a last axis of 1: else [B] - [B, 1] is [B, B]."""
+    if y_true.shape.rank is None:  # Of a step that was given both.
+        if y_pred.shape[-1] == 1:
+            return tf.reshape(y_true, tf.shape(y_pred))
+        return y_true
+    missing = y_pred.shape.rank - y_true.shape.rank
+    if missing == 1 and y_pred.shape[-1] == 1:
+        return y_true[..., tf.newaxis]
+    if missing == -1 and y_true.shape[-1] == 1:
+        return tf.squeeze(y_true, axis=-1)
+    return y_true
 
 
 def probe_losses(

@@ -21,6 +21,9 @@ PROBABILITIES = (np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)).astype(
 LABELS = np.array([2, 0, 1, 1])
 ONE_HOT = np.eye(3, dtype=np.float32)[LABELS]
 MANY_HOT = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1], [1, 1, 1]], np.float32)
+SEQUENCES = RNG.normal(size=(4, 6, 3)).astype(np.float32)
+TAGS = RNG.integers(0, 3, size=(4, 6))
+TAGS[1:3, 2:] = 1
 IMAGES = RNG.uniform(size=(4, 5, 6, 2)).astype(np.float32)
 
 
@@ -46,6 +49,13 @@ def of_single_examples(loss, y_true, y_pred):
             ),
             LABELS,
             LOGITS,
+        ),
+        (
+            keras.losses.SparseCategoricalCrossentropy(
+                from_logits=True, ignore_class=1
+            ),
+            TAGS,
+            SEQUENCES,
         ),
         (
             keras.losses.CategoricalCrossentropy(label_smoothing=0.1),
@@ -102,6 +112,40 @@ def test_takes_the_name_of_a_loss(name, y_true, y_pred, expected):
         expected,
         rtol=1e-4,
     )
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred"),
+    [
+        (SEQUENCES[..., 0], SEQUENCES[..., 1:2]),
+        (SEQUENCES[:1, :, 0], SEQUENCES[:1, :, 1:2]),
+        (SEQUENCES[:, 0, :1], SEQUENCES[:, 0, 1]),
+        (SEQUENCES[:, 0, 0], SEQUENCES[:, 0, 1:2]),
+    ],
+)
+def test_targets_and_outputs_that_differ_by_an_axis_of_one_match(
+    y_true, y_pred
+):
+    losses = per_example(lambda t, p: tf.square(t - p))(y_true, y_pred)
+    num_rows = len(y_true)
+    squares = np.square(y_true.ravel() - y_pred.ravel())
+    expected = squares.reshape(num_rows, -1).mean(axis=1)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+def test_targets_of_unknown_rank_match():
+    loss = per_example(lambda t, p: tf.square(t - p))
+
+    @tf.function(
+        input_signature=[tf.TensorSpec(None), tf.TensorSpec([None, 1])]
+    )
+    def losses(y_true, y_pred):
+        return loss(y_true, y_pred)
+
+    y_pred = LOGITS[:, 1:2]
+    expected = np.square(LOGITS[:, 0] - LOGITS[:, 1])
+    for y_true in (LOGITS[:, 0], LOGITS[:, :1]):
+        np.testing.assert_allclose(losses(y_true, y_pred), expected, 1e-5)
 
 
 class Squares(keras.losses.Loss):
