@@ -17,6 +17,7 @@ from composer_tf.objectives.rewards import Reward
 from composer_tf.objectives.sandwich import Sandwich
 from composer_tf.policy import POLICY, STEERING, UNIFORM, Composition, Policy
 from composer_tf.preferences import Gamma, Preference, PreferenceCollection
+from composer_tf.preferences.preference import serialize as serialize_preference
 
 Routing = Literal["auto", "partition", "dense", "branch", "scatter"]
 
@@ -203,7 +204,10 @@ class Composer(ExportableModel):
             **super().get_config(),
             "metalayers": [serialize(step) for step in self.metalayers],
             "controller": serialize(self.controller),
-            "preferences": [serialize(p) for p in self.preferences],
+            "preferences": [
+                serialize_preference(preference)
+                for preference in self.preferences
+            ],
             "stem": serialize(self.stem),
             "estimator": serialize(self.estimator),
             "sandwich": serialize(self.sandwich),

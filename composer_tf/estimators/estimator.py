@@ -99,7 +99,7 @@ def example_rewards(
     for preference, value in preferences.split(gamma):
         credit = preference.credit(policy, value * sample_weight)
         if credit is None:
-            rewards += preference.cost(policy, value)
+            rewards += preference.checked_cost(policy, value)
         else:
             credits += credit
     return tf.stop_gradient(rewards), tf.stop_gradient(credits)

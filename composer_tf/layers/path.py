@@ -295,7 +295,7 @@ def decide_by(
             lambda rows: categorical(rows).sample(seed=seed), logits, num_blocks
         )
         # Of NaN the sample is no module; the loss tells of it, not a kernel.
-        return tf.minimum(drawn, logits.shape[-1] - 1)
+        return tf.minimum(drawn, tf.shape(logits)[-1] - 1)
 
     return decide
 

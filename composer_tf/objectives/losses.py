@@ -126,7 +126,7 @@ def _of_the_rank_of(y_pred: tf.Tensor, y_true: tf.Tensor) -> tf.Tensor:
         return y_true
     missing = y_pred.shape.rank - y_true.shape.rank
     if missing == 1 and y_pred.shape[-1] == 1:
-        return y_true[..., tf.newaxis]
+        return tf.expand_dims(y_true, axis=-1)
     if missing == -1 and y_true.shape[-1] == 1:
         return tf.squeeze(y_true, axis=-1)
     return y_true
@@ -194,6 +194,14 @@ def check_labels(
     ignored = getattr(loss, "ignore_class", None)
     if ignored is not None:
         labels = labels[labels != ignored]
+    in_doubt = num_classes == 1 or np.any(labels != np.round(labels))
+    if labels.size and in_doubt:
+        raise ValueError(
+            f"Loss {loss!r} takes the numbers of classes as targets, got "
+            f"targets from {labels.min()} to {labels.max()} for a model of "
+            f"{num_classes} outputs. Compile it with another loss, such as "
+            "'mse', or BinaryCrossentropy(from_logits=True) for one output."
+        )
     validation.check_labels(labels, num_classes)
 
 

@@ -198,7 +198,7 @@ class PreferenceCollection:
 
     def cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
         """The sum of all C(p, c, gamma), float32 `[..., B]`."""
-        costs = [p.cost(policy, g) for p, g in self.split(gamma)]
+        costs = [p.checked_cost(policy, g) for p, g in self.split(gamma)]
         return sum(costs, tf.zeros([]))
 
     def _parse_mapping(self, gamma: Mapping[str, Any]) -> tf.Tensor:

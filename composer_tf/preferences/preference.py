@@ -1,6 +1,7 @@
 """The base class of all policy preferences."""
 
 import abc
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -93,6 +94,28 @@ class Preference(abc.ABC):
             depends on p.
         """
 
+    def checked_cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
+        """What `cost` returns, as float32.
+
+        Raises:
+            ValueError: If that is not one number per example.
+        """
+        cost = self.cost(policy, gamma)
+        wanted = policy.choices.shape[:-1]
+        if cost is not None:
+            cost = tf.cast(cost, tf.float32)
+            rank = cost.shape.rank
+            if rank is None or (
+                0 < rank <= wanted.rank
+                and cost.shape[-1:].is_compatible_with(wanted[-1:])
+            ):
+                return cost
+        raise ValueError(
+            f"`cost` of preference {self.name!r} must return one number per "
+            "example, of the shape of `policy.choices` without its last axis, "
+            f"here {wanted}, got {cost if cost is None else cost.shape}."
+        )
+
     def credit(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor | None:
         """What an example's own choices added to a cost over the batch.
 
@@ -124,7 +147,9 @@ class Preference(abc.ABC):
     def expected_cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
         """E_c[C] where axis 0 of the policy is every path, float32 `[B]`."""
         path_probs = tf.exp(policy.log_prob)  # [P, B]
-        return tf.reduce_sum(path_probs * self.cost(policy, gamma), axis=0)
+        return tf.reduce_sum(
+            path_probs * self.checked_cost(policy, gamma), axis=0
+        )
 
     def sample(self, batch_size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Draws gamma, float32 `[B]`, by a stateless int32 `[2]` seed."""
@@ -150,6 +175,29 @@ class Preference(abc.ABC):
     def from_config(cls, config: dict[str, Any]) -> Self:
         gamma = keras.saving.deserialize_keras_object(config["gamma"])
         return cls(**{**config, "gamma": gamma})
+
+
+def serialize(preference: Preference) -> Any:
+    """Its config, as Keras saves it.
+
+    Raises:
+        NotImplementedError: If arguments of its own would be lost.
+    """
+    arguments = inspect.signature(type(preference).__init__).parameters.values()
+    named = (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    )
+    config = preference.get_config()
+    lost = [
+        a.name for a in arguments if a.kind in named and a.name not in config
+    ]
+    if lost[1:]:  # The first is `self`.
+        raise NotImplementedError(
+            f"{type(preference).__name__} must override `get_config` to return "
+            f"its arguments {lost[1:]} too: they would be lost."
+        )
+    return keras.saving.serialize_keras_object(preference)
 
 
 def _snake_case(class_name: str) -> str:

@@ -67,6 +67,29 @@ def test_another_error_of_tensorflow_stays_what_it_is():
         compiled().fit(bad, verbose=0)
 
 
+@pytest.mark.parametrize("routing", ["partition", "dense"])
+def test_a_training_that_diverges_does_not_blame_the_labels(routing):
+    model = compiled(keras.optimizers.SGD(1e30), routing=routing)
+    with pytest.raises(ValueError, match="The loss became"):
+        model.fit(X, Y, epochs=3, verbose=0)
+
+
+def test_targets_may_lose_their_axis_of_one_between_trainings():
+    losses = []
+    column = Y[:, None].astype("float32")
+    for targets in (column, column[:, 0]):
+        keras.utils.set_random_seed(0)
+        model = make(
+            metalayers=[ct.Metalayer([layers.Dense(1), layers.Dense(1)])]
+        )
+        model(X[:2])
+        model.compile("sgd", lambda y, outputs: tf.square(y - outputs))
+        model.fit(X, column, shuffle=False, verbose=0)
+        model.fit(X, targets, shuffle=False, verbose=0)
+        losses.append(model.evaluate(X, targets, verbose=0))
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
 def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
     spoiled = tf.data.Dataset.from_tensor_slices((X * np.nan, Y)).batch(16)
     model = compiled(jit_compile=True)

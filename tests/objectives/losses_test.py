@@ -296,6 +296,16 @@ def test_labels_that_do_not_count_may_name_no_class():
     check_labels(sparse(), labels, None)  # Of a model of any width.
 
 
+@pytest.mark.parametrize(
+    ("targets", "num_classes"), [([0.5, -1.5], 4), ([0, 1], 1)]
+)
+def test_targets_that_are_no_classes_ask_for_another_loss(targets, num_classes):
+    with pytest.raises(ValueError, match="Compile it with another loss"):
+        check_labels(
+            "sparse_categorical_crossentropy", np.array(targets), num_classes
+        )
+
+
 def test_guesses_lose_their_mean_over_blocks_and_their_sum_over_metalayers():
     targets = np.array([[1.0], [2.0]], np.float32)
     first = tf.constant([[[1.0], [0.0]]])  # One block.

@@ -15,6 +15,7 @@ from composer_tf.preferences import (
     Preference,
     Uniform,
 )
+from composer_tf.preferences.preference import serialize
 
 
 @keras.saving.register_keras_serializable(package="preference_test")
@@ -47,6 +48,50 @@ def test_a_user_written_preference_needs_its_cost_only():
     cost = preference.cost(policy, tf.constant([1.0, 1.0, 0.5]))
     np.testing.assert_array_equal(cost, [0.0, -2.0, -0.5])
     assert preference.credit(policy, tf.ones([3])) is None
+
+
+@pytest.mark.parametrize(
+    ("cost", "got"),
+    [
+        (lambda choices: tf.reduce_sum(choices), r"\(\)"),
+        (lambda choices: choices, r"\(3, 2\)"),
+        (lambda choices: tf.zeros([4]), r"\(4,\)"),
+        (lambda choices: None, "None"),
+    ],
+)
+def test_a_cost_that_is_not_one_number_per_example_is_refused(cost, got):
+    class Bad(SwitchPreference):
+        def cost(self, policy, gamma):
+            return cost(policy.choices)
+
+    policy = Policy((tf.zeros([3, 2]),) * 2, tf.zeros([3, 2], tf.int32), ())
+    wanted = r"`cost` of preference 'bad' must return one number.*here \(3,\)"
+    with pytest.raises(ValueError, match=f"{wanted}, got {got}"):
+        Bad(1.0).checked_cost(policy, tf.ones([3]))
+
+
+def test_a_cost_of_another_type_is_cast():
+    class Count(SwitchPreference):
+        def cost(self, policy, gamma):
+            return tf.reduce_sum(policy.choices, axis=-1)
+
+    policy = Policy((tf.zeros([3, 2]),) * 2, tf.ones([3, 2], tf.int32), ())
+    cost = Count(1.0).checked_cost(policy, tf.ones([3]))
+    assert cost.dtype == tf.float32
+    np.testing.assert_array_equal(cost, [2.0, 2.0, 2.0])
+
+
+def test_arguments_that_saving_would_lose_are_named():
+    class Power(SwitchPreference):
+        def __init__(self, gamma, joules=1.0, **kwargs):
+            super().__init__(gamma, **kwargs)
+
+    with pytest.raises(
+        NotImplementedError, match=r"Power must override `get_config`.*joules"
+    ):
+        serialize(Power(Uniform(0.0, 1.0), joules=2.0))
+    for kind in ALL:
+        assert serialize(kind(Uniform(0.0, 1.0)))["config"]["default"] == 0.0
 
 
 def test_the_expected_cost_of_a_user_written_one_comes_for_free():
