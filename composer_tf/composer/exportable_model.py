@@ -73,12 +73,16 @@ class ExportableModel(BudgetedModel):
                 "example, before `export`."
             )
         if format != "tf_saved_model":
-            copy = float32_copy(self)
-            if copy is not self:
-                return dataclasses.replace(
-                    copy.routed_model(input_dtypes, format),
-                    calibration=self.calibration,
-                )
+            return dataclasses.replace(
+                float32_copy(self)._routed(input_dtypes),
+                calibration=self.calibration,
+            )
+        return self._routed(input_dtypes)
+
+    def _routed(
+        self, input_dtypes: Mapping[str, str] | None
+    ) -> exporters.RoutedModel:
+        """`routed_model`, in the precision that the model has."""
         shapes = self.build_shape
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}

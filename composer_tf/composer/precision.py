@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 _MIXED = ("mixed_bfloat16", "mixed_float16")
+_HALF = ("bfloat16", "float16")
 
 
 def float32_copy(model: keras.Model) -> keras.Model:
@@ -29,9 +30,15 @@ def float32_copy(model: keras.Model) -> keras.Model:
     replaced = _in_float32(config)
     if replaced == config:
         return model
-    copy: Any = keras.saving.deserialize_keras_object(replaced)
-    if not copy.built:
-        copy.build_from_config(model.get_build_config())
+    # A config of `Sequential` lacks its policy: it takes the global one.
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        copy: Any = keras.saving.deserialize_keras_object(replaced)
+        if not copy.built:
+            copy.build_from_config(model.get_build_config())
+    finally:
+        keras.config.set_dtype_policy(policy)
     copy.set_weights(model.get_weights())
     if getattr(model, "loss", None) is not None:
         copy.compile(loss=model.loss)
@@ -39,9 +46,17 @@ def float32_copy(model: keras.Model) -> keras.Model:
 
 
 def _in_float32(config: Any) -> Any:
-    """A config with every mixed policy replaced, by name or as an object."""
+    """A config with every mixed policy replaced, by name or as an object.
+
+    And the types of inputs that a model of mixed precision casts to.
+    """
     if isinstance(config, dict):
-        return {key: _in_float32(value) for key, value in config.items()}
+        replaced = {key: _in_float32(value) for key, value in config.items()}
+        if config.get("class_name") == "InputLayer":
+            inner = replaced["config"]
+            if inner["dtype"] in _HALF:
+                replaced["config"] = inner | {"dtype": "float32"}
+        return replaced
     if isinstance(config, (list, tuple)):
         return type(config)(_in_float32(value) for value in config)
     return "float32" if config in _MIXED else config
