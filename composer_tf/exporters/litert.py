@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import tensorflow as tf
+from tensorflow.lite.python.convert_phase import ConverterError
 
 from composer_tf import validation
 from composer_tf.exporters import litert_calibration as calibration
@@ -78,6 +79,8 @@ def export_litert(
     Raises:
         ValueError: If an argument does not fit the model or another, or the
             path is a folder.
+        ConverterError: Of TensorFlow, if the model needs operators that LiteRT
+            lacks.
     """
     target = prepare_target(path, "tflite")
     _check_options(quantization, batch_size, micro, steer_by)
@@ -91,6 +94,8 @@ def export_litert(
     signatures = _signatures(
         model, exposure, batch_size, micro, steer_by, forced
     )
+    if quantization == "int8":
+        calibration.check_loops(signatures)
     content = _convert(model, exposure, signatures, quantization, examples)
     if forced and not with_override:
         content = surgery.with_constant_input(content, OVERRIDE, -1)
@@ -194,9 +199,22 @@ def _convert(
         with warnings.catch_warnings():
             # The converter calibrates by an interpreter that warns of its end.
             warnings.filterwarnings("ignore", category=UserWarning)
-            content = converter.convert()
+            content = _converted(converter)
     if quantization == "int8":
         return surgery.quantized(content)
     if quantization == "float16":
         return surgery.with_float16_weights(content)
     return content
+
+
+def _converted(converter: Any) -> bytes:
+    """The converter's file; where it fails on a loop, it says what helps."""
+    try:
+        return converter.convert()
+    except ConverterError as error:
+        if "TensorList" not in str(error):
+            raise
+        raise ConverterError(
+            "TensorFlow cannot convert loops over lists of tensors here, as of "
+            "recurrent layers in a module: make them with `unroll=True`."
+        ) from error

@@ -12,6 +12,8 @@ from composer_tf.exporters.signatures import OVERRIDE
 
 Example = Mapping[str, np.ndarray]
 
+_LOOPS = ("While", "StatelessWhile")
+_LIST = tf.variant.as_datatype_enum
 _NUM_GAMMAS = 9  # Calibrated at, over the support of each.
 
 
@@ -62,6 +64,30 @@ def _check_example(example: Any, shapes: Mapping[str, tf.TensorShape]) -> None:
         "`calibration_data` must hold examples that map each input's name to "
         f"an array of one row, {wanted}, got {got}."
     )
+
+
+def check_loops(signatures: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for loops on which TensorFlow's calibrator crashes.
+
+    Those hold lists of tensors, as of time steps; it runs others.
+
+    Args:
+        signatures: By name.
+    """
+    for function in signatures.values():
+        graph = function.get_concrete_function().graph.as_graph_def()
+        nodes = [*graph.node]
+        for inner in graph.library.function:
+            nodes += inner.node_def
+        if any(
+            node.op in _LOOPS and _LIST in node.attr["T"].list.type
+            for node in nodes
+        ):
+            raise ValueError(
+                "`quantization='int8'` cannot calibrate loops over lists of "
+                "tensors, as of recurrent layers: make them with "
+                "`unroll=True`, or use 'dynamic' or 'float16'."
+            )
 
 
 def feeds(

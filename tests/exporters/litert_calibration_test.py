@@ -1,11 +1,15 @@
 """What int8 may be calibrated on; `litert_test` calibrates."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
+import composer_tf as ct
 from tests.exporters.small_composer import composer
 
+L = keras.layers
 IMAGE = np.zeros([1, 8, 8, 1], np.float32)
 WANTED = r"one row, {'image': \(1, 8, 8, 1\)}, got "
 
@@ -50,3 +54,70 @@ def test_what_would_be_ignored_is_refused(tmp_path, quantization):
             quantization=quantization,
             calibration_data=[{"image": IMAGE}],
         )
+
+
+class Repeated(L.Layer):
+    """A loop that holds no list of tensors."""
+
+    def call(self, inputs):
+        def step(i, x):
+            return i + 1, tf.tanh(x)
+
+        return tf.while_loop(lambda i, x: i < 3, step, (0, inputs))[1]
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def of_series(module, stem=None):
+    """A Composer of series `[5, 2]`, one of its modules given."""
+    mean = keras.Sequential([L.GlobalAveragePooling1D(), L.Dense(4)])
+    model = ct.Composer(
+        [ct.Metalayer([mean, module]), L.Dense(3)],
+        stem=stem,
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+    )
+    model.build((None, 5, 2))
+    return model
+
+
+def export_int8(model, path):
+    series = np.random.default_rng(0).normal(size=(8, 1, 5, 2))
+    data = [{"image": rows.astype(np.float32)} for rows in series]
+    model.export(path, "tflite", quantization="int8", calibration_data=data)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("module", "stem"),
+    [
+        (lambda: L.GRU(4), None),
+        (lambda: keras.Sequential([L.LSTM(4)]), None),
+        (
+            lambda: L.GRU(4, unroll=True),
+            lambda: L.SimpleRNN(2, return_sequences=True),
+        ),
+        (
+            lambda: L.GRU(4, unroll=True),
+            lambda: L.Bidirectional(L.LSTM(2, return_sequences=True)),
+        ),
+    ],
+)
+def test_loops_that_crash_the_calibrator_are_refused(module, stem, tmp_path):
+    model = of_series(module(), stem and stem())
+    with pytest.raises(ValueError, match="`unroll=True`, or use 'dynamic'"):
+        export_int8(model, tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_loops_are_calibrated(tmp_path):
+    recurrent = L.GRU(4, unroll=True)
+    model = of_series(keras.Sequential([recurrent, Repeated()]), Repeated())
+    path = tmp_path / "m.tflite"
+    data = export_int8(model, path)
+    runner = Interpreter(str(path)).get_signature_runner("default_gamma")
+    for example in data:
+        wanted = model(example["image"], return_composition=True)
+        outputs = runner(**example)
+        np.testing.assert_array_equal(outputs["choices"], wanted.policy.choices)
+        np.testing.assert_allclose(outputs["logits"], wanted.outputs, atol=0.1)

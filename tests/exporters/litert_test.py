@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.python.convert_phase import ConverterError
 from tensorflow.lite.tools import flatbuffer_utils
 from tflite_micro.python.tflite_micro import runtime
 
@@ -300,6 +301,22 @@ feed = np.load(sys.argv[2])
 runner = Interpreter(sys.argv[1]).get_signature_runner("serving_default")
 np.savez(sys.argv[3], **runner(image=feed["image"], gamma=feed["gamma"]))
 """
+
+
+def test_a_loop_that_cannot_be_converted_says_what_helps(tmp_path):
+    def export(unroll):
+        recurrent = L.GRU(4, unroll=unroll)
+        mean = keras.Sequential([L.GlobalAveragePooling1D(), L.Dense(4)])
+        series = ct.Composer([ct.Metalayer([recurrent, mean]), L.Dense(3)])
+        series.build((None, 5, 2))
+        series.export(tmp_path / "m.tflite", "tflite")
+
+    with pytest.raises(ConverterError, match="`unroll=True`") as raised:
+        export(unroll=False)
+    assert "TensorListGetItem" in str(raised.value.__cause__)
+    assert not list(tmp_path.iterdir())
+    export(unroll=True)
+    assert (tmp_path / "m.tflite").exists()
 
 
 def test_it_runs_where_tensorflow_is_not(folder, tmp_path):
