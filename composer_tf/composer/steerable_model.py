@@ -1,6 +1,7 @@
 """`predict` and `evaluate` at a given gamma."""
 
 import contextlib
+import threading
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -37,6 +38,8 @@ class SteerableModel(ReplicatedModel):
         self.decision: Decision = decision
         # The compiled predict and test functions read it.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
+        # Keras makes copies and pickles from the config, without it.
+        self._steering = threading.RLock()
 
     def __call__(self, *args: Any, gamma: Gamma | None = None, **kwargs: Any):
         # Keras takes tensors, and no mixture of them with numbers.
@@ -116,24 +119,28 @@ class SteerableModel(ReplicatedModel):
     def _steered(
         self, x: Any, gamma: Gamma | None, decision: Decision | None
     ) -> Iterator[Any]:
-        """Sets gamma and decision for a while; yields the inputs to use."""
-        previous = self.decision
+        """Sets gamma and decision for a while; yields the inputs to use.
+
+        One thread at a time: another one's are not its own.
+        """
         if isinstance(x, Mapping):
             _check_lengths(x)
-        try:
-            if gamma is not None:
-                rows = self.preferences.parse(gamma)
-                x = _drop_gamma(x)
-                if rows.shape[0] == 1:
-                    self._test_gamma.assign(rows[0])
-                else:
-                    x = _join_gamma(x, rows.numpy())
-            if decision is not None:
-                self._decide_by(decision)
-            yield x
-        finally:
-            self._decide_by(previous)
-            self._test_gamma.assign(self.preferences.default)
+        with self._steering:
+            previous = self.decision
+            try:
+                if gamma is not None:
+                    rows = self.preferences.parse(gamma)
+                    x = _drop_gamma(x)
+                    if rows.shape[0] == 1:
+                        self._test_gamma.assign(rows[0])
+                    else:
+                        x = _join_gamma(x, rows.numpy())
+                if decision is not None:
+                    self._decide_by(decision)
+                yield x
+            finally:
+                self._decide_by(previous)
+                self._test_gamma.assign(self.preferences.default)
 
     def _decide_by(self, decision: Decision) -> None:
         validation.check_choice("decision", decision, ("mode", "sample"))

@@ -1,5 +1,10 @@
 """`predict` and `evaluate` at a given gamma and decision."""
 
+import copy
+import pickle
+import threading
+from concurrent import futures
+
 import keras
 import numpy as np
 import pytest
@@ -41,6 +46,44 @@ def test_gamma_is_back_at_its_default_afterwards(model):
     with pytest.raises(ValueError, match="Unrecognized data type"):
         model.predict(object(), gamma=6.0, verbose=0)
     np.testing.assert_array_equal(before, model.predict(X, verbose=0))
+
+
+def test_threads_get_the_answers_of_their_own_gamma(model):
+    gammas = (-2.0, None, 6.0)
+    expected = [model.predict(X, gamma=gamma, verbose=0) for gamma in gammas]
+    assert not np.allclose(expected[0], expected[2])
+    assert not np.allclose(expected[1], expected[2])
+    together = threading.Barrier(len(gammas))
+
+    def predict(gamma):
+        together.wait()
+        return [
+            model.predict(X, batch_size=1, gamma=gamma, verbose=0)
+            for _ in range(5)
+        ]
+
+    with futures.ThreadPoolExecutor(len(gammas)) as pool:
+        given = list(pool.map(predict, gammas))
+    for outputs, wanted in zip(given, expected, strict=True):
+        for output in outputs:
+            np.testing.assert_allclose(output, wanted, atol=1e-6)
+
+
+def test_copies_are_steered_by_themselves(model, tmp_path):
+    expected = model.predict(X, gamma=6.0, verbose=0)
+    model.save(tmp_path / "model.keras")
+    clone = keras.models.clone_model(model)
+    clone.build(model.build_shape)
+    clone.set_weights(model.get_weights())
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        keras.models.load_model(tmp_path / "model.keras"),
+        clone,
+    ):
+        np.testing.assert_allclose(
+            other.predict(X, gamma=6.0, verbose=0), expected, atol=1e-6
+        )
 
 
 def test_one_gamma_per_example(model):
