@@ -15,6 +15,7 @@ from composer_tf.preferences import Gamma
 _STORED = "calibration"
 _STORED_INDEX = "calibration_preference"
 _STORED_TERMS = "calibration_terms"
+_STORED_UPDATES = "calibration_updates"
 
 
 class BudgetedModel(PolicyGradientModel):
@@ -22,15 +23,33 @@ class BudgetedModel(PolicyGradientModel):
 
     Attributes:
         calibration: What each gamma costs, or `None`. It is saved with the
-            weights. Training and `set_weights` forget it; `load_weights` brings
-            the file's own, if it is of a model with the same costs and gammas.
+            weights. Training and `set_weights` forget it, and so does whatever
+            else the model's own optimizer updates; `load_weights` brings the
+            file's own, if it is of a model with the same costs and gammas.
     """
-
-    calibration: Calibration | None
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.calibration = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        known = self._calibrated_at
+        if known is not None and self._num_updates() not in known:
+            return None  # Of weights that the optimizer has updated since.
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, calibration: Calibration | None) -> None:
+        self._calibration = calibration
+        # Counts of the optimizer at which it holds, or `None` for all. Keras
+        # may load the optimizer after the weights: then there are two.
+        self._calibrated_at: tuple[int, ...] | None = (self._num_updates(),)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        calibration = self.calibration
+        super().compile(*args, **kwargs)
+        self.calibration = calibration  # A new optimizer counts from 0.
 
     def calibrate(
         self,
@@ -168,7 +187,7 @@ class BudgetedModel(PolicyGradientModel):
         return super().evaluate(x, *args, gamma=gamma, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
-        # All training goes through here, and changes what a gamma costs.
+        # `fit` and `train_on_batch` begin here, and change what a gamma costs.
         self.calibration = None
         return super().make_train_function(force)
 
@@ -194,8 +213,7 @@ class BudgetedModel(PolicyGradientModel):
             skips = skip_mismatch or kwargs.get("objects_to_skip")
             loads_all = not skips
         finally:
-            if not loads_all:
-                self.calibration = None
+            self.calibration = self.calibration if loads_all else None
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         super().save_own_variables(store)
@@ -205,11 +223,13 @@ class BudgetedModel(PolicyGradientModel):
             index = self.preferences.names.index(name)
             store[_STORED_INDEX] = np.array(index)
             store[_STORED_TERMS] = self._terms()
+            store[_STORED_UPDATES] = np.array(self._num_updates())
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         own = {name: store[name] for name in store.keys()}  # noqa: SIM118
         curve, index = own.pop(_STORED, None), own.pop(_STORED_INDEX, None)
-        terms = own.pop(_STORED_TERMS, None)  # Older files have none.
+        terms = own.pop(_STORED_TERMS, None)  # Older files have neither.
+        updates = own.pop(_STORED_UPDATES, None)
         super().load_own_variables(own)
         self.calibration = None  # That of other weights.
         if curve is None or index is None:
@@ -218,6 +238,19 @@ class BudgetedModel(PolicyGradientModel):
             name = self.preferences.names[int(np.array(index))]
             gammas, costs = np.array(curve).tolist()
             self.calibration = Calibration(name, tuple(gammas), tuple(costs))
+            self._calibrated_at = None
+            if updates is not None:
+                stored = int(np.array(updates))
+                self._calibrated_at = (self._num_updates(), stored)
+
+    def _num_updates(self) -> int:
+        """How often the optimizer, if there is one, has updated the weights."""
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is None:
+            return 0
+        with tf.init_scope():  # A function that is traced asks too.
+            updates = keras.ops.convert_to_numpy(optimizer.iterations)
+        return int(np.array(updates))
 
     def _terms(self) -> np.ndarray:
         """What, beside the weights, decides what a gamma costs."""

@@ -1,5 +1,7 @@
 """Calibration of a model, and what it does within a budget."""
 
+import copy
+
 import h5py
 import keras
 import numpy as np
@@ -224,6 +226,67 @@ def test_training_forgets_it_and_nothing_else_does(trained):
     assert model.calibration is None
 
 
+def test_what_was_measured_amid_training_is_forgotten_too(trained):
+    model = trained
+
+    class Calibrate(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                model.calibrate(X, num_gammas=2, batch_size=200)
+                assert model.calibration is not None
+
+    model.fit(X, Y, epochs=2, callbacks=[Calibrate()], verbose=0)
+    assert model.calibration is None
+    with pytest.raises(ValueError, match="needs a calibrated model"):
+        model.predict(X, budget=0.5)
+
+
+def apply_gradients(model):
+    variables = model.trainable_variables
+    model.optimizer.apply([tf.ones_like(v) for v in variables], variables)
+
+
+def test_a_loop_of_ones_own_forgets_it_for_good(trained, tmp_path):
+    model = trained
+    assert model.calibration is not None
+    apply_gradients(model)
+    assert model.calibration is None
+    with pytest.raises(ValueError, match="needs a calibrated model"):
+        model(X, budget=0.5)
+    model.compile("sgd")  # Its count is 0 again.
+    assert model.calibration is None
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.calibration is None
+
+
+def test_it_is_kept_with_another_optimizer_or_none(trained, tmp_path):
+    model = trained
+    model.fit(X, Y, verbose=0)
+    wanted = model.calibrate(X, num_gammas=3, batch_size=200)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    whole = keras.models.load_model(tmp_path / "model.keras")
+    assert int(whole.optimizer.iterations) > 0
+    bare = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    assert bare.calibration == wanted
+    bare.compile("adam")
+    other = build(seed=1)
+    apply_gradients(other)
+    other.load_weights(tmp_path / "model.weights.h5")
+    copied = copy.deepcopy(model)
+    model.compile("adam")
+    for kept in (model, whole, bare, other, copied):
+        assert kept.calibration == wanted
+        apply_gradients(kept)
+        assert kept.calibration is None
+
+
+def test_a_traced_function_takes_a_budget(trained):
+    run = tf.function(lambda x: trained(x, budget=0.5))
+    np.testing.assert_allclose(run(X), trained(X, budget=0.5), atol=1e-6)
+
+
 def test_it_is_saved_with_the_model_and_not_cloned(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -292,6 +355,7 @@ def test_files_of_before_terms_were_kept_bring_theirs(trained, tmp_path):
     trained.save_weights(path)
     with h5py.File(path, "a") as file:
         del file["vars/calibration_terms"]
+        del file["vars/calibration_updates"]
     other = build(seed=1)
     other.load_weights(path)
     assert other.calibration == trained.calibration
