@@ -100,20 +100,13 @@ class BudgetedModel(PolicyGradientModel):
                 "The model has no weights yet: call `fit`, or the model on an "
                 "example, before `calibrate`."
             )
-        steerable = self.preferences.steerable
-        default = next(iter((*self.preferences.charging, *steerable)), None)
-        if default is None:
+        if not self.preferences.steerable:
             raise ValueError(
                 "The model has no preference whose gamma varies: there is "
                 "nothing to calibrate."
             )
-        name = preference or default.name
-        gammas = {p.name: p.gamma for p in steerable}
-        if name not in gammas:
-            raise ValueError(
-                "`preference` must be a steerable one of the model, "
-                f"{tuple(gammas)}, got {name!r}."
-            )
+        swept = self.preferences.swept(preference)
+        name = swept.name
         if isinstance(data, Iterator):
             raise ValueError(
                 "`data` is read once for each gamma, and must not be a "
@@ -130,7 +123,7 @@ class BudgetedModel(PolicyGradientModel):
             spent = costs.predict(data, batch_size, 0)  # type: ignore[arg-type]
             return float(np.mean(spent))
 
-        unscale = gammas[name].unscale
+        unscale = swept.gamma.unscale
         self.calibration = measure(name, cost_at, unscale, num_gammas)
         return self.calibration
 

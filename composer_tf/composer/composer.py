@@ -73,6 +73,10 @@ class Composer(ExportableModel):
         training: Bool.
         return_composition: Return a `Composition` instead of its outputs.
 
+    Called as a layer of another Keras model, only its modules, stem and fixed
+    steps are trained: its controller learns in its own `fit`. As a part of
+    another Composer it is refused.
+
     Returns:
         `[R, ...]`, the activations after the last metalayer: logits, for a
         classifier. R is B, or K * B with `paths`.

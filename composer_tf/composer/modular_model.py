@@ -58,6 +58,7 @@ class ModularModel(SteerableModel):
             raise TypeError(
                 f"`controller` must be a Controller, got {controller!r}."
             )
+        _check_no_composer(stem, steps)
         self.metalayers = steps
         self.routed_layers = [s for s in steps if isinstance(s, Metalayer)]
         if not self.routed_layers:
@@ -197,6 +198,24 @@ class ModularModel(SteerableModel):
     def _random_states(self) -> list[Any]:
         """Of every seed generator, the modules' too, so that runs resume."""
         return [v for v in self.variables if v.path.endswith("generator_state")]
+
+
+def _check_no_composer(
+    stem: keras.layers.Layer | None, steps: Sequence[keras.layers.Layer]
+) -> None:
+    """Raises `TypeError` for a model whose own training nothing would run."""
+    parts = [] if stem is None else [("`stem`", stem)]
+    for step in steps:
+        is_metalayer = isinstance(step, Metalayer)
+        where = f"`modules` of metalayer {step.name!r}"
+        parts.append((where if is_metalayer else "`metalayers`", step))
+    for where, part in parts:
+        for layer in part._flatten_layers():
+            if isinstance(layer, ModularModel):
+                raise TypeError(
+                    f"{where} must not hold a Composer, got {layer.name!r}, "
+                    "whose controller would not be trained: use its layers."
+                )
 
 
 def _any_batch(shape: Any) -> Any:

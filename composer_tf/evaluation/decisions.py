@@ -118,11 +118,5 @@ class Recorder:
 
 
 def steerable_name(model: Composer, preference: str | None) -> str:
-    """The preference, or the model's first; `ValueError` if it has none."""
-    name = preference or next(iter(model.preferences.names), None)
-    if name not in model.preferences.names:
-        raise ValueError(
-            f"`preference` must be a steerable one of the model, "
-            f"{model.preferences.names}, got {name!r}."
-        )
-    return name
+    """The preference, or the one swept by default; `ValueError` if none."""
+    return model.preferences.swept(preference).name

@@ -146,6 +146,26 @@ class PreferenceCollection:
             if type(preference).module_prices is not Preference.module_prices
         )
 
+    def swept(self, name: str | None = None) -> Preference:
+        """The steerable preference whose gamma is varied or measured.
+
+        Args:
+            name: Its name. Defaults to the first that is `charging`, or else
+                to the first.
+
+        Raises:
+            ValueError: If there is no such preference.
+        """
+        default = next(iter((*self.charging, *self.steerable)), None)
+        wanted = name or (default and default.name)
+        for preference in self.steerable:
+            if preference.name == wanted:
+                return preference
+        raise ValueError(
+            "`preference` must be a steerable one of the model, "
+            f"{self.names}, got {name!r}."
+        )
+
     def price_table(
         self, module_costs: Sequence[Sequence[float]]
     ) -> np.ndarray | None:

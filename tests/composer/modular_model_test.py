@@ -50,6 +50,31 @@ def test_one_layer_in_two_places_is_refused():
         ct.Composer([ct.Metalayer(nested)])
 
 
+@pytest.mark.parametrize(
+    ("where", "parts"),
+    [
+        ("`stem`", lambda inner: {"stem": inner}),
+        ("`stem`", lambda inner: {"stem": keras.Sequential([inner])}),
+        ("`metalayers`", lambda inner: {"step": inner}),
+        ("`modules` of metalayer 'metalayer", lambda inner: {"module": inner}),
+    ],
+    ids=("stem", "within the stem", "step", "module"),
+)
+def test_a_composer_within_a_composer_is_refused(where, parts):
+    inner = make(name="inner")
+    given = {
+        "module": layers.Dense(3),
+        "step": layers.Dense(3),
+        "stem": None,
+        **parts(inner),
+    }
+    with pytest.raises(TypeError, match=f"^{where}.* Composer, got 'inner'"):
+        ct.Composer(
+            [ct.Metalayer([layers.Dense(3), given["module"]]), given["step"]],
+            stem=given["stem"],
+        )
+
+
 def test_a_controller_of_another_model_is_refused():
     controller = ct.RNNController()
     make(controller=controller)(X)

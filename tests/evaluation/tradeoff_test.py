@@ -115,6 +115,23 @@ def test_tradeoff_follows_another_preference():
 
 
 @pytest.mark.usefixtures("eagerly")
+def test_tradeoff_follows_the_preference_that_is_calibrated():
+    module = keras.layers.Dense
+    model = ct.Composer(
+        [ct.Metalayer([module(CLASSES), module(CLASSES)])],
+        preferences=[
+            ct.EntropyPreference(ct.Uniform(0.0, 1.0)),
+            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
+        ],
+    )
+    data = tf.data.Dataset.from_tensors((tf.ones([4, 2]), [1] * 4))
+    points = evaluate_tradeoff(model, data)
+    calibration = model.calibrate(data, num_gammas=2)
+    assert calibration.preference == "glimpse"
+    assert points[0].gamma == calibration.gammas[0] == -2.0
+    assert points[-1].gamma == calibration.gammas[-1] == 6.0
+
+
 def test_tradeoff_spans_the_support_by_default():
     *_, data = random_data()
     points = evaluate_tradeoff(random_model(), data.take(1))

@@ -203,6 +203,23 @@ def test_prices_are_of_the_preferences_that_charge_for_modules():
     )
 
 
+def test_the_one_that_charges_is_swept_or_the_one_given():
+    entropy = EntropyPreference(Uniform(0.0, 1.0))
+    glimpse = GlimpsePreference(Uniform(0.0, 1.0))
+    constant = GlimpsePreference(1.0)
+    both = PreferenceCollection([entropy, glimpse])
+    assert both.swept() is glimpse
+    assert both.swept("entropy") is entropy
+    assert PreferenceCollection([constant, entropy]).swept() is entropy
+    for collection, name in (
+        (both, "x"),
+        (PreferenceCollection([constant]), None),
+        (PreferenceCollection([constant]), "glimpse"),
+    ):
+        with pytest.raises(ValueError, match="`preference` must be a steer"):
+            collection.swept(name)
+
+
 def test_each_preference_has_a_unit_of_its_own():
     class Heat(GlimpsePreference):
         def module_prices(self, module_costs):
