@@ -1,6 +1,8 @@
 """Examples to verify an artifact on, and to calibrate int8 on."""
 
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -55,8 +57,7 @@ def read(
         images, labels = datasets.load_arrays(data, split)
         arrays = {next(iter(model.inputs)): images, "labels": labels}
     elif pathlib.Path(data).is_file():
-        with np.load(data) as file:
-            arrays = dict(file)
+        arrays = _load_arrays(data)
     else:
         raise DeploymentError(
             f"`data` must be of {datasets.NAMES} or an .npz file, got {data!r}."
@@ -71,6 +72,22 @@ def read(
         _check_labels(labels, rows)
         labels = labels.reshape(rows)[:count]
     return Examples(inputs, labels, data)
+
+
+def _load_arrays(path: str) -> dict[str, np.ndarray]:
+    try:
+        with open(path, "rb") as opened:  # NumPy closes no damaged file.
+            file = np.load(opened)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("One array, which has no name.")
+            arrays = dict(file)
+        if not all(isinstance(value, np.ndarray) for value in arrays.values()):
+            raise ValueError("A zip file of something else.")
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DeploymentError(
+            f"`data` must be an .npz file of arrays, which {path} is not."
+        ) from error
+    return arrays
 
 
 def _check_inputs(

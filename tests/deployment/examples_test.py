@@ -1,5 +1,7 @@
 """Data that fits a model, and what is said of data that does not."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,41 @@ def test_inputs_are_rows_of_the_models_shape(model, tmp_path):
         read(model, tmp_path, picture=IMAGES)
     with pytest.raises(DeploymentError, match=r"`data` must be of .*got 'x'"):
         examples.read("x", model, "test", 4)
+
+
+def one_array(path):
+    with path.open("wb") as file:
+        np.save(file, IMAGES)
+
+
+def zipped(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("image", "no array")
+
+
+def damaged(path):
+    """An .npz file with other bytes amid its arrays."""
+    np.savez_compressed(path, image=np.random.default_rng(0).random([6, 64]))
+    content = bytearray(path.read_bytes())
+    content[100:300] = bytes(200)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        one_array,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\x03\x04 and no more"),
+        lambda path: path.write_text("no array"),
+        zipped,
+        lambda path: np.savez(path, image=np.array([None])),
+        damaged,
+    ],
+    ids=["npy", "empty", "cut", "text", "zip", "objects", "damaged"],
+)
+def test_a_file_that_holds_no_arrays_is_named(model, tmp_path, write):
+    path = tmp_path / "data.npz"
+    write(path)
+    with pytest.raises(DeploymentError, match=r"an \.npz file of arrays"):
+        examples.read(str(path), model, "test", 4)
