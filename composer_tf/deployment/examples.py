@@ -44,8 +44,8 @@ def read(
     """The first examples of a split, as the model takes them.
 
     Args:
-        data: A name of `composer_tf.datasets`, or an `.npz` file, which has no
-            splits.
+        data: A name of `composer_tf.datasets`, or an `.npz` file of the inputs
+            and perhaps `labels`, which has no splits.
         model: To be verified.
         split: `"train"` or `"test"`.
         count: How many at most.
@@ -62,6 +62,7 @@ def read(
         raise DeploymentError(
             f"`data` must be of {datasets.NAMES} or an .npz file, got {data!r}."
         )
+    _check_keys(model, arrays)
     rows = _check_inputs(model, arrays)
     inputs = {
         name: arrays[name][:count].astype(spec.dtype.as_numpy_dtype)
@@ -88,6 +89,18 @@ def _load_arrays(path: str) -> dict[str, np.ndarray]:
             f"`data` must be an .npz file of arrays, which {path} is not."
         ) from error
     return arrays
+
+
+def _check_keys(
+    model: exporters.RoutedModel, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Labels by another name would go unused, and judge nothing."""
+    known = [*model.inputs, "labels"]
+    unknown = [name for name in arrays if name not in known]
+    if unknown:
+        raise DeploymentError(
+            f"`data` must hold arrays of names in {known}, got {unknown}."
+        )
 
 
 def _check_inputs(

@@ -54,7 +54,7 @@ def test_inputs_are_rows_of_the_models_shape(model, tmp_path):
     with pytest.raises(DeploymentError, match=r"rows of shape \(8, 8, 1\)"):
         read(model, tmp_path, image=np.zeros([3, 9, 9, 1]))
     with pytest.raises(DeploymentError, match="must hold 'image'"):
-        read(model, tmp_path, picture=IMAGES)
+        read(model, tmp_path, labels=LABELS)
     with pytest.raises(DeploymentError, match=r"`data` must be of .*got 'x'"):
         examples.read("x", model, "test", 4)
 
@@ -95,3 +95,11 @@ def test_a_file_that_holds_no_arrays_is_named(model, tmp_path, write):
     write(path)
     with pytest.raises(DeploymentError, match=r"an \.npz file of arrays"):
         examples.read(str(path), model, "test", 4)
+
+
+@pytest.mark.parametrize("name", ["label", "gamma", "picture"])
+def test_an_array_that_nothing_reads_is_refused(model, tmp_path, name):
+    with pytest.raises(
+        DeploymentError, match=rf"\['image', 'labels'\], got \['{name}'\]"
+    ):
+        read(model, tmp_path, image=IMAGES, **{name: LABELS})
