@@ -3,6 +3,7 @@
 import importlib
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from composer_tf.workdir import atomic_path, write_json
 
 _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256
+_MAX_CAUSE = 300  # Characters of what Keras says of a file.
 MAX_ACCURACY_LOSS = 0.005
 
 
@@ -114,15 +116,29 @@ def _load(path: str | os.PathLike) -> Composer:
     try:
         model = keras.saving.load_model(path, compile=True)
     except Exception as error:  # Of Keras, zip, h5 or JSON.
-        raise DeploymentError(
-            f"{path} is no Keras model, or is damaged, or has classes of its "
-            f"own, which Python `modules` register: {error}"
-        ) from error
+        raise DeploymentError(_not_loaded(path, str(error))) from error
     if not isinstance(model, Composer):
         raise DeploymentError(
             f"{path} holds a {type(model).__name__}, not a Composer."
         )
     return model
+
+
+def _not_loaded(path: str | os.PathLike, message: str) -> str:
+    """What is wrong with a file, without all that Keras read of it."""
+    own = re.search(r"Could not locate (class|function) '(\w+)'", message)
+    if own:
+        return (
+            f"{path} has a {own[1]} {own[2]!r} of its own: `modules` must name "
+            "the Python module that defines and registers it."
+        )
+    # Above its cause Keras prints the configuration.
+    cause = message.rpartition("Exception encountered: ")[2]
+    return (
+        f"{path} is no Keras model, or is damaged, or has classes of its own, "
+        "which Python `modules` register: "
+        f"{_first_line(cause)[:_MAX_CAUSE]}"
+    )
 
 
 def _examples(data: str, model: exporters.RoutedModel) -> Examples:
@@ -159,7 +175,7 @@ def _verified(
     except (ValueError, ImportError):
         raise
     except Exception as error:  # Of three runtimes, each with its own kinds.
-        line = str(error).strip().partition("\n")[0]
+        line = _first_line(str(error))
         raise DeploymentError(
             f"The artifact does not run and was not kept: {line}"
         ) from error
@@ -169,6 +185,10 @@ def _verified(
             f"{'; '.join(failures)}."
         )
     return facts
+
+
+def _first_line(message: str) -> str:
+    return message.strip().partition("\n")[0]
 
 
 def _move(folder: pathlib.Path, target: pathlib.Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+import composer_tf as ct
 from composer_tf import exporters
 from composer_tf.deployment import (
     DeploymentError,
@@ -286,3 +287,41 @@ def test_bad_files_are_named(folder, tmp_path):
     plain.save(tmp_path / "plain.keras")
     with pytest.raises(DeploymentError, match="a Sequential, not a Composer"):
         deploy(tmp_path / "plain.keras", target, "onnx")
+
+
+def test_a_class_of_the_models_own_is_named_and_little_else(tmp_path):
+    @keras.saving.register_keras_serializable("mine")
+    class Power(keras.layers.Layer):
+        def __init__(self, exponent=2.0, **kwargs):
+            super().__init__(**kwargs)
+            if exponent > 2.0:
+                raise TypeError("Too high.\nMore." + 1000 * "!")
+            self.exponent = exponent
+
+        def call(self, x):
+            return x**self.exponent
+
+        def get_config(self):
+            return {**super().get_config(), "exponent": self.exponent}
+
+    power = Power()
+    modules: list[keras.layers.Layer] = [keras.layers.Dense(4), power]
+    model = ct.Composer([ct.Metalayer(modules), keras.layers.Dense(3)])
+    model.build((None, 4))
+    power.exponent = 3.0
+    model.save(tmp_path / "m.keras")
+    paths = tmp_path / "m.keras", tmp_path / "m.onnx", "onnx"
+    with pytest.raises(
+        DeploymentError, match=r"register: .*\bToo high"
+    ) as high:
+        deploy(*paths)
+    assert "\n" not in str(high.value)
+    assert len(str(high.value)) < len(str(paths[0])) + 400
+    custom = keras.saving.get_custom_objects()
+    del custom["mine>Power"]
+    with pytest.raises(DeploymentError) as missing:
+        deploy(*paths)
+    assert str(missing.value) == (
+        f"{paths[0]} has a class 'Power' of its own: `modules` must name the "
+        "Python module that defines and registers it."
+    )
