@@ -24,6 +24,7 @@ from composer_tf.workdir import atomic_path, write_json
 _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256
 _MAX_CAUSE = 300  # Characters of what Keras says of a file.
+_NO_CAUSE = r"\s|Graph execution error|Detected at node|Node: |<stack traces"
 MAX_ACCURACY_LOSS = 0.005
 
 
@@ -175,16 +176,37 @@ def _verified(
     except (ValueError, ImportError):
         raise
     except Exception as error:  # Of three runtimes, each with its own kinds.
-        line = _first_line(str(error))
+        hint = (
+            " It was verified on random inputs; `data` gives real ones, and "
+            "`input_dtypes` suit token ids."
+        )
         raise DeploymentError(
-            f"The artifact does not run and was not kept: {line}"
+            "The artifact does not run and was not kept: "
+            f"{_cause(error).rstrip('.')}.{hint if judged_on.are_random else ''}"
         ) from error
     if failures:
+        hint = (
+            " The inputs were random, at scales up to 255; `data` verifies on "
+            "real ones."
+        )
         raise DeploymentError(
             "The artifact failed its verification and was not kept: "
-            f"{'; '.join(failures)}."
+            f"{'; '.join(failures)}.{hint if judged_on.are_random else ''}"
         )
     return facts
+
+
+def _cause(error: Exception) -> str:
+    """The line that tells; above it TensorFlow prints where a node is from."""
+    message = str(error)
+    if isinstance(error, tf.errors.OpError):
+        several = re.search(r"^ *\(0\) (.+)", message, re.MULTILINE)
+        if several:
+            return several[1].strip()
+        for line in message.splitlines():
+            if line and not re.match(_NO_CAUSE, line):
+                return line.strip()
+    return _first_line(message)
 
 
 def _first_line(message: str) -> str:

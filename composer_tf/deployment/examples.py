@@ -12,6 +12,8 @@ from composer_tf import datasets, exporters
 from composer_tf.deployment.errors import DeploymentError
 from composer_tf.exporters.samples import random_inputs
 
+_RANDOM = "random inputs"
+
 
 class Examples(NamedTuple):
     """Inputs by name, `[N, ...]`, and labels.
@@ -26,6 +28,11 @@ class Examples(NamedTuple):
     labels: np.ndarray | None
     source: str
 
+    @property
+    def are_random(self) -> bool:
+        """Whether they may not be what the model is made for."""
+        return self.source == _RANDOM
+
     def one_by_one(self) -> Iterator[dict[str, np.ndarray]]:
         """Inputs of each example alone, `[1, ...]`."""
         for i in range(len(next(iter(self.inputs.values())))):
@@ -35,7 +42,7 @@ class Examples(NamedTuple):
 def made_up(model: exporters.RoutedModel, count: int) -> Examples:
     """So many examples of random inputs."""
     random = np.random.default_rng(0)
-    return Examples(random_inputs(model, count, random), None, "random inputs")
+    return Examples(random_inputs(model, count, random), None, _RANDOM)
 
 
 def read(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
+import tensorflow as tf
 
 import composer_tf as ct
 from composer_tf import exporters
@@ -203,7 +204,59 @@ def test_an_artifact_that_does_not_run_is_one_line(
     with pytest.raises(DeploymentError, match=r"does not run.*: .") as raised:
         deploy(folder / "m.keras", tmp_path / "m", format)
     assert "\n" not in str(raised.value)
+    assert "It was verified on random inputs;" in str(raised.value)
     assert not list(tmp_path.iterdir())
+    data = str(folder / "data.npz")
+    with pytest.raises(DeploymentError, match="does not run") as raised:
+        deploy(folder / "m.keras", tmp_path / "m", format, data=data)
+    assert "random" not in str(raised.value)
+
+
+def test_random_inputs_that_do_not_suit_a_model_are_told_of(tmp_path):
+    modules: list[keras.layers.Layer] = [
+        keras.layers.Dense(4) for _ in range(2)
+    ]
+    model = ct.Composer(
+        [ct.Metalayer(modules), keras.layers.GlobalAveragePooling1D()],
+        stem=keras.layers.Embedding(50, 8),
+    )
+    model.build((None, 5))
+    model.save(tmp_path / "m.keras")
+    paths = tmp_path / "m.keras", tmp_path / "m.onnx", "onnx"
+    told = (
+        r"not kept: indices\[.*\] = -?\d+ is not in \[0, 50\)\. It was verified "
+        r"on random inputs; `data` gives real ones, and `input_dtypes` suit "
+        r"token ids\.$"
+    )
+    with pytest.raises(DeploymentError, match=told):
+        deploy(*paths)
+    report = deploy(*paths, input_dtypes={"image": "int32"})
+    assert report["verified_on"] == "random inputs"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Cause. [Op:Gather]",
+        "Graph execution error:\n\nDetected at node a/b defined at (most "
+        "recent call last):\n  File 'x'\n\n  File 'y'\n\nCause.\n\t [[{{node a}}]]",
+        "Graph execution error:\n\nDetected at node a/b defined at (most "
+        "recent call last):\n<stack traces unavailable>\n2 root error(s) "
+        "found.\n  (0) INVALID_ARGUMENT:  Cause.\n\t [[{{node a}}]]\n  (1) "
+        "INVALID_ARGUMENT:  Another.\n0 successful operations.",
+    ],
+    ids=["eager", "graph", "several"],
+)
+def test_of_a_long_error_the_cause_is_told(
+    folder, tmp_path, monkeypatch, message
+):
+    def failing(*_):
+        raise tf.errors.InvalidArgumentError(None, None, message)
+
+    monkeypatch.setattr(acceptance, "open_artifact", failing)
+    told = r"not kept: (INVALID_ARGUMENT:  )?Cause\."
+    with pytest.raises(DeploymentError, match=told):
+        deploy(folder / "m.keras", tmp_path / "m.onnx", "onnx")
 
 
 def test_what_cannot_be_replaced_stays_whole(folder, tmp_path, monkeypatch):
@@ -249,8 +302,13 @@ def test_a_failed_verification_keeps_the_old_one(folder, tmp_path, monkeypatch):
     deploy(folder / "m.keras", target, "onnx", verify=False)
     old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     monkeypatch.setattr(acceptance, "_TOLERANCES", {"none": -1.0})
-    with pytest.raises(DeploymentError, match="logits differ"):
+    random = r"logits differ.*\. The inputs were random, .* 255; `data` verif"
+    with pytest.raises(DeploymentError, match=random):
         deploy(folder / "m.keras", target, "onnx", overwrite=True)
+    options = {"data": str(folder / "data.npz"), "overwrite": True}
+    with pytest.raises(DeploymentError, match="logits differ") as real:
+        deploy(folder / "m.keras", target, "onnx", **options)
+    assert "random" not in str(real.value)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
 
 
