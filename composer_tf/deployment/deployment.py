@@ -176,22 +176,23 @@ def _verified(
     except (ValueError, ImportError):
         raise
     except Exception as error:  # Of three runtimes, each with its own kinds.
+        cause = _cause(error).rstrip(".")
         hint = (
-            " It was verified on random inputs; `data` gives real ones, and "
+            "It was verified on random inputs; `data` gives real ones, and "
             "`input_dtypes` suit token ids."
         )
         raise DeploymentError(
-            "The artifact does not run and was not kept: "
-            f"{_cause(error).rstrip('.')}.{hint if judged_on.are_random else ''}"
+            f"The artifact does not run and was not kept: {cause}."
+            + judged_on.are_random * f" {hint}"
         ) from error
     if failures:
         hint = (
-            " The inputs were random, at scales up to 255; `data` verifies on "
+            "The inputs were random, at scales up to 255; `data` verifies on "
             "real ones."
         )
         raise DeploymentError(
             "The artifact failed its verification and was not kept: "
-            f"{'; '.join(failures)}.{hint if judged_on.are_random else ''}"
+            f"{'; '.join(failures)}." + judged_on.are_random * f" {hint}"
         )
     return facts
 

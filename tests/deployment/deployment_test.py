@@ -224,9 +224,9 @@ def test_random_inputs_that_do_not_suit_a_model_are_told_of(tmp_path):
     model.save(tmp_path / "m.keras")
     paths = tmp_path / "m.keras", tmp_path / "m.onnx", "onnx"
     told = (
-        r"not kept: indices\[.*\] = -?\d+ is not in \[0, 50\)\. It was verified "
-        r"on random inputs; `data` gives real ones, and `input_dtypes` suit "
-        r"token ids\.$"
+        r"not kept: indices\[.*\] = -?\d+ is not in \[0, 50\)\. It was "
+        r"verified on random inputs; `data` gives real ones, and "
+        r"`input_dtypes` suit token ids\.$"
     )
     with pytest.raises(DeploymentError, match=told):
         deploy(*paths)
@@ -239,7 +239,8 @@ def test_random_inputs_that_do_not_suit_a_model_are_told_of(tmp_path):
     [
         "Cause. [Op:Gather]",
         "Graph execution error:\n\nDetected at node a/b defined at (most "
-        "recent call last):\n  File 'x'\n\n  File 'y'\n\nCause.\n\t [[{{node a}}]]",
+        "recent call last):\n  File 'x'\n\n  File 'y'\n\nCause.\n"
+        "\t [[{{node a}}]]",
         "Graph execution error:\n\nDetected at node a/b defined at (most "
         "recent call last):\n<stack traces unavailable>\n2 root error(s) "
         "found.\n  (0) INVALID_ARGUMENT:  Cause.\n\t [[{{node a}}]]\n  (1) "

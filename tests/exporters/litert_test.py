@@ -21,6 +21,8 @@ from tests.exporters.small_composer import (
     expected,
 )
 
+L = keras.layers
+
 _OPERATORS = {
     value: name
     for name, value in vars(schema.BuiltinOperator).items()
@@ -292,17 +294,6 @@ def test_bad_options_leave_nothing_behind(model, tmp_path, options, message):
     assert not list(tmp_path.iterdir())
 
 
-_ALONE = """
-import sys
-sys.modules["tensorflow"] = None
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-feed = np.load(sys.argv[2])
-runner = Interpreter(sys.argv[1]).get_signature_runner("serving_default")
-np.savez(sys.argv[3], **runner(image=feed["image"], gamma=feed["gamma"]))
-"""
-
-
 def test_a_loop_that_cannot_be_converted_says_what_helps(tmp_path):
     def export(unroll):
         recurrent = L.GRU(4, unroll=unroll)
@@ -317,6 +308,17 @@ def test_a_loop_that_cannot_be_converted_says_what_helps(tmp_path):
     assert not list(tmp_path.iterdir())
     export(unroll=True)
     assert (tmp_path / "m.tflite").exists()
+
+
+_ALONE = """
+import sys
+sys.modules["tensorflow"] = None
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+feed = np.load(sys.argv[2])
+runner = Interpreter(sys.argv[1]).get_signature_runner("serving_default")
+np.savez(sys.argv[3], **runner(image=feed["image"], gamma=feed["gamma"]))
+"""
 
 
 def test_it_runs_where_tensorflow_is_not(folder, tmp_path):
