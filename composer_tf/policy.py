@@ -103,7 +103,7 @@ class Composition(NamedTuple):
     """What a Composer did with a batch; R rows are K paths of B examples.
 
     Attributes:
-        outputs: `[R, ...]`, the activations a_n after the last metalayer.
+        outputs: `[R, ...]`, the activations after the last step.
         policy: Choices and probabilities, of batch shape `[R]`.
         gamma: float32 `[B, k]`, as used: clipped to its support.
         context: float32 `[B, d]`, a summary of the first metalayer's input and

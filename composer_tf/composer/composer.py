@@ -78,7 +78,7 @@ class Composer(ExportableModel):
     another Composer it is refused.
 
     Returns:
-        `[R, ...]`, the activations after the last metalayer: logits, for a
+        `[R, ...]`, the activations after the last step: logits, for a
         classifier. R is B, or K * B with `paths`.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from composer_tf.evaluation.tradeoff import Point
+from composer_tf.evaluation.points import Point
 
 _LABELS = {
     "composer": "Composer",

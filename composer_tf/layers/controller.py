@@ -140,7 +140,7 @@ class Controller(keras.layers.Layer, abc.ABC):
             return
         self._build_arguments = arguments
         self._shapes = [tuple(shape) for shape in activation_shapes]
-        self._build_sight(output_row_shape)
+        self._build_observation(output_row_shape)
         self.build_steps(
             [self.feature_size(i) for i in range(len(num_modules))],
             list(num_modules),
@@ -155,8 +155,10 @@ class Controller(keras.layers.Layer, abc.ABC):
             )
         self.built = True
 
-    def _build_sight(self, output_row_shape: Sequence[int | None]) -> None:
-        """Creates the weights of `see`."""
+    def _build_observation(
+        self, output_row_shape: Sequence[int | None]
+    ) -> None:
+        """Creates the weights of `observe`."""
         if self.probe and (
             len(output_row_shape) != 1 or output_row_shape[0] is None
         ):
@@ -210,7 +212,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         """p_i = g_i(a_{i-1}, c_{i-1}), equation (2), as logits.
 
         Args:
-            features: float32 `[B, d]`, what `see` returns of a_{i-1}.
+            features: float32 `[B, d]`, what `observe` returns of a_{i-1}.
             previous_choices: int32 `[B]`, c_{i-1}, or `None` at the first.
             gamma: float32 `[B, k]`, scaled to [-1, 1].
             state: float32 `[B, s]`, or what `initial_state` returns.

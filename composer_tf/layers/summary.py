@@ -14,8 +14,8 @@ def summarize(activations: tf.Tensor, shape: Shape, grid: int) -> tf.Tensor:
 
     Args:
         activations: `[B, ...]` of 2 to 5 axes.
-        shape: What is known of their shape, with the batch axis. Axes of
-            unknown size are averaged as a whole.
+        shape: What is known of their shape, with the batch axis. If the size
+            of a spatial axis is unknown, all are averaged as a whole.
         grid: Cells per spatial axis, at least 1.
 
     Returns:
