@@ -8,6 +8,7 @@ import re
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 
@@ -143,3 +144,54 @@ def test_a_preference_may_name_its_prices():
         for g in (0.0, 10.0)
     )
     assert np.all(high[:, 0] > low[:, 0])
+
+
+def test_artifacts_run_as_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dense = [keras.layers.Dense(3), keras.layers.Dense(3)]
+    model = ct.Composer(
+        [ct.Metalayer(dense)],
+        stem=keras.layers.Flatten(),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
+    )
+    model.build((None, 28, 56, 1))
+    model.export("runs/serving/1")
+    model.export("runs/m.tflite", format="tflite")
+    model.export("runs/m.onnx", format="onnx")
+    scope = {}
+    exec(block_with("get_signature_runner"), scope)
+    wanted = model(
+        scope["images"], gamma=scope["gamma"], return_composition=True
+    )
+    probabilities = tf.nn.softmax(wanted.outputs)
+    np.testing.assert_allclose(
+        scope["answers"]["probabilities"], probabilities, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        scope["one"]["probabilities"], probabilities[:1], atol=1e-6
+    )
+    assert scope["costs"][0].shape == (3,)
+
+
+@pytest.mark.slow
+def test_text_is_trained_and_exported_with_its_masks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, 20_000, [12, 7]).astype("int32")
+    tokens[:, 5:] = 0
+    scope = {"keras": keras, "ct": ct}
+    scope |= {"tokens": tokens, "labels": rng.integers(0, 2, 12)}
+    exec(block_with("mask_zero=True"), scope)
+    shorter, model = {"tokens": tokens[:, :5]}, scope["model"]
+    for module in (0, 1):  # What is masked counts for nothing.
+        np.testing.assert_allclose(
+            model.along({"tokens": tokens}, [module]),
+            model.along(shorter, [module]),
+            atol=1e-6,
+        )
+    session = onnxruntime.InferenceSession("reader.onnx")
+    gamma = np.linspace(-1.0, 1.0, 12, dtype=np.float32)
+    (logits,) = session.run(["logits"], {"tokens": tokens, "gamma": gamma})
+    np.testing.assert_allclose(
+        logits, model({"tokens": tokens}, gamma=gamma), atol=1e-5
+    )

@@ -156,5 +156,5 @@ class ExportableModel(BudgetedModel):
     def _along(
         self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]
     ) -> dict[str, tf.Tensor]:
-        outputs = self.along(without_gamma(inputs), path)
+        outputs = self.along(inputs, path)
         return losses.predictions(getattr(self, "loss", None), outputs)

@@ -148,10 +148,10 @@ class ModularModel(SteerableModel):
         """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
 
         Args:
-            inputs: As of the model, without gamma.
+            inputs: As of the model; a gamma among them is not used.
             path: A module of each metalayer.
         """
-        activations = inputs
+        activations = without_gamma(inputs)
         for layer in self.layers_along(path):
             activations = layer(activations)
         return activations
