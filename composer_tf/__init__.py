@@ -7,6 +7,7 @@ example by a controller, steered at test time by policy preferences.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from composer_tf.budget_tracker import BudgetTracker as BudgetTracker
 from composer_tf.calibration import Calibration as Calibration
 from composer_tf.composer import Composer as Composer
 from composer_tf.costs import CostTable as CostTable

@@ -111,6 +111,7 @@ class Composition(NamedTuple):
         guesses: n tensors float32 `[D_i, B, classes]`, logits of the
             controller's probes for the D_i different beginnings of the paths;
             none without probes.
+        overhead: Cost of the controller, the stem and the fixed steps.
     """
 
     outputs: tf.Tensor
@@ -118,6 +119,12 @@ class Composition(NamedTuple):
     gamma: tf.Tensor
     context: tf.Tensor
     guesses: tuple[tf.Tensor, ...] = ()
+    overhead: float = 0.0
+
+    @property
+    def cost(self) -> tf.Tensor:
+        """What each row costs, a fraction of full cost, float32 `[R]`."""
+        return self.policy.path_cost + self.overhead
 
 
 def tile_rows(tensor: tf.Tensor, num_paths: int) -> tf.Tensor:

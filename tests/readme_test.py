@@ -43,6 +43,9 @@ def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
         model.calibration.costs[-1]
     )
 
+    exec(block_with("ct.BudgetTracker"), scope)
+    assert abs(scope["tracker"].balance) < 1000.0
+
     exec(block_with("ct.Sandwich"), scope)
     scope["model"].compile("adam", metrics=["accuracy"])
     scope["model"].fit(scope["train"].take(2), verbose=0)

@@ -301,4 +301,4 @@ class _Costs(keras.Model):
             training=False,
             return_composition=True,
         )
-        return composition.policy.path_cost + self.model.overhead
+        return composition.cost

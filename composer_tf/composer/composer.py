@@ -180,7 +180,9 @@ class Composer(ExportableModel):
         module_costs = [tf.constant(c) for c in self.cost_table.fractions]
         policy = Policy(path.logits, path.choices, tuple(module_costs))
         context = tf.stop_gradient(path.context)
-        return Composition(path.outputs, policy, gamma, context, path.guesses)
+        return Composition(
+            path.outputs, policy, gamma, context, path.guesses, self.overhead
+        )
 
     def compile(
         self,

@@ -150,7 +150,7 @@ class ExportableModel(BudgetedModel):
                 "module_probabilities": tf.reshape(
                     table, [-1, len(probabilities), widest]
                 ),
-                "cost": policy.path_cost + self.overhead,
+                "cost": composition.cost,
             }
 
     def _along(

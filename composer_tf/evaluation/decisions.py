@@ -110,7 +110,7 @@ class Recorder:
         return (
             labels,
             tf.argmax(composition.outputs, axis=-1) == labels,
-            policy.path_cost + self._model.overhead,
+            composition.cost,
             policy.entropy,
             policy.choices,
             policy.probabilities,

@@ -18,6 +18,7 @@ def test_cost_counts_stem_fixed_steps_and_controller():
     assert table.controller == model.controller.count_params()
     assert table.modules == ((24.0, 24.0), (24.0, 24.0, 24.0))
     composition = model(X, return_composition=True)
+    np.testing.assert_allclose(composition.cost, np.ones(7), rtol=1e-6)
     np.testing.assert_allclose(
         model.overhead + composition.policy.path_cost, np.ones(7), rtol=1e-6
     )

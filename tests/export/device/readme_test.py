@@ -8,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.tools import flatbuffer_utils
 
+import composer_tf as ct
 from tests.export.device.models import (
     IMAGES,
     KIT,
@@ -38,6 +39,20 @@ def test_the_readmes_python_steers(inside, capsys):
     expected = scope["composer"].predict(IMAGES, gamma=6.0)
     assert_same(scope["cheap"], expected)
     assert str(expected["cost"]) in capsys.readouterr().out
+
+
+def test_the_readmes_account_is_kept_as_by_the_library(inside):
+    first, account = blocks("python")[:2]
+    scope = {}
+    exec(first, scope)
+    exec(account, scope)
+    tracker = ct.BudgetTracker(0.5, horizon=1000)
+    for image in IMAGES:
+        answer = scope["composer"].predict(
+            image[np.newaxis], budget=tracker.budget
+        )
+        tracker.update(answer["cost"])
+    assert scope["saved"] == pytest.approx(tracker.balance)
 
 
 def test_the_readmes_listings_use_the_names_of_the_file(inside):
