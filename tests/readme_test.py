@@ -1,4 +1,4 @@
-"""The Python of the README runs, with fewer epochs and less data.
+"""The Python of the README and of docs/ runs, shorter and on less data.
 
 All but the worker of Ray Train, which needs Ray and its cluster.
 """
@@ -14,8 +14,12 @@ import tensorflow as tf
 
 import composer_tf as ct
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = pathlib.Path(__file__).parents[1]
+TEXTS = [
+    path.read_text()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+]
+BLOCKS = re.findall(r"```python\n(.*?)```", "\n".join(TEXTS), re.DOTALL)
 
 
 def block_with(text):
