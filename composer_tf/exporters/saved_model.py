@@ -1,5 +1,6 @@
 """SavedModel: what TensorFlow and TensorFlow Serving load."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -55,6 +56,7 @@ def export_saved_model(
     """
     target = prepare_target(path, "tf_saved_model")
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)
+    model = _traced_once(model)
     signatures = {
         "serving_default": signature(model, exposure, "serving"),
         "default_gamma": signature(model, exposure, "serving", steer_by=None),
@@ -78,6 +80,25 @@ def export_saved_model(
                 model, exposure, warmup_requests, extra.parent
             )
     return description
+
+
+def _traced_once(model: RoutedModel) -> RoutedModel:
+    """The same model, as one graph that its signatures share.
+
+    Traced for each of them it takes half as long again to load.
+    """
+
+    @tf.function(autograph=False)
+    def forward(inputs, gamma, choices, routing):
+        return model.forward(inputs, gamma, choices, routing)
+
+    def forward_rows(inputs, gamma, choices, routing):
+        if gamma is not None:  # A default is one row.
+            rows = tf.shape(next(iter(inputs.values())))[0]
+            gamma = tf.broadcast_to(gamma, [rows, len(model.gammas)])
+        return forward(inputs, gamma, choices, routing)
+
+    return dataclasses.replace(model, forward=forward_rows)
 
 
 def write_saved_model(

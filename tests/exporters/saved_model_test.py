@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import composer_tf as ct
 from tests.exporters.small_composer import (
@@ -131,6 +132,18 @@ def test_weights_are_stored_once(model, path):
     stored = sum(file.stat().st_size for file in files)
     weights = sum(4 * int(np.prod(w.shape)) for w in model.variables)
     assert stored < 1.05 * weights + 4096
+
+
+def test_signatures_share_one_graph(model, tmp_path):
+    model.export(tmp_path / "1")
+    stored = saved_model_pb2.SavedModel.FromString(
+        (tmp_path / "1" / "saved_model.pb").read_bytes()
+    )
+    (graph,) = (m.graph_def for m in stored.meta_graphs)
+    nodes = [n for f in graph.library.function for n in f.node_def]
+    convolutions = [n for n in [*graph.node, *nodes] if n.op == "Conv2D"]
+    # Six, for batches that agree and for batches that do not.
+    assert len(convolutions) == 2 * 6
 
 
 def test_the_description_says_what_a_client_must_know(model, path):
