@@ -43,7 +43,10 @@ _IMPORT = flags.DEFINE_multi_string(
     "import", [], "Python module with classes of the model. Repeatable."
 )
 _INPUT_DTYPE = flags.DEFINE_multi_string(
-    "input_dtype", [], "NAME=TYPE of an input that is not float32. Repeatable."
+    "input_dtype",
+    [],
+    "NAME=TYPE of an input, repeatable, or the TYPE of the only one. By "
+    "default that of the stem's keras.Input, else float32.",
 )
 _FLAGS = {"modules": "import", "input_dtypes": "input_dtype"}  # By argument.
 
@@ -114,12 +117,17 @@ def _with_flags(message: str) -> str:
     return re.sub(r"`(\w+)(|=[^`]*)`", flag, message)
 
 
-def _types(pairs: Sequence[str]) -> dict[str, str]:
+def _types(pairs: Sequence[str]) -> dict[str, str] | str:
+    if len(pairs) == 1 and "=" not in pairs[0]:
+        return pairs[0]
     types = {}
     for pair in pairs:
         name, separator, types[name] = pair.partition("=")
         if not separator:
-            raise ValueError(f"--input_dtype must be NAME=TYPE, got {pair!r}.")
+            raise ValueError(
+                "--input_dtype must be NAME=TYPE of each of several, got "
+                f"{pair!r}."
+            )
     return types
 
 

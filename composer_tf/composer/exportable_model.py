@@ -5,11 +5,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from composer_tf import exporters
 from composer_tf.composer.budgeted_model import BudgetedModel
-from composer_tf.composer.precision import float32_copy
+from composer_tf.composer.precision import HALF, float32_copy
 from composer_tf.composer.steerable_model import without_gamma
 from composer_tf.objectives import losses
 from composer_tf.policy import STEERING
@@ -40,14 +41,16 @@ class ExportableModel(BudgetedModel):
                 last two a model of mixed precision computes in float32.
             verbose: Whether to print the path.
             **options: Of `export_saved_model`, `export_litert` or
-                `export_onnx` in `composer_tf.exporters`; and `input_dtypes`, a
-                mapping from an input's name to a type other than float32.
+                `export_onnx` in `composer_tf.exporters`; and `input_dtypes`,
+                types by input name, or one type of the only input. They default
+                to those of the stem's `keras.Input`s, else to float32.
 
         Returns:
             The artifact's description, as it is written beside it.
 
         Raises:
             ValueError: If the model is not built, or an option does not fit.
+            TypeError: If `input_dtypes` is neither a mapping nor a type.
             ImportError: If a package is missing; it names the extra.
         """
         model = self.routed_model(options.pop("input_dtypes", None), format)
@@ -58,7 +61,7 @@ class ExportableModel(BudgetedModel):
 
     def routed_model(
         self,
-        input_dtypes: Mapping[str, str] | None = None,
+        input_dtypes: Mapping[str, str] | str | None = None,
         format: str = "tf_saved_model",
     ) -> exporters.RoutedModel:
         """The model as exporters see it.
@@ -80,26 +83,16 @@ class ExportableModel(BudgetedModel):
         return self._routed(input_dtypes)
 
     def _routed(
-        self, input_dtypes: Mapping[str, str] | None
+        self, input_dtypes: Mapping[str, str] | str | None
     ) -> exporters.RoutedModel:
         """`routed_model`, in the precision that the model has."""
         shapes = self.build_shape
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}
-        dtypes = dict.fromkeys(shapes, "float32") | dict(input_dtypes or {})
-        if dtypes.keys() != shapes.keys():
-            raise ValueError(
-                f"`input_dtypes` must name inputs, {tuple(shapes)}, got "
-                f"{tuple(input_dtypes or {})}."
-            )
-        for name, dtype in dtypes.items():
-            try:
-                tf.as_dtype(dtype)
-            except TypeError as error:
-                raise ValueError(
-                    f"`input_dtypes` must be of TensorFlow's types, such as "
-                    f"'uint8', got {dtype!r} for {name!r}."
-                ) from error
+        names = tuple(shapes)
+        dtypes = dict.fromkeys(names, "float32")
+        dtypes |= _declared_dtypes(self._steps()[0], names)
+        dtypes |= _checked_dtypes(input_dtypes, names)
         return exporters.RoutedModel(
             name=self.name,
             forward=self._forward,
@@ -158,3 +151,55 @@ class ExportableModel(BudgetedModel):
     ) -> dict[str, tf.Tensor]:
         outputs = self.along(inputs, path)
         return losses.predictions(getattr(self, "loss", None), outputs)
+
+
+def _declared_dtypes(
+    step: keras.layers.Layer, names: Sequence[str]
+) -> dict[str, str]:
+    """Types of the `keras.Input`s of a first step, as far as it has any.
+
+    Half precision is left out: a step casts to it, and is fed float32.
+    """
+    tensors = getattr(step, "inputs", None) or []
+    declared = {tensor.name: tensor.dtype for tensor in tensors}
+    if len(names) == len(tensors) == 1:  # Which may have another name.
+        declared = {names[0]: tensors[0].dtype}
+    return {
+        name: dtype
+        for name, dtype in declared.items()
+        if name in names and dtype not in HALF
+    }
+
+
+def _checked_dtypes(
+    input_dtypes: Mapping[str, str] | str | None, names: Sequence[str]
+) -> dict[str, str]:
+    """Types by name, as the user gave them."""
+    if input_dtypes is None:
+        return {}
+    if isinstance(input_dtypes, (str, tf.DType)):
+        if len(names) > 1:
+            raise ValueError(
+                f"`input_dtypes` must map names of {names} to types, got "
+                f"{input_dtypes!r}, which is for one input."
+            )
+        input_dtypes = dict.fromkeys(names, input_dtypes)
+    if not isinstance(input_dtypes, Mapping):
+        raise TypeError(
+            "`input_dtypes` must map names to types, or be a type, got "
+            f"{input_dtypes!r}."
+        )
+    if not input_dtypes.keys() <= set(names):
+        raise ValueError(
+            f"`input_dtypes` must name inputs, {names}, got "
+            f"{tuple(input_dtypes)}."
+        )
+    for name, dtype in input_dtypes.items():
+        try:
+            tf.as_dtype(dtype)
+        except TypeError as error:
+            raise ValueError(
+                f"`input_dtypes` must be of TensorFlow's types, such as "
+                f"'uint8', got {dtype!r} for {name!r}."
+            ) from error
+    return dict(input_dtypes)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 _MIXED = ("mixed_bfloat16", "mixed_float16")
-_HALF = ("bfloat16", "float16")
+HALF = ("bfloat16", "float16")
 
 
 def float32_copy(model: keras.Model) -> keras.Model:
@@ -54,7 +54,7 @@ def _in_float32(config: Any) -> Any:
         replaced = {key: _in_float32(value) for key, value in config.items()}
         if config.get("class_name") == "InputLayer":
             inner = replaced["config"]
-            if inner["dtype"] in _HALF:
+            if inner["dtype"] in HALF:
                 replaced["config"] = inner | {"dtype": "float32"}
         return replaced
     if isinstance(config, (list, tuple)):

@@ -36,7 +36,7 @@ def deploy(
     verify: bool = True,
     overwrite: bool = False,
     modules: Sequence[str] = (),
-    input_dtypes: Mapping[str, str] | None = None,
+    input_dtypes: Mapping[str, str] | str | None = None,
     max_accuracy_loss: float = MAX_ACCURACY_LOSS,
     **options: Any,
 ) -> dict[str, Any]:
@@ -58,7 +58,8 @@ def deploy(
         overwrite: Whether an existing artifact may be replaced.
         modules: Python modules to import first, which register classes that
             the model has of its own.
-        input_dtypes: Types of inputs other than float32, by name.
+        input_dtypes: Types by input name, or one type of the only input. They
+            default to those of the stem's `keras.Input`s, else to float32.
         max_accuracy_loss: How far the accuracy on data with labels, a mean over
             all gammas, may fall. Where the cheapest path can only guess, int8
             may turn all its guesses at once. Defaults to 0.005.

@@ -223,6 +223,76 @@ def test_inputs_keep_their_names_and_types_are_checked(tmp_path):
     np.testing.assert_allclose(answer["logits"], outputs, atol=1e-5)
 
 
+def of_tokens(declared=None):
+    """Its stem's input has a declared type, or none."""
+    inputs = [] if declared is None else [keras.Input([2], dtype=declared)]
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(3), L.Dense(3)])],
+        stem=keras.Sequential([*inputs, L.Embedding(50, 4), L.Flatten()]),
+        preferences=[GLIMPSE],
+    )
+    model.build((None, 2))
+    return model
+
+
+def dtypes_of(model, input_dtypes=None, format="tf_saved_model"):
+    inputs = model.routed_model(input_dtypes, format).inputs
+    return {name: spec.dtype.name for name, spec in inputs.items()}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_stems_input_says_the_type(format, tmp_path):
+    model = of_tokens("int32")
+    tokens = np.array([[1, 49], [2, 3]], np.int32)
+    path = tmp_path / FORMATS[format]
+    description = model.export(path, format)
+    assert description["inputs"]["image"]["dtype"] == "int32"
+    feed = {"image": tokens, "gamma": np.zeros(2, np.float32)}
+    answer = open_artifact(path, format).run(feed)
+    np.testing.assert_allclose(answer["logits"], model(tokens), atol=1e-5)
+
+
+def test_one_type_is_for_the_only_input():
+    assert dtypes_of(of_tokens()) == {"image": "float32"}
+    assert dtypes_of(of_tokens(), "int64") == {"image": "int64"}
+    assert dtypes_of(of_tokens("int32"), "uint8") == {"image": "uint8"}
+    assert dtypes_of(of_tokens("int32"), tf.int64) == {"image": "int64"}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_several_inputs_have_types_of_their_own(listed):
+    a = keras.Input([2], name="a", dtype="int32")
+    b = keras.Input([2], name="b", dtype="bool")
+    c = keras.Input([2], name="c")
+    joined = L.Concatenate()([L.Flatten()(L.Embedding(5, 3)(a)), b, c])
+    inputs = [b, a, c] if listed else {"a": a, "b": b, "c": c}
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(3), L.Dense(3)])],
+        stem=keras.Model(inputs, joined),
+    )
+    model.build(dict.fromkeys("cab", (None, 2)))
+    wanted = {"a": "int32", "b": "bool", "c": "float32"}
+    assert dtypes_of(model) == wanted
+    some = {"b": "uint8"}
+    assert dtypes_of(model, some) == wanted | some
+    told = r"`input_dtypes` must map names of \('c', 'a', 'b'\).*got 'int32'"
+    with pytest.raises(ValueError, match=told):
+        dtypes_of(model, "int32")
+    with pytest.raises(TypeError, match=r"`input_dtypes` must map.*got 32"):
+        dtypes_of(model, 32)
+
+
+@pytest.mark.usefixtures("mixed_policy")
+def test_what_a_stem_casts_to_is_not_what_it_is_fed():
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(3), L.Dense(3)])],
+        stem=keras.Sequential([L.Dense(3)]),
+    )
+    model.build((None, 2))
+    assert dtypes_of(model) == {"image": "float32"}
+    assert dtypes_of(model, format="onnx") == {"image": "float32"}
+
+
 @pytest.mark.parametrize(
     ("name", "format", "of"),
     [

@@ -49,8 +49,8 @@ def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
     )
     assert not (tmp_path / "m.onnx").exists()
     for value, message in (
-        ("uint8", "must be NAME=TYPE, got 'uint8'"),
-        ("image=uint9", "such as 'uint8', got 'uint9' for 'image'"),
+        ("uint9", "such as 'uint8', got 'uint9' for 'image'"),
+        ("picture=uint8", "--input_dtype must name inputs, ('image',), got"),
     ):
         ran = program(
             "to_onnx.py",
