@@ -1,5 +1,6 @@
 """Models that compute in half precision, for devices that cannot."""
 
+import tempfile
 from typing import Any
 
 import keras
@@ -39,10 +40,24 @@ def float32_copy(model: keras.Model) -> keras.Model:
             copy.build_from_config(model.get_build_config())
     finally:
         keras.config.set_dtype_policy(policy)
-    copy.set_weights(model.get_weights())
+    _hand_over_state(model, copy)
     if getattr(model, "loss", None) is not None:
         copy.compile(loss=model.loss)
     return copy
+
+
+def _hand_over_state(model: keras.Model, copy: keras.Model) -> None:
+    """Gives all layers what saving and loading would, such as vocabularies."""
+    copy.set_weights(model.get_weights())
+    layers = zip(model._flatten_layers(), copy._flatten_layers(), strict=True)
+    for layer, twin in layers:
+        store: dict[str, Any] = {}
+        layer.save_own_variables(store)
+        twin.load_own_variables(store)
+        if hasattr(layer, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                layer.save_assets(folder)
+                twin.load_assets(folder)
 
 
 def _in_float32(config: Any) -> Any:

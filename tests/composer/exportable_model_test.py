@@ -392,6 +392,30 @@ def test_a_float32_copy_rounds_nothing_under_any_policy(policy):
     assert float32_copy(copy) is copy
 
 
+def test_a_float32_copy_knows_what_layers_learned_from_data():
+    scale, lookup = L.Normalization(), L.StringLookup()
+    scale.adapt(np.array([[3.0], [5.0]]))
+    lookup.adapt(np.array(["a", "b", "b"]))
+    size = keras.Input([1], name="size")
+    word = keras.Input([1], name="word", dtype="string")
+    embedded = L.Flatten()(L.Embedding(5, 3)(lookup(word)))
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(3, dtype="mixed_bfloat16"), L.Dense(3)])],
+        stem=keras.Model(
+            [size, word], L.Concatenate()([scale(size), embedded])
+        ),
+    )
+    inputs = {
+        "size": tf.constant([[4.0], [9.0], [1.0]]),
+        "word": tf.constant([["a"], ["b"], ["c"]]),
+    }
+    model(inputs)
+    copy = float32_copy(model)
+    assert copy is not model
+    np.testing.assert_array_equal(copy.stem(inputs), model.stem(inputs))
+    np.testing.assert_array_equal(copy.stem(inputs)[:, 0], [0.0, 5.0, -3.0])
+
+
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 @pytest.mark.usefixtures("mixed_policy")
 def test_sequential_modules_are_exported_under_a_mixed_policy(format, tmp_path):
