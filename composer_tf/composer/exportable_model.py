@@ -108,6 +108,12 @@ class ExportableModel(BudgetedModel):
             module_costs=self.cost_table.fractions,
             overhead=self.overhead,
             variables=[v.value for v in self.variables],
+            tables=[
+                item
+                for layer in self._flatten_layers()
+                for item in vars(layer).values()
+                if isinstance(item, exporters.Table)
+            ],
             calibration=self.calibration,
         )
 

@@ -12,6 +12,7 @@ from composer_tf.exporters.litert import export_litert as export_litert
 from composer_tf.exporters.onnx import export_onnx as export_onnx
 from composer_tf.exporters.routed_model import GammaInput as GammaInput
 from composer_tf.exporters.routed_model import RoutedModel as RoutedModel
+from composer_tf.exporters.routed_model import Table as Table
 from composer_tf.exporters.saved_model import (
     export_saved_model as export_saved_model,
 )

@@ -24,6 +24,7 @@ from composer_tf.exporters.exposure import (
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.saved_model import write_saved_model
 from composer_tf.exporters.signatures import OVERRIDE, signature
+from composer_tf.exporters.tables import check_tables
 from composer_tf.exporters.targets import prepare_target
 from composer_tf.workdir import atomic_path, write_json
 
@@ -31,6 +32,7 @@ Quantization = Literal["none", "float16", "dynamic", "int8"]
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
 _MAIN = "serving_default"
+_TABLES = ((tf.string, tf.int64), (tf.int64, tf.string))  # Keys and values.
 
 
 def export_litert(
@@ -77,8 +79,8 @@ def export_litert(
         The description.
 
     Raises:
-        ValueError: If an argument does not fit the model or another, or the
-            path is a folder.
+        ValueError: If an argument does not fit the model or another, the
+            model has lookup tables that LiteRT lacks, or the path is a folder.
         ConverterError: Of TensorFlow, if the model needs operators that LiteRT
             lacks.
     """
@@ -94,6 +96,8 @@ def export_litert(
     signatures = _signatures(
         model, exposure, batch_size, micro, steer_by, forced
     )
+    runtime = "TensorFlow Lite Micro" if micro else "LiteRT"
+    check_tables(model, signatures, runtime, () if micro else _TABLES)
     if quantization == "int8":
         calibration.check_loops(signatures)
     content = _convert(model, exposure, signatures, quantization, examples)
@@ -208,12 +212,18 @@ def _convert(
 
 
 def _converted(converter: Any) -> bytes:
-    """The converter's file; where it fails on a loop, it says what helps."""
+    """The converter's file; where it fails, it says on what, and what helps."""
     try:
         return converter.convert()
     except ConverterError as error:
         if "TensorList" not in str(error):
-            raise
+            lacking = {e.operator.name for e in error.errors} - {""}
+            if not lacking:
+                raise
+            raise ConverterError(
+                f"LiteRT lacks {', '.join(sorted(lacking))}, which layers of "
+                "the model need: do their part before the model."
+            ) from error
         raise ConverterError(
             "TensorFlow cannot convert loops over lists of tensors here, as of "
             "recurrent layers in a module: make them with `unroll=True`."

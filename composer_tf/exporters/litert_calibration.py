@@ -23,8 +23,9 @@ def checked_examples(
     """`calibration_data` as a list; empty where no quantization needs it.
 
     Raises:
-        ValueError: If it is missing, empty or not needed, or holds something
-            else than mappings from each input's name to an array `[1, ...]`.
+        ValueError: If it is missing, empty or not needed, holds something else
+            than mappings from each input's name to an array `[1, ...]`, or an
+            input is text.
     """
     if data is None:
         if quantization == "int8":
@@ -38,6 +39,12 @@ def checked_examples(
             "`calibration_data` is for `quantization='int8'`, got "
             f"{quantization!r}, which would ignore it."
         )
+    for name, spec in model.inputs.items():
+        if spec.dtype == tf.string:
+            raise ValueError(
+                "`quantization='int8'` cannot be calibrated on text, got input "
+                f"{name!r} of type string: use 'dynamic' or 'float16'."
+            )
     examples = list(data)
     if not examples:
         raise ValueError("`calibration_data` must not be empty.")

@@ -96,6 +96,8 @@ def quantized(calibrated: bytes) -> bytes:
 
 def _steers(model: Any, graph: Any, op: Any) -> bool:
     """Whether an operator decides, or computes an output without weights."""
+    if len(op.outputs) == 0:  # It fills a lookup table.
+        return False
     inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
     if STEERING in _name(graph, op):
         return True

@@ -8,6 +8,7 @@ from composer_tf.exporters.description import describe
 from composer_tf.exporters.exposure import STEER_BY, Gammas, SteerBy, expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.tables import check_tables
 from composer_tf.exporters.targets import prepare_target
 from composer_tf.workdir import atomic_path, write_json
 
@@ -44,7 +45,8 @@ def export_onnx(
 
     Raises:
         ValueError: If an argument does not fit the model, the model is not
-            calibrated for budgets, or the path is a folder.
+            calibrated for budgets or has lookup tables or other operators that
+            ONNX lacks, or the path is a folder.
         ImportError: If tf2onnx is missing.
     """
     try:
@@ -64,6 +66,7 @@ def export_onnx(
         steer_by=steer_by,
         with_override=with_override,
     )
+    check_tables(model, {"serving_default": function}, "ONNX")
     proto, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET
     )
@@ -72,7 +75,13 @@ def export_onnx(
             exposure.default_of(steer_by), steer_by
         )
         proto.graph.initializer.append(default)
-    onnx.checker.check_model(proto)
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        cause = str(error).partition("\n")[0]
+        raise ValueError(
+            f"The model cannot be converted to ONNX: {cause}."
+        ) from error
     with atomic_path(target) as partial:
         onnx.save(proto, partial)
     description = describe(

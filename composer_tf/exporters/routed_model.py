@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from composer_tf.calibration import Calibration
 
+Table = tf.saved_model.experimental.TrackableResource
+
 
 class Forward(Protocol):
     """Runs a routed model.
@@ -63,6 +65,7 @@ class RoutedModel:
         module_costs: beta: n tuples, a fraction of full cost for each module.
         overhead: What every path costs beside its modules, a fraction.
         variables: All that `forward` reads.
+        tables: Lookup tables, of which `forward` may read some.
         calibration: What each gamma of one of them costs, or `None`.
     """
 
@@ -76,6 +79,7 @@ class RoutedModel:
     module_costs: Sequence[Sequence[float]]
     overhead: float
     variables: Sequence[tf.Variable]
+    tables: Sequence[Table] = ()
     calibration: Calibration | None = None
 
     @property

@@ -13,6 +13,7 @@ from composer_tf.exporters.description import describe
 from composer_tf.exporters.exposure import Gammas, expose
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.tables import tables_read
 from composer_tf.exporters.targets import prepare_target
 from composer_tf.exporters.warmup import write_warmup_requests
 from composer_tf.workdir import atomic_path
@@ -104,7 +105,8 @@ def _traced_once(model: RoutedModel) -> RoutedModel:
 def write_saved_model(
     model: RoutedModel, signatures: Mapping[str, Any], path: pathlib.Path
 ) -> None:
-    """Writes signatures and the variables that they share, once."""
-    module = tf.Module()
-    module.v = list(model.variables)  # type: ignore[attr-defined]
+    """Writes signatures, and the variables and tables they share, once."""
+    module: Any = tf.Module()
+    module.v = list(model.variables)
+    module.tables = tables_read(model, signatures)
     tf.saved_model.save(module, str(path), signatures=dict(signatures))

@@ -1,0 +1,52 @@
+"""Lookup tables, as of `keras.layers.StringLookup`, in an artifact."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from composer_tf.exporters.routed_model import RoutedModel, Table
+
+
+def tables_read(
+    model: RoutedModel, signatures: Mapping[str, Any]
+) -> list[Table]:
+    """Those of the model's tables that signatures read.
+
+    A layer has others, such as the counts of its words.
+
+    Args:
+        model: Which is exported.
+        signatures: By name.
+    """
+    read = {
+        id(tensor)
+        for function in signatures.values()
+        for tensor in function.get_concrete_function().captured_inputs
+    }
+    return [t for t in model.tables if id(t.resource_handle) in read]
+
+
+def check_tables(
+    model: RoutedModel,
+    signatures: Mapping[str, Any],
+    runtime: str,
+    held: Sequence[tuple[tf.DType, tf.DType]] = (),
+) -> None:
+    """Raises `ValueError` if signatures read a table that is not convertible.
+
+    Args:
+        model: Which is exported.
+        signatures: By name.
+        runtime: As the error calls it.
+        held: Types of keys and values of the tables that it can have.
+    """
+    for table in tables_read(model, signatures):
+        if (table.key_dtype, table.value_dtype) not in held:
+            raise ValueError(
+                f"A lookup table from {table.key_dtype.name} to "
+                f"{table.value_dtype.name}, as of IntegerLookup or "
+                f"StringLookup, cannot be converted to {runtime}: look up "
+                "before the model and feed it indices, or export format "
+                "'tf_saved_model'."
+            )
