@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from composer_tf import datasets, exporters
 from composer_tf.deployment.errors import DeploymentError
@@ -93,7 +94,8 @@ def _load_arrays(path: str) -> dict[str, np.ndarray]:
             raise ValueError("A zip file of something else.")
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DeploymentError(
-            f"`data` must be an .npz file of arrays, which {path} is not."
+            f"`data` must be an .npz file of arrays, which {path} is not: "
+            f"{error}"
         ) from error
     return arrays
 
@@ -130,6 +132,13 @@ def _check_inputs(
             f"`data` must hold as many rows, 1 or more, of each input, got "
             f"{rows}."
         )
+    for name, spec in model.inputs.items():
+        is_text = arrays[name].dtype.kind in "SU"
+        if is_text != (spec.dtype == tf.string):
+            raise DeploymentError(
+                f"`data` must hold {name!r} as {spec.dtype.name}, got "
+                f"{arrays[name].dtype}."
+            )
     return first
 
 

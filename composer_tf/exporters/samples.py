@@ -17,11 +17,11 @@ def random_inputs(
 ) -> dict[str, np.ndarray]:
     """Values that the inputs may hold, `[rows, ...]`.
 
-    Bytes for uint8, 0 or 1 for other integers, else normal, of deviations 1, 16
-    and 255 in turn, row by row.
+    Bytes for uint8, 0 or 1 for other integers, booleans, else normal, of
+    deviations 1, 16 and 255 in turn, row by row.
 
     Raises:
-        ValueError: If a size is not known.
+        ValueError: If a size is not known, or it is text.
     """
     return {
         name: _random(spec, rows, random) for name, spec in model.inputs.items()
@@ -38,7 +38,12 @@ def _random(
             f"Input {spec.name!r} of shape {tuple(shape[1:])} has a size that "
             "is not known; give examples as data."
         )
-    if spec.dtype.is_integer:
+    if spec.dtype == tf.string:
+        raise ValueError(
+            f"Input {spec.name!r} is text, which cannot be made up; give "
+            "examples as data."
+        )
+    if spec.dtype.is_integer or spec.dtype.is_bool:
         high = 255 if spec.dtype == tf.uint8 else 1
         return random.integers(0, high, shape, endpoint=True).astype(dtype)
     scales = np.resize(_SCALES, [rows, *[1] * len(shape[1:])])

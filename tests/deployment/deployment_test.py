@@ -234,6 +234,32 @@ def test_random_inputs_that_do_not_suit_a_model_are_told_of(tmp_path):
     assert report["verified_on"] == "random inputs"
 
 
+def test_a_model_of_words_is_verified_on_words(tmp_path):
+    lookup = keras.layers.StringLookup()
+    lookup.adapt(np.array(["a", "b", "c"]))
+    stem = [
+        keras.Input([3], dtype="string"),
+        lookup,
+        keras.layers.Embedding(4, 2),
+        keras.layers.Flatten(),
+    ]
+    modules: list[keras.layers.Layer] = [
+        keras.layers.Dense(4) for _ in range(2)
+    ]
+    model = ct.Composer([ct.Metalayer(modules)], stem=keras.Sequential(stem))
+    model.build((None, 3))
+    model.save(tmp_path / "m.keras")
+    words = np.random.default_rng(0).choice(["a", "b", "c", "d"], [9, 3])
+    data = str(tmp_path / "data.npz")
+    np.savez(data, image=words)
+    paths = tmp_path / "m.keras", tmp_path / "1", "tf_saved_model"
+    with pytest.raises(ValueError, match="'image' is text"):
+        deploy(*paths)
+    report = deploy(*paths, data=data)
+    assert report["choice_agreement"] == 1.0
+    assert report["max_relative_error"] < 1e-5
+
+
 @pytest.mark.parametrize(
     "message",
     [

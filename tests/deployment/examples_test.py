@@ -1,9 +1,11 @@
 """Data that fits a model, and what is said of data that does not."""
 
+import dataclasses
 import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from composer_tf.deployment import DeploymentError, examples
 from tests.exporters.small_composer import INPUT, composer
@@ -57,6 +59,18 @@ def test_inputs_are_rows_of_the_models_shape(model, tmp_path):
         read(model, tmp_path, labels=LABELS)
     with pytest.raises(DeploymentError, match=r"`data` must be of .*got 'x'"):
         examples.read("x", model, "test", 4)
+
+
+def test_text_is_for_inputs_of_text(model, tmp_path):
+    words = np.full([6, *INPUT], "word")
+    with pytest.raises(DeploymentError, match="as float32, got <U4"):
+        read(model, tmp_path, image=words)
+    spec = {"image": tf.TensorSpec([None, *INPUT], tf.string, "image")}
+    of_text = dataclasses.replace(model, inputs=spec)
+    found = read(of_text, tmp_path, image=words).inputs["image"]
+    np.testing.assert_array_equal(found, words[:4])
+    with pytest.raises(DeploymentError, match="as string, got float64"):
+        read(of_text, tmp_path, image=IMAGES)
 
 
 def one_array(path):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from composer_tf.exporters.samples import random_inputs
@@ -22,12 +23,19 @@ def test_rows_have_the_scales_in_turn():
 
 
 def test_integers_are_bytes_or_bits():
-    for dtype, highest in (("uint8", 255), ("int32", 1)):
+    for dtype, highest in (("uint8", 255), ("int32", 1), ("bool", 1)):
         spec = {"image": tf.TensorSpec([None, 8, 8, 1], dtype, "image")}
         model = dataclasses.replace(composer().routed_model(), inputs=spec)
         rows = drawn(model, 20)
         assert rows.dtype == dtype
         assert (rows.min(), rows.max()) == (0, highest)
+
+
+def test_text_is_not_made_up():
+    spec = {"image": tf.TensorSpec([None, 4], tf.string, "image")}
+    model = dataclasses.replace(composer().routed_model(), inputs=spec)
+    with pytest.raises(ValueError, match=r"'image' is text.*give examples"):
+        drawn(model, 2)
 
 
 def test_a_model_of_bytes_does_not_send_all_rows_the_same_way():
