@@ -26,6 +26,8 @@ class Calibration(NamedTuple):
 
     Example:
         >>> calibration = Calibration("glimpse", (0.0, 1.0), (0.52, 0.5))
+        >>> calibration
+        Calibration('glimpse', gamma 0 to 1, cost 0.52 to 0.5)
         >>> calibration.gamma([0.51, 0.52, 1.0]).numpy().tolist()
         [0.5, 0.0, 0.0]
     """
@@ -33,6 +35,13 @@ class Calibration(NamedTuple):
     preference: str
     gammas: tuple[float, ...]
     costs: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.preference!r}, "
+            f"gamma {self.gammas[0]:.3g} to {self.gammas[-1]:.3g}, "
+            f"cost {self.costs[0]:.3g} to {self.costs[-1]:.3g})"
+        )
 
     @classmethod
     def of(

@@ -167,3 +167,11 @@ def test_it_measures_where_the_curve_is_steep():
     asked = []
     measure("glimpse", lambda g: asked.append(g) or 0.5, EVEN, 33)
     assert len(asked) < 10
+
+
+def test_its_representation_is_short_and_goes_from_dear_to_cheap():
+    gammas = tuple(np.linspace(-6.0, 2.0, 33).tolist())
+    costs = tuple(np.linspace(0.98765, 0.26, 33).tolist())
+    calibration = ct.Calibration("glimpse", gammas, costs)
+    wanted = "Calibration('glimpse', gamma -6 to 2, cost 0.988 to 0.26)"
+    assert repr(calibration) == str(calibration) == wanted
