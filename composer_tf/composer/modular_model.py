@@ -14,6 +14,8 @@ from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.summary import summary_size
 
+_HINT = "wrap alternatives in `ct.Metalayer([...])`"
+
 
 class ModularModel(SteerableModel):
     """A stem, metalayers with fixed steps between them, and a controller.
@@ -49,6 +51,12 @@ class ModularModel(SteerableModel):
                 f"{metalayers.name!r}."
             )
         steps = list(metalayers)
+        for step in steps:
+            if isinstance(step, list | tuple):
+                raise TypeError(
+                    f"`metalayers` must hold Keras layers, got {step!r}: "
+                    f"{_HINT}."
+                )
         if stem is not None and not isinstance(stem, keras.layers.Layer):
             raise TypeError(f"`stem` must be a Keras layer, got {stem!r}.")
         validation.check_layers(
@@ -62,7 +70,9 @@ class ModularModel(SteerableModel):
         self.metalayers = steps
         self.routed_layers = [s for s in steps if isinstance(s, Metalayer)]
         if not self.routed_layers:
-            raise ValueError("`metalayers` must hold at least one Metalayer.")
+            raise ValueError(
+                f"`metalayers` must hold at least one Metalayer: {_HINT}."
+            )
         if isinstance(costs, str):
             validation.check_choice("costs", costs, tuple(costs_lib.COUNTERS))
         else:

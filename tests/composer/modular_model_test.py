@@ -38,6 +38,17 @@ def test_costs_may_be_macs_or_numbers():
     )
 
 
+@pytest.mark.parametrize(
+    ("alternatives", "error"), [(True, TypeError), (False, ValueError)]
+)
+def test_a_forgotten_metalayer_is_hinted_at(alternatives, error):
+    dense = [layers.Dense(4), layers.Dense(4)]
+    steps = [dense, layers.Dense(3)] if alternatives else dense
+    hint = r"wrap alternatives in `ct.Metalayer\(\[...\]\)`"
+    with pytest.raises(error, match=hint):
+        ct.Composer(steps)
+
+
 def test_one_layer_in_two_places_is_refused():
     shared = layers.Dense(4)
     with pytest.raises(ValueError, match="stands twice"):
