@@ -34,6 +34,22 @@ def check_layers(name: str, layers: Sequence[Any]) -> None:
         seen |= parts.keys()
 
 
+def check_metric_names(metrics: Any, taken: Sequence[str]) -> None:
+    """Raises `ValueError` for a metric that is named as what is logged anyway.
+
+    Args:
+        metrics: Names, functions or objects, nested as `compile` takes them.
+        taken: Names of what is logged anyway.
+    """
+    for metric in keras.tree.flatten(metrics):
+        name = getattr(metric, "name", getattr(metric, "__name__", metric))
+        if name in taken:
+            raise ValueError(
+                f"A metric is named {name!r}, but the model logs {taken} of "
+                "itself: give the metric another name."
+            )
+
+
 def check_arrays(x: Any, y: Any) -> None:
     """Raises `ValueError` if `y` is missing, or one holds NaN or infinity.
 

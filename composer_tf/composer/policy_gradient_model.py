@@ -19,6 +19,7 @@ from composer_tf.objectives import rewards as rewards_lib
 from composer_tf.objectives.sandwich import Sandwich
 from composer_tf.policy import Composition
 
+_LOGGED = ("loss", "cost", "reward", "entropy")
 _FUSED_FROM = 1_000_000  # Weights: for fewer, compiling takes too long.
 
 
@@ -91,7 +92,8 @@ class PolicyGradientModel(ModularModel):
             loss: Any Keras loss or a function that keeps the batch axis.
                 Defaults to sparse categorical cross-entropy from logits. What
                 is trained is the mean over examples of weight times loss.
-            metrics: Keras metrics or names.
+            metrics: Keras metrics or names, none named as what is logged
+                anyway.
             reward: What the policy maximises beside the costs, in place of
                 minus the loss (`"log_probability"`): for a classifier of
                 integer labels on logits, its `"accuracy"` or the label's
@@ -105,8 +107,11 @@ class PolicyGradientModel(ModularModel):
         Raises:
             TypeError: If there are several losses, or one is the reward.
             ValueError: If `loss_weights` is given, a loss that sums over the
-                batch or that a sandwich cannot distil, or an unknown reward.
+                batch or that a sandwich cannot distil, an unknown reward, or a
+                metric with a name that is taken.
         """
+        for given in (metrics, kwargs.get("weighted_metrics")):
+            validation.check_metric_names(given, _LOGGED)
         if kwargs.get("loss_weights") is not None:
             raise ValueError("`loss_weights` needs several outputs; got one.")
         if loss is None:

@@ -71,6 +71,38 @@ def test_logs_are_what_evaluate_measures_by_hand():
     assert logs["accuracy"] == pytest.approx(np.mean(hits))
 
 
+def cost(y_true, y_pred):
+    return tf.ones(tf.shape(y_pred)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("cost", "cost"),
+        ("cost", cost),
+        ("entropy", keras.metrics.CategoricalCrossentropy(name="entropy")),
+        ("reward", keras.metrics.MeanMetricWrapper(cost, name="reward")),
+        ("loss", keras.metrics.MeanSquaredError(name="loss")),
+    ],
+    ids=["name", "function", "entropy", "reward", "loss"],
+)
+def test_a_metric_named_as_what_is_logged_anyway_is_refused(name, metric):
+    for argument in ("metrics", "weighted_metrics"):
+        for given in ([metric], ["accuracy", metric], [["accuracy", metric]]):
+            with pytest.raises(ValueError, match=f"{name}.* another name"):
+                make().compile(**{argument: given})
+
+
+def test_a_metric_of_another_name_is_logged_beside_the_cost():
+    given = keras.metrics.MeanMetricWrapper(cost, name="my_cost")
+    model = compiled(metrics=[given, "accuracy"])
+    logs = model.evaluate(X, Y, verbose=0, return_dict=True)
+    assert logs["my_cost"] == 1.0
+    assert logs["cost"] == pytest.approx(
+        np.mean(model(X, return_composition=True).cost)
+    )
+
+
 def test_examples_of_no_weight_do_not_train():
     weights = np.concatenate([np.ones(32), np.zeros(32)])
     other = np.concatenate([Y[:32], 2 - Y[32:]])
