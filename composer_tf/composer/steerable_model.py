@@ -41,13 +41,19 @@ class SteerableModel(ReplicatedModel):
         # Keras makes copies and pickles from the config, without it.
         self._steering = threading.RLock()
 
-    def __call__(self, *args: Any, gamma: Gamma | None = None, **kwargs: Any):
+    def __call__(
+        self,
+        inputs: Any,
+        *args: Any,
+        gamma: Gamma | None = None,
+        **kwargs: Any,
+    ):
         # Keras takes tensors, and no mixture of them with numbers.
+        if isinstance(inputs, Mapping) and inputs.get("gamma") is not None:
+            inputs = {**inputs, "gamma": self._as_tensor(inputs["gamma"])}
         if gamma is not None:
-            if not _is_symbolic_or_tensor(gamma):
-                gamma = self.preferences.parse(gamma)
-            kwargs["gamma"] = gamma
-        return super().__call__(*args, **kwargs)
+            kwargs["gamma"] = self._as_tensor(gamma)
+        return super().__call__(inputs, *args, **kwargs)
 
     def predict(
         self,
@@ -60,7 +66,7 @@ class SteerableModel(ReplicatedModel):
         """As `keras.Model.predict`, at a given gamma.
 
         Args:
-            x: As of Keras.
+            x: As of Keras. A mapping may hold `"gamma"`, of any such form.
             *args: As of Keras.
             gamma: With one steerable preference a number or one value per
                 example; with several `[k]` or `[N, k]`; or a mapping by name.
@@ -123,6 +129,10 @@ class SteerableModel(ReplicatedModel):
 
         One thread at a time: another one's are not its own.
         """
+        if gamma is None and isinstance(x, Mapping):
+            gamma = x.get("gamma")
+        if gamma is not None:
+            x = _drop_gamma(x)
         if isinstance(x, Mapping):
             _check_lengths(x)
         with self._steering:
@@ -130,7 +140,6 @@ class SteerableModel(ReplicatedModel):
             try:
                 if gamma is not None:
                     rows = self.preferences.parse(gamma)
-                    x = _drop_gamma(x)
                     if rows.shape[0] == 1:
                         self._test_gamma.assign(rows[0])
                     else:
@@ -141,6 +150,11 @@ class SteerableModel(ReplicatedModel):
             finally:
                 self._decide_by(previous)
                 self._test_gamma.assign(self.preferences.default)
+
+    def _as_tensor(self, gamma: Gamma) -> Any:
+        if _is_symbolic_or_tensor(gamma):
+            return gamma
+        return self.preferences.parse(gamma)
 
     def _decide_by(self, decision: Decision) -> None:
         validation.check_choice("decision", decision, ("mode", "sample"))
@@ -186,8 +200,8 @@ def _check_lengths(inputs: Mapping[str, Any]) -> None:
     }
     if len({shape[:1] for shape in shapes.values()}) > 1:
         raise ValueError(
-            "The inputs, and `gamma` among them, must have one row for each "
-            f"example, got shapes {shapes}."
+            "The inputs must have one row for each example, got shapes "
+            f"{shapes}."
         )
 
 
