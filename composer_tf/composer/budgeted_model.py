@@ -1,4 +1,4 @@
-"""Calibration, and `predict` and `evaluate` within a given budget."""
+"""Calibration, and `predict`, `evaluate` and the like within a budget."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -178,6 +178,29 @@ class BudgetedModel(PolicyGradientModel):
         """As `keras.Model.evaluate`, steered as `predict` is."""
         gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
         return super().evaluate(x, *args, gamma=gamma, **kwargs)
+
+    def predict_on_batch(
+        self,
+        x: Any,
+        gamma: Gamma | None = None,
+        budget: Budget | None = None,
+        decision: Decision | None = None,
+    ) -> Any:
+        """As `keras.Model.predict_on_batch`, steered as `predict` is."""
+        gamma = self._gamma_of(gamma, budget, decision)
+        return super().predict_on_batch(x, gamma, decision)
+
+    def test_on_batch(
+        self,
+        x: Any,
+        *args: Any,
+        gamma: Gamma | None = None,
+        budget: Budget | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.test_on_batch`, steered as `predict` is."""
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
+        return super().test_on_batch(x, *args, gamma=gamma, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
         # `fit` and `train_on_batch` begin here, and change what a gamma costs.

@@ -1,4 +1,4 @@
-"""`predict` and `evaluate` at a given gamma."""
+"""`predict`, `evaluate` and the like at a given gamma."""
 
 import contextlib
 import threading
@@ -92,6 +92,28 @@ class SteerableModel(ReplicatedModel):
         """As `keras.Model.evaluate`, steered as `predict` is."""
         with self._steered(x, gamma, decision) as steered:
             return super().evaluate(steered, *args, **kwargs)
+
+    def predict_on_batch(
+        self,
+        x: Any,
+        gamma: Gamma | None = None,
+        decision: Decision | None = None,
+    ) -> Any:
+        """As `keras.Model.predict_on_batch`, steered as `predict` is."""
+        with self._steered(x, gamma, decision) as steered:
+            return super().predict_on_batch(steered)
+
+    def test_on_batch(
+        self,
+        x: Any,
+        *args: Any,
+        gamma: Gamma | None = None,
+        decision: Decision | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `keras.Model.test_on_batch`, steered as `predict` is."""
+        with self._steered(x, gamma, decision) as steered:
+            return super().test_on_batch(steered, *args, **kwargs)
 
     def resolve_gamma(
         self,

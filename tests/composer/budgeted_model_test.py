@@ -136,6 +136,27 @@ def test_one_budget_per_example(model):
 
 
 @pytest.mark.parametrize(
+    "steering",
+    [
+        {"gamma": 1.0},
+        {"gamma": np.linspace(-2.0, 6.0, len(X))},
+        {"budget": 0.5},
+        {"budget": np.linspace(0.0, 1.0, len(X))},
+    ],
+    ids=["gamma", "gammas", "budget", "budgets"],
+)
+def test_a_batch_is_steered_as_all_data_are(model, steering):
+    np.testing.assert_allclose(
+        model.predict_on_batch(X, **steering), model(X, **steering), atol=1e-6
+    )
+    given = model.test_on_batch(X, Y, **steering, return_dict=True)
+    wanted = model.evaluate(X, Y, **steering, **QUIET)
+    assert given == pytest.approx(wanted, abs=1e-5)
+    default = model.predict(X, verbose=0)  # It is back afterwards.
+    np.testing.assert_allclose(model.predict_on_batch(X), default, atol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("steering", "message"),
     [
         ({"budget": 0.5, "gamma": 1.0}, "`gamma` and `budget` were given"),
@@ -152,6 +173,9 @@ def test_a_bad_budget_is_refused_early(model, steering, message):
     for use in (model.predict, model.evaluate):
         with pytest.raises(ValueError, match=message):
             use(X, **steering, verbose=0)
+    for use in (model.predict_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match=message):
+            use(X, **steering)
     if np.shape(steering["budget"]) != (3,):  # What Keras then says itself.
         with pytest.raises(ValueError, match=message):
             model(X, **steering)
