@@ -67,8 +67,8 @@ class BudgetedModel(PolicyGradientModel):
         training: `fit` forgets it, as it makes other choices.
 
         Args:
-            data: Inputs as `predict` takes them; labels beside them are
-                ignored. They are read once for each gamma.
+            data: Inputs as `predict` takes them, or a tuple of inputs and
+                labels, which are ignored. It is read once for each gamma.
             preference: Name of the steerable preference whose gamma a budget
                 stands for; the others keep their defaults. Defaults to the
                 first that charges for modules, or else to the first.
@@ -116,6 +116,8 @@ class BudgetedModel(PolicyGradientModel):
             raise ValueError(
                 f"`num_gammas` must be 2 or more, got {num_gammas}."
             )
+        if isinstance(data, tuple):
+            data, *_ = data
         costs = _Costs(self, name)
 
         def cost_at(gamma: float) -> float:

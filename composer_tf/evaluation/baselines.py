@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.composer import Composer
-from composer_tf.evaluation.decisions import Recorder
+from composer_tf.evaluation.decisions import LabelledData, Recorder
 from composer_tf.evaluation.points import Point
 from composer_tf.evaluation.tradeoff import point
 from composer_tf.policy import all_paths
@@ -41,7 +40,7 @@ class PathOutcomes(NamedTuple):
 
 def evaluate_random_mixture(
     model: Composer,
-    data: tf.data.Dataset,
+    data: LabelledData,
     shares: Sequence[float] | None = None,
     seed: int = 0,
 ) -> list[Point]:
@@ -52,7 +51,7 @@ def evaluate_random_mixture(
 
     Args:
         model: A trained classifier.
-        data: Batches of (inputs, integer labels).
+        data: Batches of (inputs, integer labels), or one such pair of arrays.
         shares: Probabilities in [0, 1]. Defaults to 11, evenly from 0 to 1.
         seed: Of the choices.
 
@@ -86,13 +85,13 @@ def evaluate_random_mixture(
 
 
 def evaluate_paths(
-    model: Composer, data: tf.data.Dataset, max_paths: int = 256
+    model: Composer, data: LabelledData, max_paths: int = 256
 ) -> PathOutcomes:
     """Runs every path on every example.
 
     Args:
         model: A trained classifier.
-        data: Batches of (inputs, integer labels).
+        data: Batches of (inputs, integer labels), or one such pair of arrays.
         max_paths: How many paths it may have. Defaults to 256.
 
     Raises:

@@ -12,6 +12,10 @@ from composer_tf.composer import Composer
 from composer_tf.composer.steerable_model import without_gamma
 from composer_tf.objectives import losses
 
+LabelledData = tf.data.Dataset | tuple[Any, Any]
+
+_BATCH_SIZE = 128
+
 
 class Decisions(NamedTuple):
     """The decisions on N examples, in the order of the data.
@@ -38,14 +42,14 @@ class Recorder:
 
     Args:
         model: A classifier whose outputs are `[batch, classes]`.
-        data: Batches of (inputs, integer labels).
+        data: Batches of (inputs, integer labels), or one such pair of arrays.
     """
 
-    def __init__(self, model: Composer, data: tf.data.Dataset) -> None:
+    def __init__(self, model: Composer, data: LabelledData) -> None:
         self._model = model
-        self._data = data
+        self._data = batched(data)
         if not model.built:
-            model(next(iter(data))[0])
+            model(next(iter(self._data))[0])
         self._run = tf.function(
             self._batch, autograph=False, reduce_retracing=True
         )
@@ -115,6 +119,13 @@ class Recorder:
             policy.choices,
             policy.probabilities,
         )
+
+
+def batched(data: LabelledData) -> tf.data.Dataset:
+    """The data as batches, which a data set holds already."""
+    if not isinstance(data, tuple):
+        return data
+    return tf.data.Dataset.from_tensor_slices(data).batch(_BATCH_SIZE)
 
 
 def steerable_name(model: Composer, preference: str | None) -> str:

@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import sklearn.metrics
-import tensorflow as tf
 
 from composer_tf.composer import Composer
-from composer_tf.evaluation.decisions import Recorder, steerable_name
+from composer_tf.evaluation.decisions import (
+    LabelledData,
+    Recorder,
+    steerable_name,
+)
 
 
 class Estimate(NamedTuple):
@@ -156,7 +159,7 @@ def mean_by_label(
 
 def module_probabilities(
     model: Composer,
-    data: tf.data.Dataset,
+    data: LabelledData,
     gammas: Sequence[float],
     num_classes: int,
     preference: str | None = None,
@@ -166,7 +169,8 @@ def module_probabilities(
 
     Args:
         model: A trained Composer.
-        data: Batches of (inputs, integer labels in `[0, num_classes)`).
+        data: Batches of (inputs, integer labels in `[0, num_classes)`), or
+            one such pair of arrays.
         gammas: G values, a heatmap each.
         num_classes: Rows of a heatmap.
         preference: Which preference the gammas are of. Defaults to the first

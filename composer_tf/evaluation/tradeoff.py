@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from composer_tf.composer import Composer
 from composer_tf.evaluation.decisions import (
     Decisions,
+    LabelledData,
     Recorder,
     steerable_name,
 )
@@ -16,7 +16,7 @@ from composer_tf.evaluation.points import Point
 
 def evaluate_tradeoff(
     model: Composer,
-    data: tf.data.Dataset,
+    data: LabelledData,
     gammas: Sequence[float] | None = None,
     preference: str | None = None,
 ) -> list[Point]:
@@ -24,7 +24,7 @@ def evaluate_tradeoff(
 
     Args:
         model: A trained classifier.
-        data: Batches of (inputs, integer labels).
+        data: Batches of (inputs, integer labels), or one such pair of arrays.
         gammas: Values to try. Defaults to 17 of `gamma_grid`.
         preference: Which preference they are of. Defaults to the first
             steerable one. The others keep their defaults.

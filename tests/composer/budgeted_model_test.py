@@ -195,7 +195,7 @@ def test_any_data_without_or_with_labels(trained):
     with_gamma = data.map(
         lambda x, y: ({"image": x, "gamma": tf.zeros([tf.shape(x)[0]])}, y)
     )
-    for source in (X, {"image": X}, data, with_gamma):
+    for source in (X, (X, Y), {"image": X}, data, with_gamma):
         given = model.calibrate(source, num_gammas=5, batch_size=64)
         np.testing.assert_allclose(given.costs, wanted.costs, atol=1e-6)
         assert given.gammas == wanted.gammas

@@ -152,6 +152,20 @@ def test_tradeoff_does_not_depend_on_the_batches():
 
 
 @pytest.mark.usefixtures("eagerly")
+@pytest.mark.parametrize("as_given", [lambda x: x, lambda x: {"image": x}])
+def test_arrays_are_measured_as_their_batches_are(as_given):
+    model = random_model()
+    inputs, labels, data = random_data()
+    pair = (as_given(inputs), labels.tolist())
+    assert evaluate_tradeoff(model, pair, [1.0]) == evaluate_tradeoff(
+        model, data, [1.0]
+    )
+    assert evaluate_random_mixture(model, pair, [0.5]) == (
+        evaluate_random_mixture(model, data, [0.5])
+    )
+
+
+@pytest.mark.usefixtures("eagerly")
 def test_labels_may_have_an_axis_of_their_own():
     model = random_model()
     inputs, labels, data = random_data(batch_size=100)
