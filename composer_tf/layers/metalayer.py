@@ -160,7 +160,10 @@ class Metalayer(keras.layers.Layer):
         if masked and routing != "dense":
             raise ValueError(
                 f"Metalayer {self.name!r} got a mask, which no routing but "
-                "'dense' hands to the modules."
+                "'dense' hands to the modules. Put what makes it, such as "
+                "Embedding(mask_zero=True), into each module; or pass "
+                "routing='dense' to the Composer, which then trains but cannot "
+                "be exported."
             )
         return routing
 

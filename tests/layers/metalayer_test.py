@@ -128,6 +128,15 @@ def test_blocks_of_rows_keep_their_mask():
     np.testing.assert_allclose(outputs, tf.stack(once * 2), atol=1e-6)
 
 
+@pytest.mark.parametrize("routing", ["partition", "serving", "scatter"])
+def test_a_mask_that_no_module_would_get_is_refused(routing):
+    metalayer = Metalayer([MaskedSum(), MaskedSum()])
+    inputs = L.Embedding(5, 3, mask_zero=True)(tf.constant([[1, 2, 0]]))
+    message = r"Embedding\(mask_zero=True\), into each module; or .*'dense'"
+    with pytest.raises(ValueError, match=message):
+        metalayer(inputs, tf.constant([0]), routing=routing)
+
+
 @pytest.mark.parametrize("routing", ["dense", "partition"])
 def test_output_has_the_compute_dtype_of_the_metalayer(routing):
     metalayer = Metalayer(
