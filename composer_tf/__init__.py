@@ -16,10 +16,12 @@ from composer_tf.estimators import Exact as Exact
 from composer_tf.estimators import LeaveOneOut as LeaveOneOut
 from composer_tf.estimators import Reinforce as Reinforce
 from composer_tf.layers import Controller as Controller
+from composer_tf.layers import DepthToSpace as DepthToSpace
 from composer_tf.layers import FeedForwardController as FeedForwardController
 from composer_tf.layers import Glimpse as Glimpse
 from composer_tf.layers import Metalayer as Metalayer
 from composer_tf.layers import RNNController as RNNController
+from composer_tf.layers import SpaceToDepth as SpaceToDepth
 from composer_tf.layers import StandardizedConv2D as StandardizedConv2D
 from composer_tf.objectives.sandwich import Sandwich as Sandwich
 from composer_tf.policy import Composition as Composition

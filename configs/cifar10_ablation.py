@@ -22,7 +22,7 @@ def get_config() -> Config:
     """Returns the config of the runs."""
     return Config(
         data=DataConfig(name="cifar10", batch_size=128, augment=True),
-        model=Cifar10(dearest=4.0, cheapest=0.5, distillation=0.5),
+        model=Cifar10(dearest=6.0, cheapest=0.5, distillation=0.5),
         optimizer=OptimizerConfig(learning_rate=5e-3),
         evaluation=EvaluationConfig(),
         reward="accuracy",

@@ -18,7 +18,7 @@ SMALL = {
         glimpse=(-1.0, 2.0),
         entropy=(0.1, 0.1),
     ),
-    Cifar10: Cifar10(channels=(4, 6, 8), wide_channels=12),
+    Cifar10: Cifar10(channels=(4, 6, 8), residual_channels=(5, 12)),
 }
 
 
@@ -56,34 +56,52 @@ def test_cifar_modules_cost_what_their_convolutions_do():
     composer = SMALL[Cifar10].build()
     composer.build((None, 32, 32, 3))
     pixels = 8 * 8
+    head = 8 * 10
     depthwise = pixels * (9 * 8 + 8 * 8)
-    plain = pixels * 9 * 8 * 8
+    downsampled = 9 * (16 * 16 * 6 * 5 + pixels * (5 * 8 + 8 * 8))
+    plain = 9 * pixels * 8 * 8
+    residual = 2 * 9 * pixels * (8 * 12 + 12 * 8)
     assert composer.cost_table.modules == (
-        (0.0, depthwise, 9 * pixels * ((8 + 2 * 6) * 12 + 12 * 8)),
-        (0.0, plain, 9 * pixels * (8 * 12 + 12 * 8)),
+        (0.0, depthwise, downsampled),
+        (head, plain + head, residual + head),
     )
-    convolutions = (
-        (32 * 32 * 3 * 4 + 16 * 16 * (4 * 6 + 6 * 6)),
-        8 * 8 * (6 * 8 + 8 * 8),
+    assert composer.cost_table.fixed == 9 * (
+        32 * 32 * 3 * 4 + 16 * 16 * (4 * 6 + 6 * 6) + pixels * (6 * 8 + 8 * 8)
     )
-    handed_on = pixels * 2 * 2 * 2 * 6
-    fixed = 9 * sum(convolutions) + handed_on + 8 * 10
-    assert composer.cost_table.fixed == fixed
 
 
 def test_cifar_modules_begin_as_skip():
     composer = SMALL[Cifar10].build()
     first, second = composer.routed_layers
-    for metalayer, channels in ((first, 8 + 2 * 6), (second, 8)):
-        shape = [4, 8, 8, channels]
-        x = tf.abs(tf.random.stateless_normal(shape, [1, 2]))
-        for module in metalayer.modules:
-            np.testing.assert_array_equal(module(x), x[..., :8])
+    x = tf.abs(tf.random.stateless_normal([4, 8, 8, 8 + 4 * 6], [1, 2]))
+    for module in first.modules:
+        np.testing.assert_array_equal(module(x), x[..., :8])
+    features = x[..., :8]
+    for module in second.modules:
+        module.layers[-1].set_weights([np.eye(8, 10), np.zeros(10)])
+        expected = tf.reduce_mean(features, axis=(1, 2))
+        np.testing.assert_allclose(module(features)[:, :8], expected, 1e-6)
 
 
-def test_cifar_has_three_resolutions():
-    with pytest.raises(ValueError, match="`channels` must be three numbers"):
-        Cifar10(channels=(8, 16)).build()
+def test_the_first_residual_module_reads_what_the_stem_saw_at_16x16_pixels():
+    composer = SMALL[Cifar10].build()
+    composer.build((None, 32, 32, 3))
+    residual = composer.routed_layers[0].modules[2]
+    for layer in residual.layers:
+        if isinstance(layer, ct.StandardizedConv2D):
+            layer.gains.assign(tf.ones_like(layer.gains))
+    x = tf.random.stateless_normal([1, 8, 8, 8 + 4 * 6], [3, 4])
+    other = tf.concat([x[..., :8], x[..., 8:] + 1.0], axis=-1)
+    assert np.abs(residual(x) - residual(other)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("channels", (8, 16)), ("residual_channels", (8, 16, 32))],
+)
+def test_cifar_has_channels_for_each_resolution(name, numbers):
+    with pytest.raises(ValueError, match=f"`{name}` must be . numbers"):
+        Cifar10(**{name: numbers}).build()
 
 
 def test_every_setting_reaches_the_composer():

@@ -1,12 +1,18 @@
 """A convolutional Composer for CIFAR-10, as one would ship it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from composer_tf.composer import Composer
-from composer_tf.layers import Metalayer, StandardizedConv2D
+from composer_tf.layers import (
+    DepthToSpace,
+    Metalayer,
+    SpaceToDepth,
+    StandardizedConv2D,
+)
 from composer_tf.models.settings import ComposerSettings, Range
 
 NUM_CLASSES = 10
@@ -20,14 +26,18 @@ class Cifar10(ComposerSettings):
     The stem goes down to 8x8 pixels, and could answer alone; the controller
     sees what it would answer. The modules of a metalayer, from cheap to dear,
     are skip (nothing); depthwise (a separable convolution) in the first and
-    plain (one convolution) in the second; and residual (two wide ones). All but
-    skip add what they compute to the features that skip hands on, and begin as
-    skip.
+    plain (one convolution) in the second; and residual (three convolutions in
+    the first, two blocks of two in the second). All but skip add what they
+    compute to the features that skip hands on, and begin as skip. The dearest
+    path takes five times the multiply-accumulates of the cheapest: the less all
+    images cost, the more of them may have the rest within a budget.
 
     Features that a small network can answer from are not all that a larger one
     can learn from. So the stem hands on what it saw at 16x16 pixels too, and
-    the first residual module reads both: else what the cheap path wants of the
-    layers that all paths share costs the dear one its accuracy.
+    the first residual module makes features of its own of that: else what the
+    cheap path wants of the layers that all paths share costs the dear one its
+    accuracy. For the same reason each module of the last metalayer has a head
+    of its own.
 
     The stem runs on every image, so it may normalize over the batch. In modules
     such statistics would depend on gamma: there, kernels of full convolutions
@@ -35,12 +45,13 @@ class Cifar10(ComposerSettings):
 
     Attributes:
         channels: Of the stem at 32x32, 16x16 and 8x8 pixels.
-        wide_channels: Inside the residual modules.
+        residual_channels: Inside the residual modules, at 16x16 pixels in the
+            first and at 8x8 in the second.
         glimpse: In accuracy per full cost: for `compile(reward="accuracy")`.
     """
 
     channels: tuple[int, int, int] = (16, 24, 48)
-    wide_channels: int = 96
+    residual_channels: tuple[int, int] = (64, 128)
     grid: int = 1
     probe: bool = True
     glimpse: Range | None = (-0.05, 0.4)
@@ -56,26 +67,30 @@ class Cifar10(ComposerSettings):
                 initial weights.
 
         Raises:
-            ValueError: If `channels` are not three.
+            ValueError: If `channels` are not three, or `residual_channels` not
+                two.
         """
-        if len(self.channels) != 3:
-            raise ValueError(
-                f"`channels` must be three numbers, got {self.channels}."
-            )
-        third = self.channels[2]
-        both = third + 2 * self.channels[1]
-        head = [
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(NUM_CLASSES),
+        for name, wanted in (("channels", 3), ("residual_channels", 2)):
+            numbers = getattr(self, name)
+            if len(numbers) != wanted:
+                raise ValueError(
+                    f"`{name}` must be {wanted} numbers, got {numbers}."
+                )
+        first = [
+            self._first("skip", lambda features, _: features),
+            self._first("depthwise", lambda features, _: _depthwise(features)),
+            self._first("residual", self._downsampled),
         ]
-        first = [self._skip(both), self._depthwise(both), self._residual(both)]
-        second = [self._skip(third), self._plain(third), self._residual(third)]
+        second = [
+            self._second("skip", lambda features: features),
+            self._second("plain", _plain),
+            self._second("residual", self._residual),
+        ]
         return self.compose(
             stem=self._stem(),
             metalayers=[
                 Metalayer(first, name="skip_depthwise_residual"),
                 Metalayer(second, name="skip_plain_residual"),
-                keras.Sequential(head, name="head"),
             ],
             seed=seed,
             name="cifar10",
@@ -91,43 +106,38 @@ class Cifar10(ComposerSettings):
         early = _normalized(x, second, strides=1)
         x = _normalized(early, third, strides=2)
         features = _normalized(x, third, strides=1)
-        early = keras.layers.DepthwiseConv2D(
-            2, strides=2, depth_multiplier=2, use_bias=False
-        )(early)
-        outputs = keras.layers.Concatenate()([features, early])
+        outputs = keras.layers.Concatenate()([features, SpaceToDepth()(early)])
         return keras.Model(images, outputs, name="stem")
 
-    def _skip(self, channels: int) -> keras.Model:
-        inputs, features = self._inputs(channels)
-        return keras.Model(inputs, features, name="skip")
-
-    def _depthwise(self, channels: int) -> keras.Model:
-        inputs, features = self._inputs(channels)
-        x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(
-            features
-        )
-        x = StandardizedConv2D(self.channels[2], 1, gain=0.0)(x)
-        return keras.Model(inputs, _added(features, x), name="depthwise")
-
-    def _plain(self, channels: int) -> keras.Model:
-        inputs, features = self._inputs(channels)
-        x = StandardizedConv2D(self.channels[2], 3, gain=0.0)(features)
-        return keras.Model(inputs, _added(features, x), name="plain")
-
-    def _residual(self, channels: int) -> keras.Model:
-        inputs, features = self._inputs(channels)
-        x = StandardizedConv2D(self.wide_channels, 3)(inputs)
-        x = keras.layers.ReLU()(x)
-        x = StandardizedConv2D(self.channels[2], 3, gain=0.0)(x)
-        return keras.Model(inputs, _added(features, x), name="residual")
-
-    def _inputs(self, channels: int) -> tuple[Any, Any]:
-        """Of a module, and the features among them."""
+    def _first(self, name: str, refined: Callable) -> keras.Model:
+        """A module from the stem's outputs to features."""
         height, width, _ = _IMAGE_SHAPE
-        inputs: Any = keras.Input((height // 4, width // 4, channels))
-        if channels == self.channels[2]:  # A slice of all would be a copy.
-            return inputs, inputs
-        return inputs, inputs[..., : self.channels[2]]
+        _, second, third = self.channels
+        inputs: Any = keras.Input((height // 4, width // 4, third + 4 * second))
+        features, early = inputs[..., :third], inputs[..., third:]
+        return keras.Model(inputs, refined(features, early), name=name)
+
+    def _second(self, name: str, refined: Callable) -> keras.Model:
+        """A module from features to logits."""
+        height, width, _ = _IMAGE_SHAPE
+        features = keras.Input((height // 4, width // 4, self.channels[2]))
+        x = keras.layers.GlobalAveragePooling2D()(refined(features))
+        logits = keras.layers.Dense(NUM_CLASSES)(x)
+        return keras.Model(features, logits, name=name)
+
+    def _downsampled(self, features: Any, early: Any) -> Any:
+        x = DepthToSpace()(early)
+        x = StandardizedConv2D(self.residual_channels[0], 3)(x)
+        x = keras.layers.ReLU()(x)
+        x = StandardizedConv2D(features.shape[-1], 3, strides=2)(x)
+        x = keras.layers.ReLU()(x)
+        return _added(features, 3, x)
+
+    def _residual(self, features: Any) -> Any:
+        for _ in range(2):
+            x = StandardizedConv2D(self.residual_channels[1], 3)(features)
+            features = _added(features, 3, keras.layers.ReLU()(x))
+        return features
 
 
 def _normalized(inputs: Any, channels: int, strides: int) -> Any:
@@ -138,5 +148,18 @@ def _normalized(inputs: Any, channels: int, strides: int) -> Any:
     return keras.layers.ReLU()(x)
 
 
-def _added(features: Any, computed: Any) -> Any:
-    return keras.layers.ReLU()(keras.layers.Add()([features, computed]))
+def _depthwise(features: Any) -> Any:
+    x = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(
+        features
+    )
+    return _added(features, 1, x)
+
+
+def _plain(features: Any) -> Any:
+    return _added(features, 3, features)
+
+
+def _added(features: Any, kernel_size: int, inputs: Any) -> Any:
+    """The features, and a convolution of the inputs that begins as nothing."""
+    x = StandardizedConv2D(features.shape[-1], kernel_size, gain=0.0)(inputs)
+    return keras.layers.ReLU()(keras.layers.Add()([features, x]))

@@ -141,6 +141,8 @@ PUBLIC = {
     "StandardizedConv2D": lambda: ct.StandardizedConv2D(
         4, 3, strides=2, padding="valid", gain=0.5
     ),
+    "SpaceToDepth": lambda: ct.SpaceToDepth(3),
+    "DepthToSpace": lambda: ct.DepthToSpace(3),
     "Glimpse": lambda: ct.Glimpse(height=3, width=4, top=1, left=2),
     "Reinforce": lambda: ct.Reinforce("learned", decay=0.5, units=7),
     "LeaveOneOut": lambda: ct.LeaveOneOut(num_samples=3),
