@@ -25,9 +25,16 @@ _VERIFY = flags.DEFINE_bool(
 )
 _MAX_ACCURACY_LOSS = flags.DEFINE_float(
     "max_accuracy_loss",
-    deployment.MAX_ACCURACY_LOSS,
+    deployment.LIMITS.accuracy_loss,
     "How far the accuracy, a mean over all gammas, may fall.",
     lower_bound=0.0,
+)
+_MIN_CHOICE_AGREEMENT = flags.DEFINE_float(
+    "min_choice_agreement",
+    deployment.LIMITS.choice_agreement,
+    "On how many choices a quantized artifact must agree, a fraction.",
+    lower_bound=0.0,
+    upper_bound=1.0,
 )
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Whether to replace an existing artifact."
@@ -75,6 +82,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
             modules=_IMPORT.value,
             input_dtypes=_types(_INPUT_DTYPE.value),
             max_accuracy_loss=_MAX_ACCURACY_LOSS.value,
+            min_choice_agreement=_MIN_CHOICE_AGREEMENT.value,
             fix=_numbers("fix", _FIX.value),
             default_gamma=_numbers("default_gamma", _DEFAULT_GAMMA.value),
             **options,

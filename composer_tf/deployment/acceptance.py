@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,21 @@ from composer_tf.exporters.artifacts import (
 from composer_tf.exporters.exposure import Exposure, SteerBy, expose
 from composer_tf.exporters.signatures import OVERRIDE
 
-_MIN_AGREEMENT = 0.99
 _MAX_RELATIVE_ERROR = 0.25  # However quantized.
 # Of outputs up to 1, by quantization; larger ones in proportion.
 _TOLERANCES = {"none": 1e-5, "float16": 1e-3}
+
+
+class Limits(NamedTuple):
+    """What a quantized artifact may lose; any other is to make equal choices.
+
+    Attributes:
+        accuracy_loss: How far the accuracy, a mean over all gammas, may fall.
+        choice_agreement: On how many choices it must agree, a fraction.
+    """
+
+    accuracy_loss: float = 0.005
+    choice_agreement: float = 0.99
 
 
 def verify(
@@ -31,7 +42,7 @@ def verify(
     format: str,
     options: Mapping[str, Any],
     examples: Examples,
-    max_accuracy_loss: float,
+    limits: Limits,
 ) -> tuple[dict[str, Any], list[str]]:
     """Compares an artifact with its model, and times it if it is right.
 
@@ -41,7 +52,7 @@ def verify(
         format: Its format.
         options: What it was exported with.
         examples: What to run on.
-        max_accuracy_loss: How far the accuracy may fall.
+        limits: What it may lose.
 
     Returns:
         Facts for the report, and how the artifact fails: nothing, if it is
@@ -77,7 +88,7 @@ def verify(
     )
     facts = {"verified_on": examples.source} | _facts(parity)
     quantization = str(options.get("quantization", "none"))
-    wrong = failures(parity, quantization, max_accuracy_loss)
+    wrong = failures(parity, quantization, limits)
     if wrong:
         return facts, wrong
     for name, chosen in (
@@ -93,14 +104,14 @@ def verify(
 
 
 def failures(
-    parity: verification.Parity, quantization: str, max_accuracy_loss: float
+    parity: verification.Parity, quantization: str, limits: Limits
 ) -> list[str]:
     """Where an artifact is not its model, in words.
 
     Args:
         parity: How they compare.
         quantization: Of the artifact, `"none"` if it has none.
-        max_accuracy_loss: How far the accuracy may fall.
+        limits: What it may lose.
     """
     found = []
     tolerance = _TOLERANCES.get(quantization, np.inf)
@@ -113,17 +124,17 @@ def failures(
     for name, error in parity.relative_errors.items():
         if not error <= _MAX_RELATIVE_ERROR:
             found.append(f"{name} differ by {error:.0%} of the largest")
-    least = 1.0 if quantization == "none" else _MIN_AGREEMENT
+    least = 1.0 if quantization == "none" else limits.choice_agreement
     if not parity.choice_agreement >= least:
         found.append(
             f"choices agree on {parity.choice_agreement:.2%}, less than "
-            f"{least:.0%}"
+            f"{least:.2%}"
         )
     before, after = parity.accuracies or (0.0, 0.0)
-    if before - after > max_accuracy_loss:
+    if before - after > limits.accuracy_loss:
         found.append(
             f"accuracy falls by {before - after:.2%}, more than "
-            f"{max_accuracy_loss:.2%}"
+            f"{limits.accuracy_loss:.2%}"
         )
     return found
 

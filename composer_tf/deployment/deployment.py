@@ -25,7 +25,7 @@ _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256
 _MAX_CAUSE = 300  # Characters of what Keras says of a file.
 _NO_CAUSE = r"\s|Graph execution error|Detected at node|Node: |<stack traces"
-MAX_ACCURACY_LOSS = 0.005
+LIMITS = acceptance.Limits()
 
 
 def deploy(
@@ -37,7 +37,8 @@ def deploy(
     overwrite: bool = False,
     modules: Sequence[str] = (),
     input_dtypes: Mapping[str, str] | str | None = None,
-    max_accuracy_loss: float = MAX_ACCURACY_LOSS,
+    max_accuracy_loss: float = LIMITS.accuracy_loss,
+    min_choice_agreement: float = LIMITS.choice_agreement,
     **options: Any,
 ) -> dict[str, Any]:
     """Exports a `.keras` file, and verifies what was written.
@@ -63,6 +64,9 @@ def deploy(
         max_accuracy_loss: How far the accuracy on data with labels, a mean over
             all gammas, may fall. Where the cheapest path can only guess, int8
             may turn all its guesses at once. Defaults to 0.005.
+        min_choice_agreement: On how many choices a quantized artifact must
+            agree with the model, a fraction. Where gamma is between two modules
+            many are close. Defaults to 0.99.
         **options: Of the format's exporter.
 
     Returns:
@@ -104,8 +108,9 @@ def deploy(
             ) from error
         report = {"format": format, "bytes": size_in_bytes(artifact)}
         if judged_on is not None:
+            limits = acceptance.Limits(max_accuracy_loss, min_choice_agreement)
             report |= _verified(
-                model, artifact, format, options, judged_on, max_accuracy_loss
+                model, artifact, format, options, judged_on, limits
             )
         write_json(report, folder / f"{target.name}.report.json")
         _move(folder, target)
@@ -167,12 +172,12 @@ def _verified(
     format: str,
     options: Mapping[str, Any],
     judged_on: Examples,
-    max_accuracy_loss: float,
+    limits: acceptance.Limits,
 ) -> dict[str, Any]:
     """Facts for the report, of an artifact that is right."""
     try:
         facts, failures = acceptance.verify(
-            model, artifact, format, options, judged_on, max_accuracy_loss
+            model, artifact, format, options, judged_on, limits
         )
     except (ValueError, ImportError):
         raise

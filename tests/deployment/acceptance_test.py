@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from composer_tf.deployment.acceptance import failures
+from composer_tf.deployment.acceptance import Limits, failures
 from composer_tf.exporters.verification import Parity
 
 RIGHT = Parity(
@@ -15,14 +15,14 @@ RIGHT = Parity(
 
 
 def test_nothing_is_held_against_what_is_right():
-    assert failures(RIGHT, "none", 0.0) == []
-    assert failures(RIGHT._replace(accuracies=None), "none", 0.0) == []
+    assert failures(RIGHT, "none", Limits(0.0)) == []
+    assert failures(RIGHT._replace(accuracies=None), "none", Limits(0.0)) == []
 
 
 def test_how_far_accuracy_may_fall_is_an_option():
     worse = RIGHT._replace(accuracies=(0.9, 0.89))
-    assert failures(worse, "int8", 0.02) == []
-    (failure,) = failures(worse, "int8", 0.005)
+    assert failures(worse, "int8", Limits(0.02)) == []
+    (failure,) = failures(worse, "int8", Limits(0.005))
     assert failure == "accuracy falls by 1.00%, more than 0.50%"
 
 
@@ -42,14 +42,18 @@ def test_errors_are_allowed_in_proportion_and_by_quantization(
     quantization, error, right
 ):
     parity = RIGHT._replace(errors={"logits": error})
-    found = failures(parity, quantization, 0.0)
+    found = failures(parity, quantization, Limits(0.0))
     assert (found == []) == right
     assert all(failure.startswith("logits differ by") for failure in found)
 
 
 def test_quantized_choices_may_differ_now_and_then():
     parity = RIGHT._replace(choice_agreement=0.995)
-    assert failures(parity, "int8", 0.0) == []
-    assert failures(parity, "none", 0.0) == [
-        "choices agree on 99.50%, less than 100%"
+    assert failures(parity, "int8", Limits(0.0)) == []
+    assert failures(parity, "none", Limits(0.0)) == [
+        "choices agree on 99.50%, less than 100.00%"
+    ]
+    fewer = Limits(choice_agreement=0.999)
+    assert failures(parity, "int8", fewer) == [
+        "choices agree on 99.50%, less than 99.90%"
     ]
