@@ -14,18 +14,17 @@ class BudgetTracker:
     too much, is spread over the next `horizon` examples.
 
     If the dearest gamma costs at least `budget` and the cheapest at most, then
-    after N examples in batches of at most B the mean cost is within
-    `(horizon + B) / N` of `budget`, for any data in any order: the balance
-    cannot grow beyond that, since at its ends the model is at its dearest or
-    cheapest. (So integral control keeps a set point; nothing here looks at
+    after N examples, in batches of at most `horizon`, the mean cost is within
+    `horizon / N` of `budget`, for any data in any order: the balance cannot
+    grow beyond `horizon`, since towards its ends the model is at its dearest
+    or cheapest. (So integral control keeps a set point; nothing here looks at
     labels or needs a model of the drift.)
 
     Args:
         budget: The mean cost to keep, a fraction of full cost in (0, 1].
         horizon: Examples over which to make up for a deviation, at least 1.
             The shorter, the closer the mean is kept, and the more the budget
-            of one call differs from that of the next. At least the size of a
-            batch should it be.
+            of one call differs from that of the next.
 
     Attributes:
         balance: Full costs saved so far; below 0, spent too much. At most

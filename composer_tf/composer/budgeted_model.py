@@ -1,4 +1,4 @@
-"""Calibration, and `predict`, `evaluate` and the like within a budget."""
+"""Calibration: what a budget stands for."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,6 +34,8 @@ class BudgetedModel(PolicyGradientModel):
 
     @property
     def calibration(self) -> Calibration | None:
+        if self._calibration is None:
+            return None
         known = self._calibrated_at
         if known is not None and self._num_updates() not in known:
             return None  # Of weights that the optimizer has updated since.
@@ -44,7 +46,9 @@ class BudgetedModel(PolicyGradientModel):
         self._calibration = calibration
         # Counts of the optimizer at which it holds, or `None` for all. Keras
         # may load the optimizer after the weights: then there are two.
-        self._calibrated_at: tuple[int, ...] | None = (self._num_updates(),)
+        self._calibrated_at: tuple[int, ...] | None = None
+        if calibration is not None:
+            self._calibrated_at = (self._num_updates(),)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         calibration = self.calibration
@@ -128,81 +132,6 @@ class BudgetedModel(PolicyGradientModel):
         unscale = swept.gamma.unscale
         self.calibration = measure(name, cost_at, unscale, num_gammas)
         return self.calibration
-
-    def __call__(
-        self,
-        *args: Any,
-        gamma: Gamma | None = None,
-        budget: Budget | None = None,
-        **kwargs: Any,
-    ):
-        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
-        return super().__call__(*args, gamma=gamma, **kwargs)
-
-    def predict(
-        self,
-        x: Any,
-        *args: Any,
-        gamma: Gamma | None = None,
-        budget: Budget | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As `keras.Model.predict`, at a given gamma or within a budget.
-
-        Args:
-            x: As of Keras.
-            *args: As of Keras.
-            gamma: As of `SteerableModel.predict`: with one steerable
-                preference a number or one value per example; or a mapping by
-                name.
-            budget: In place of gamma, once the model is calibrated: a number
-                or one value per example, fractions of full cost in [0, 1].
-                Below the cheapest cost it gets the cheapest gamma, which
-                exceeds it.
-            **kwargs: As of Keras and of `SteerableModel.predict`.
-
-        Raises:
-            ValueError: If gamma does not fit or is not finite, budget does
-                not fit or is not in [0, 1], both are given, the model is not
-                calibrated, or the decision is not the mode.
-        """
-        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
-        return super().predict(x, *args, gamma=gamma, **kwargs)
-
-    def evaluate(
-        self,
-        x: Any = None,
-        *args: Any,
-        gamma: Gamma | None = None,
-        budget: Budget | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As `keras.Model.evaluate`, steered as `predict` is."""
-        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
-        return super().evaluate(x, *args, gamma=gamma, **kwargs)
-
-    def predict_on_batch(
-        self,
-        x: Any,
-        gamma: Gamma | None = None,
-        budget: Budget | None = None,
-        decision: Decision | None = None,
-    ) -> Any:
-        """As `keras.Model.predict_on_batch`, steered as `predict` is."""
-        gamma = self._gamma_of(gamma, budget, decision)
-        return super().predict_on_batch(x, gamma, decision)
-
-    def test_on_batch(
-        self,
-        x: Any,
-        *args: Any,
-        gamma: Gamma | None = None,
-        budget: Budget | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As `keras.Model.test_on_batch`, steered as `predict` is."""
-        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
-        return super().test_on_batch(x, *args, gamma=gamma, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
         # `fit` and `train_on_batch` begin here, and change what a gamma costs.

@@ -1,4 +1,4 @@
-"""`predict`, `evaluate` and the like at a given gamma."""
+"""`predict`, `evaluate` and the like at a gamma or within a budget."""
 
 import contextlib
 import threading
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf import validation
+from composer_tf.calibration import Budget
 from composer_tf.composer.replicated_model import ReplicatedModel
 from composer_tf.preferences import Gamma, PreferenceCollection
 
@@ -46,8 +47,10 @@ class SteerableModel(ReplicatedModel):
         inputs: Any,
         *args: Any,
         gamma: Gamma | None = None,
+        budget: Budget | None = None,
         **kwargs: Any,
     ):
+        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
         # Keras takes tensors, and no mixture of them with numbers.
         if isinstance(inputs, Mapping) and inputs.get("gamma") is not None:
             inputs = {**inputs, "gamma": self._as_tensor(inputs["gamma"])}
@@ -60,10 +63,11 @@ class SteerableModel(ReplicatedModel):
         x: Any,
         *args: Any,
         gamma: Gamma | None = None,
+        budget: Budget | None = None,
         decision: Decision | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `keras.Model.predict`, at a given gamma.
+        """As `keras.Model.predict`, at a given gamma or within a budget.
 
         Args:
             x: As of Keras. A mapping may hold `"gamma"`, of any such form.
@@ -72,13 +76,19 @@ class SteerableModel(ReplicatedModel):
                 example; with several `[k]` or `[N, k]`; or a mapping by name.
                 Values per example need `x` in memory; put them into a data
                 set as `{"image": x, "gamma": gamma}`.
+            budget: In place of gamma, once the model is calibrated: a number
+                or one value per example, fractions of full cost in [0, 1].
+                Below the cheapest cost it gets the cheapest gamma, which
+                exceeds it.
             decision: `"mode"` or `"sample"`. Defaults to the model's.
             **kwargs: As of Keras.
 
         Raises:
-            ValueError: If gamma does not fit or is not finite.
+            ValueError: If gamma does not fit or is not finite, budget does
+                not fit or is not in [0, 1], both are given, the model is not
+                calibrated, or a budget's decision is not the mode.
         """
-        with self._steered(x, gamma, decision) as steered:
+        with self._steered(x, gamma, budget, decision) as steered:
             return super().predict(steered, *args, **kwargs)
 
     def evaluate(
@@ -86,21 +96,23 @@ class SteerableModel(ReplicatedModel):
         x: Any = None,
         *args: Any,
         gamma: Gamma | None = None,
+        budget: Budget | None = None,
         decision: Decision | None = None,
         **kwargs: Any,
     ) -> Any:
         """As `keras.Model.evaluate`, steered as `predict` is."""
-        with self._steered(x, gamma, decision) as steered:
+        with self._steered(x, gamma, budget, decision) as steered:
             return super().evaluate(steered, *args, **kwargs)
 
     def predict_on_batch(
         self,
         x: Any,
         gamma: Gamma | None = None,
+        budget: Budget | None = None,
         decision: Decision | None = None,
     ) -> Any:
         """As `keras.Model.predict_on_batch`, steered as `predict` is."""
-        with self._steered(x, gamma, decision) as steered:
+        with self._steered(x, gamma, budget, decision) as steered:
             return super().predict_on_batch(steered)
 
     def test_on_batch(
@@ -108,11 +120,12 @@ class SteerableModel(ReplicatedModel):
         x: Any,
         *args: Any,
         gamma: Gamma | None = None,
+        budget: Budget | None = None,
         decision: Decision | None = None,
         **kwargs: Any,
     ) -> Any:
         """As `keras.Model.test_on_batch`, steered as `predict` is."""
-        with self._steered(x, gamma, decision) as steered:
+        with self._steered(x, gamma, budget, decision) as steered:
             return super().test_on_batch(steered, *args, **kwargs)
 
     def resolve_gamma(
@@ -143,14 +156,28 @@ class SteerableModel(ReplicatedModel):
         rows = tf.broadcast_to(rows, [batch_size, num_gammas])
         return self.preferences.clean(rows)
 
+    def _gamma_of(
+        self,
+        gamma: Gamma | None,
+        budget: Budget | None,
+        decision: Decision | None,
+    ) -> Gamma | None:
+        """What the user gave, or the gamma that the budget stands for."""
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def _steered(
-        self, x: Any, gamma: Gamma | None, decision: Decision | None
+        self,
+        x: Any,
+        gamma: Gamma | None,
+        budget: Budget | None,
+        decision: Decision | None,
     ) -> Iterator[Any]:
         """Sets gamma and decision for a while; yields the inputs to use.
 
         One thread at a time: another one's are not its own.
         """
+        gamma = self._gamma_of(gamma, budget, decision)
         if gamma is None and isinstance(x, Mapping):
             gamma = x.get("gamma")
         if gamma is not None:

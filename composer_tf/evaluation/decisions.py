@@ -126,8 +126,3 @@ def batched(data: LabelledData) -> tf.data.Dataset:
     if not isinstance(data, tuple):
         return data
     return tf.data.Dataset.from_tensor_slices(data).batch(_BATCH_SIZE)
-
-
-def steerable_name(model: Composer, preference: str | None) -> str:
-    """The preference, or the one swept by default; `ValueError` if none."""
-    return model.preferences.swept(preference).name

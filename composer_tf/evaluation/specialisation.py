@@ -14,7 +14,6 @@ from composer_tf.composer import Composer
 from composer_tf.evaluation.decisions import (
     LabelledData,
     Recorder,
-    steerable_name,
 )
 
 
@@ -173,8 +172,8 @@ def module_probabilities(
             one such pair of arrays.
         gammas: G values, a heatmap each.
         num_classes: Rows of a heatmap.
-        preference: Which preference the gammas are of. Defaults to the first
-            steerable one. The others keep their defaults.
+        preference: Which preference the gammas are of. Defaults to
+            that of `calibrate`. The others keep their defaults.
         metalayer: Which metalayer, 0 for the first.
 
     Returns:
@@ -184,7 +183,7 @@ def module_probabilities(
     Raises:
         ValueError: If a label is out of range.
     """
-    name = steerable_name(model, preference)
+    name = model.preferences.swept(preference).name
     recorder = Recorder(model, data)
     heatmaps = []
     for gamma in gammas:

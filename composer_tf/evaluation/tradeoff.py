@@ -9,7 +9,6 @@ from composer_tf.evaluation.decisions import (
     Decisions,
     LabelledData,
     Recorder,
-    steerable_name,
 )
 from composer_tf.evaluation.points import Point
 
@@ -26,8 +25,8 @@ def evaluate_tradeoff(
         model: A trained classifier.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
         gammas: Values to try. Defaults to 17 of `gamma_grid`.
-        preference: Which preference they are of. Defaults to the first
-            steerable one. The others keep their defaults.
+        preference: Which preference they are of. Defaults to that of
+            `calibrate`. The others keep their defaults.
 
     Returns:
         One point per gamma, in the given order.
@@ -45,7 +44,7 @@ def evaluate_tradeoff(
         >>> [point.gamma for point in points]
         [0.0, 1.0]
     """
-    name = steerable_name(model, preference)
+    name = model.preferences.swept(preference).name
     if gammas is None:
         gammas = gamma_grid(model, name, 17)
     recorder = Recorder(model, data)
@@ -70,7 +69,5 @@ def gamma_grid(model: Composer, preference: str, size: int) -> list[float]:
     Those of `Uniform` are so in themselves, those of `LogUniform` in their
     logarithm.
     """
-    name = steerable_name(model, preference)
-    index = model.preferences.names.index(name)
-    gamma = model.preferences.steerable[index].gamma
+    gamma = model.preferences.swept(preference).gamma
     return [gamma.unscale(s) for s in np.linspace(-1.0, 1.0, size).tolist()]

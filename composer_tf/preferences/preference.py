@@ -183,7 +183,7 @@ def serialize(preference: Preference) -> Any:
     Raises:
         NotImplementedError: If arguments of its own would be lost.
     """
-    arguments = inspect.signature(type(preference).__init__).parameters.values()
+    arguments = inspect.signature(type(preference)).parameters.values()
     named = (
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
         inspect.Parameter.KEYWORD_ONLY,
@@ -192,10 +192,10 @@ def serialize(preference: Preference) -> Any:
     lost = [
         a.name for a in arguments if a.kind in named and a.name not in config
     ]
-    if lost[1:]:  # The first is `self`.
+    if lost:
         raise NotImplementedError(
             f"{type(preference).__name__} must override `get_config` to return "
-            f"its arguments {lost[1:]} too: they would be lost."
+            f"its arguments {lost} too: they would be lost."
         )
     return keras.saving.serialize_keras_object(preference)
 
