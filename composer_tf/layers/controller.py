@@ -16,9 +16,9 @@ class Observation(NamedTuple):
     """What a controller sees of activations.
 
     Attributes:
-        summary: float32 `[B, s]`, average activations.
-        features: float32 `[B, d]`, the normalized summary, and of a probe's
-            guess all probabilities, the highest, and the entropy.
+        summary: float32 `[B, s]`, average activations, normalized.
+        features: float32 `[B, d]`, the summary, and of a probe's guess all
+            probabilities, the highest, and the entropy.
         guess: float32 `[B, classes]`, logits of the probe, or `None`.
     """
 
@@ -121,7 +121,8 @@ class Controller(keras.layers.Layer, abc.ABC):
 
         Raises:
             ValueError: If it is built for something else already, activations
-                cannot be summarised, or there is nothing for probes to guess.
+                cannot be summarised, images have channels first, or there is
+                nothing for probes to guess.
         """
         arguments = {
             "activation_shapes": [list(shape) for shape in activation_shapes],
@@ -138,6 +139,12 @@ class Controller(keras.layers.Layer, abc.ABC):
                     f"{arguments}: make a controller of its own."
                 )
             return
+        are_images = any(len(shape) > 3 for shape in activation_shapes)
+        if are_images and keras.config.image_data_format() != "channels_last":
+            raise ValueError(
+                "The controller needs activations with channels last: call "
+                "`keras.config.set_image_data_format('channels_last')`."
+            )
         self._build_arguments = arguments
         self._shapes = [tuple(shape) for shape in activation_shapes]
         self._build_observation(output_row_shape)
@@ -245,16 +252,18 @@ class Controller(keras.layers.Layer, abc.ABC):
             activations: `[B, ...]`.
             index: Which metalayer, 0 for the first.
         """
-        summary = summarize(activations, self._shapes[index], self.grid)
-        features = self.norms[index](summary)
+        # Inputs that no stem scales would drown all else in what they teach.
+        summary = self.norms[index](
+            summarize(activations, self._shapes[index], self.grid)
+        )
         if not self.probe:
-            return Observation(summary, features, None)
+            return Observation(summary, summary, None)
         guess = self.probes[index](tf.stop_gradient(summary))
         log_probs = tf.nn.log_softmax(tf.stop_gradient(guess))
         probs = tf.exp(log_probs)  # [B, classes]
         highest = tf.reduce_max(probs, axis=-1, keepdims=True)
         entropy = -tf.reduce_sum(probs * log_probs, axis=-1, keepdims=True)
-        seen = tf.concat([features, probs, highest, entropy], axis=-1)
+        seen = tf.concat([summary, probs, highest, entropy], axis=-1)
         return Observation(summary, seen, guess)
 
     def feature_size(self, index: int) -> int:

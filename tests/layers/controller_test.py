@@ -295,3 +295,24 @@ def test_a_probe_is_trained_by_its_guess_alone_and_trains_nothing_else():
 def test_a_probe_needs_a_classifier(controller_class, shape):
     with pytest.raises(ValueError, match=r"`probe=True` needs a classifier"):
         controller_class(probe=True).build([(None, 4)], [2], 1, True, shape)
+
+
+def test_what_is_learned_from_activations_does_not_hang_on_their_scale():
+    """Else a baseline or probe of bytes would drown the gradient of all."""
+    controller = RNNController(units=8, probe=True)
+    controller.build([(None, 6)], [2], 1, True, [3])
+    inputs = tf.random.stateless_normal([5, 6], [1, 2])
+    plain, large = (controller.observe(s * inputs, 0) for s in (1.0, 1000.0))
+    for actual, wanted in zip(large, plain, strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=0.01)
+
+
+def test_channels_come_last():
+    controller = RNNController(units=8)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"needs .* channels last"):
+            controller.build([(None, 3, 8, 8)], [2], 1)
+        controller.build([(None, 8)], [2], 1)
+    finally:
+        keras.config.set_image_data_format("channels_last")
