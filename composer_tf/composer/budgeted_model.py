@@ -1,12 +1,12 @@
 """Calibration: what a budget stands for."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from composer_tf import validation
 from composer_tf.calibration import Budget, Calibration, measure
 from composer_tf.composer.policy_gradient_model import PolicyGradientModel
 from composer_tf.composer.steerable_model import Decision
@@ -111,11 +111,7 @@ class BudgetedModel(PolicyGradientModel):
             )
         swept = self.preferences.swept(preference)
         name = swept.name
-        if isinstance(data, Iterator):
-            raise ValueError(
-                "`data` is read once for each gamma, and must not be a "
-                f"generator or iterator, got {type(data).__name__}."
-            )
+        validation.check_rereadable(data)
         if num_gammas < 2:
             raise ValueError(
                 f"`num_gammas` must be 2 or more, got {num_gammas}."

@@ -158,7 +158,7 @@ class Composer(ExportableModel):
             # Not of what the stem gives: a runtime with a layout of its own
             # would copy all of it, to tell its shape.
             batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
-            gamma = self.resolve_gamma(gamma, batch_size, gamma_seeds)
+            gamma = self._resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]
             prices = self._prices(gamma)
             least = UNIFORM if decision == "sample" else POLICY
@@ -188,6 +188,7 @@ class Composer(ExportableModel):
         self,
         optimizer: Any = "adam",
         loss: Any = None,
+        *,
         metrics: Any = None,
         reward: Reward = None,
         **kwargs: Any,
@@ -202,7 +203,9 @@ class Composer(ExportableModel):
             losses_lib.check_logits(loss, "A controller's probe")
         if self.routing == "auto":
             self._use_routing("dense" if jit_compile is True else "partition")
-        super().compile(optimizer, loss, metrics, reward, **kwargs)
+        super().compile(
+            optimizer, loss, metrics=metrics, reward=reward, **kwargs
+        )
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -65,13 +65,26 @@ class PolicyGradientModel(ModularModel):
                 "A sandwich of dearest and cheapest path needs modules of "
                 f"different costs, got {table.modules}."
             )
+        self._build_estimator()
+
+    def _build_estimator(self) -> None:
+        shape = (None, self._context_size)
         if not self.estimator.built:
-            self.estimator.build((None, self._context_size))
+            self.estimator.build(shape)
+            return
+        known = (self.estimator.get_build_config() or {}).get("input_shape")
+        if known is not None and tuple(known) != shape:
+            raise ValueError(
+                f"`estimator` {self.estimator.name!r} is built for contexts "
+                f"{tuple(known)}, but this model needs {shape}: make an "
+                "estimator of its own."
+            )
 
     def compile(
         self,
         optimizer: Any = "adam",
         loss: Any = None,
+        *,
         metrics: Any = None,
         reward: rewards_lib.Reward = None,
         **kwargs: Any,
@@ -85,7 +98,9 @@ class PolicyGradientModel(ModularModel):
         its own unit: nats, for cross-entropy) and `entropy` (of the policy, in
         nats). The logged `loss` is that of the data and of regularisation, not
         of what else is trained (sandwich, distillation, probes, baseline); but
-        in training it is not finite either where any of that is not.
+        in training it is not finite either where any of that is not. Sample
+        weights weigh the loss, as of Keras, and neither cost, reward, entropy
+        nor `metrics`.
 
         Args:
             optimizer: Of modules and controller.
@@ -105,11 +120,17 @@ class PolicyGradientModel(ModularModel):
                 more, on GPUs too and with any routing; with `False` nothing.
 
         Raises:
-            TypeError: If there are several losses, or one is the reward.
+            TypeError: If there are several losses, or one is the reward, or a
+                subclass overrides `compute_loss`.
             ValueError: If `loss_weights` is given, a loss that sums over the
                 batch or that a sandwich cannot distil, an unknown reward, or a
                 metric with a name that is taken.
         """
+        if type(self).compute_loss is not keras.Model.compute_loss:
+            raise TypeError(
+                "`compute_loss` of a subclass would not be called, as each "
+                "example needs a loss of its own: give `loss` or `reward`."
+            )
         for given in (metrics, kwargs.get("weighted_metrics")):
             validation.check_metric_names(given, _LOGGED)
         if kwargs.get("loss_weights") is not None:
@@ -149,6 +170,7 @@ class PolicyGradientModel(ModularModel):
                 sample weights are not one per example, or the loss stops being
                 finite.
         """
+        x = self._with_gamma_by_row(x)
         validation.check_arrays(x, y)
         validation.check_sample_weight((x, y, kwargs.get("sample_weight")))
         validation.check_sample_weight(kwargs.get("validation_data"))
@@ -211,7 +233,12 @@ class PolicyGradientModel(ModularModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = _unpack(data)
-        composition = self(x, training=False, return_composition=True)
+        composition = self(
+            x,
+            gamma=self._gamma_of_step(x),
+            training=False,
+            return_composition=True,
+        )
         rows = self._rows(y, composition, num_paths=1)
         path_weights = tf.ones_like(rows.losses)
         self._track(whole_batch(rows, composition, sample_weight, path_weights))

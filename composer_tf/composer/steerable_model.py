@@ -39,6 +39,7 @@ class SteerableModel(ReplicatedModel):
         self.decision: Decision = decision
         # The compiled predict and test functions read it.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
+        self._functions: dict[str, tuple[Any, Any]] = {}  # Of other decisions.
         # Keras makes copies and pickles from the config, without it.
         self._steering = threading.RLock()
 
@@ -57,6 +58,10 @@ class SteerableModel(ReplicatedModel):
         if gamma is not None:
             kwargs["gamma"] = self._as_tensor(gamma)
         return super().__call__(inputs, *args, **kwargs)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        self._functions.clear()  # They are of what was compiled before.
 
     def predict(
         self,
@@ -128,7 +133,17 @@ class SteerableModel(ReplicatedModel):
         with self._steered(x, gamma, budget, decision) as steered:
             return super().test_on_batch(steered, *args, **kwargs)
 
-    def resolve_gamma(
+    def predict_step(self, data: Any) -> Any:
+        x, *_ = keras.utils.unpack_x_y_sample_weight(data)
+        return self(x, gamma=self._gamma_of_step(x), training=False)
+
+    def _gamma_of_step(self, x: Any) -> tf.Tensor | None:
+        """That of `predict` and `evaluate`, unless a batch brings its own."""
+        if _holds_gamma(x) or not self.preferences.names:
+            return None
+        return self._test_gamma[tf.newaxis, :]
+
+    def _resolve_gamma(
         self,
         gamma: Gamma | None,
         batch_size: tf.Tensor,
@@ -140,7 +155,7 @@ class SteerableModel(ReplicatedModel):
             gamma: What the user gave, or `None`.
             batch_size: B.
             sampling_seeds: int32 `[k, 2]` to sample gamma where none is given,
-                or `None` for the gamma of `predict` and `evaluate`.
+                or `None` for the default.
         """
         num_gammas = len(self.preferences.names)
         if gamma is None and num_gammas == 0:
@@ -152,7 +167,7 @@ class SteerableModel(ReplicatedModel):
             seeds = tf.unstack(sampling_seeds, num=num_gammas)
             return self.preferences.sample(batch_size, seeds)
         else:
-            rows = self._test_gamma[tf.newaxis, :]
+            rows = self.preferences.default[tf.newaxis, :]
         rows = tf.broadcast_to(rows, [batch_size, num_gammas])
         return self.preferences.clean(rows)
 
@@ -175,7 +190,8 @@ class SteerableModel(ReplicatedModel):
     ) -> Iterator[Any]:
         """Sets gamma and decision for a while; yields the inputs to use.
 
-        One thread at a time: another one's are not its own.
+        One thread at a time. A call within another one, as of a callback, has
+        the defaults unless it is given others.
         """
         gamma = self._gamma_of(gamma, budget, decision)
         if gamma is None and isinstance(x, Mapping):
@@ -185,8 +201,9 @@ class SteerableModel(ReplicatedModel):
         if isinstance(x, Mapping):
             _check_lengths(x)
         with self._steering:
-            previous = self.decision
+            previous = self.decision, self._test_gamma.numpy()
             try:
+                self._test_gamma.assign(self.preferences.default)
                 if gamma is not None:
                     rows = self.preferences.parse(gamma)
                     if rows.shape[0] == 1:
@@ -197,8 +214,20 @@ class SteerableModel(ReplicatedModel):
                     self._decide_by(decision)
                 yield x
             finally:
-                self._decide_by(previous)
-                self._test_gamma.assign(self.preferences.default)
+                self._decide_by(previous[0])
+                self._test_gamma.assign(previous[1])
+
+    def _with_gamma_by_row(self, x: Any) -> Any:
+        """Arrays, with one row of gamma for each example if they hold one."""
+        if not isinstance(x, Mapping) or x.get("gamma") is None:
+            return x
+        if not isinstance(x["gamma"], Mapping) and np.ndim(x["gamma"]) > 0:
+            return x
+        rest = {name: value for name, value in x.items() if name != "gamma"}
+        gamma = self.preferences.parse(x["gamma"]).numpy()  # [1, k] or [N, k]
+        num_rows = len(next(iter(rest.values())))
+        gamma = np.broadcast_to(gamma, [num_rows, gamma.shape[1]])
+        return _join_gamma(rest, gamma)
 
     def _as_tensor(self, gamma: Gamma) -> Any:
         if _is_symbolic_or_tensor(gamma):
@@ -207,10 +236,15 @@ class SteerableModel(ReplicatedModel):
 
     def _decide_by(self, decision: Decision) -> None:
         validation.check_choice("decision", decision, ("mode", "sample"))
-        if decision != self.decision:
-            self.decision = decision
-            self.predict_function = None  # They have the old one compiled in.
-            self.test_function = None
+        if decision == self.decision:
+            return
+        # The compiled functions have the decision in them.
+        compiled = self.predict_function, self.test_function
+        self._functions[self.decision] = compiled
+        self.predict_function, self.test_function = self._functions.pop(
+            decision, (None, None)
+        )
+        self.decision = decision
 
 
 def _is_symbolic_or_tensor(gamma: Any) -> bool:

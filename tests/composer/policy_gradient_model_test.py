@@ -193,6 +193,17 @@ def test_gamma_given_as_data_is_used_in_training():
     np.testing.assert_array_equal(seen[-1][:, 0], gamma)
 
 
+@pytest.mark.parametrize("gamma", [np.float32(2.0), 2.0, {"glimpse": 2.0}])
+def test_one_gamma_for_all_may_be_given_as_data(gamma):
+    model = compiled()
+    seen = []
+    original = model.preferences.scale
+    model.preferences.scale = lambda g: seen.append(g) or original(g)
+    model.compile("sgd", run_eagerly=True)
+    model.fit({"image": X, "gamma": gamma}, Y, batch_size=64, verbose=0)
+    np.testing.assert_array_equal(seen[-1], np.full([64, 1], 2.0))
+
+
 def test_gamma_is_sampled_anew_in_each_step():
     model = compiled()
     seen = []
@@ -341,3 +352,33 @@ def test_gammas_that_are_mostly_high_leave_the_whole_range_to_use(high):
     assert accuracy > 0.8  # A linear module has 0.5.
     cost, _ = run(high)
     assert cost < 0.15
+
+
+def test_arguments_of_compile_beyond_the_loss_go_by_name():
+    """Else those of Keras, whose order is another, would be taken for ours."""
+    with pytest.raises(TypeError, match="positional"):
+        make().compile("sgd", None, None, ["accuracy"])
+
+
+def test_a_loss_that_would_not_be_used_is_refused():
+    class Own(ct.Composer):
+        def compute_loss(self, *args, **kwargs):
+            return super().compute_loss(*args, **kwargs)
+
+    model = Own([ct.Metalayer([layers.Dense(3), layers.Dense(3)])])
+    with pytest.raises(TypeError, match="`compute_loss` of a subclass"):
+        model.compile("sgd")
+
+
+def test_an_estimator_serves_one_shape_of_context():
+    estimator = ct.Reinforce()
+    of_four, of_six = (
+        ct.Composer(
+            [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
+            estimator=estimator,
+        )
+        for _ in range(2)
+    )
+    of_four.build((None, 4))
+    with pytest.raises(ValueError, match=r"`estimator` .*\(None, 4\).* own"):
+        of_six.build((None, 6))

@@ -236,3 +236,39 @@ def test_several_gammas_per_example():
     np.testing.assert_allclose(
         model.predict(X, gamma=by_name, verbose=0), expected, atol=1e-6
     )
+
+
+def test_a_call_within_another_changes_nothing_for_it(model):
+    """As a callback makes, or another thread."""
+    expected = model.evaluate(X, Y, gamma=6.0, batch_size=2, verbose=0)
+    plain = model.predict(X, verbose=0)
+    steered = model.predict(X, gamma=-2.0, verbose=0)
+    seen = []
+
+    def on_batch(batch, logs):
+        seen.append(model(X))
+        seen.append(model.predict_on_batch(X))
+        np.testing.assert_array_equal(
+            model.predict_on_batch(X, gamma=-2.0), steered
+        )
+
+    callback = keras.callbacks.LambdaCallback()
+    callback.on_test_batch_end = on_batch
+    actual = model.evaluate(
+        X, Y, gamma=6.0, batch_size=2, verbose=0, callbacks=[callback]
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    for answer in seen:
+        np.testing.assert_allclose(answer, plain, atol=1e-6)
+
+
+def test_each_decision_is_compiled_once(model):
+    model.predict(X, verbose=0)
+    compiled = model.predict_function
+    model.predict(X, decision="sample", verbose=0)
+    assert model.predict_function is compiled
+    sampling = model._functions["sample"]
+    model.predict(X, decision="sample", verbose=0)
+    assert model._functions["sample"] == sampling
+    model.compile("sgd")
+    assert not model._functions
