@@ -49,6 +49,7 @@ def wide_mnist(path: Sequence[int] | None) -> ct.Composer:
     """The Composer of Figure 2, or one with a module of it alone."""
     whole = models.WideMnist().build(seed=0)
     whole.build((None, 28, 56, 1))
+    whole.compile()
     return whole if path is None else _only(whole, path)
 
 
@@ -77,6 +78,7 @@ def convolutional(path: Sequence[int] | None) -> ct.Composer:
         costs="macs",
     )
     whole.build((None, 32, 32, 3))
+    whole.compile()
     return whole if path is None else _only(whole, path)
 
 
@@ -101,6 +103,7 @@ def equal(num_modules: int) -> ct.Composer:
         preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
     )
     model.build((None, 16, 16, 64))
+    model.compile()
     return model
 
 
@@ -115,6 +118,7 @@ def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
     config["controller"].pop("build_config")  # It was for all modules.
     model = ct.Composer.from_config(config)
     model.build(whole.build_shape)
+    model.compile()
     return model
 
 

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> None:
     }
     composer = models.WideMnist().build(seed=0)
     composer.build((None, 28, 56, 1))
+    composer.compile()
     whole = composer.routed_model()
     alone = whole.alone(composer.cost_table.dearest)
     with tempfile.TemporaryDirectory() as folder:

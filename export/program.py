@@ -1,5 +1,6 @@
 """What the programs of this folder share: flags, a table, errors in a line."""
 
+import os
 import re
 import sys
 import warnings
@@ -71,6 +72,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
     logging.set_verbosity(logging.ERROR)
     logging.get_absl_handler().setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # Of the converters' own.
+    sys.path.insert(0, os.getcwd())  # For --import.
     try:
         report = deployment.deploy(
             _MODEL.value or "",

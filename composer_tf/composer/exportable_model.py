@@ -15,6 +15,8 @@ from composer_tf.composer.steerable_model import without_gamma
 from composer_tf.objectives import losses
 from composer_tf.policy import STEERING
 
+_SWEEP = 9  # Gammas that tell an artifact's users how they are spread.
+
 
 class ExportableModel(BudgetedModel):
     """A model that is deployed with gamma as an input."""
@@ -49,7 +51,8 @@ class ExportableModel(BudgetedModel):
             The artifact's description, as it is written beside it.
 
         Raises:
-            ValueError: If the model is not built, or an option does not fit.
+            ValueError: If the model is not built or not compiled, or an option
+                does not fit.
             TypeError: If `input_dtypes` is neither a mapping nor a type.
             ImportError: If a package is missing; it names the extra.
         """
@@ -69,11 +72,24 @@ class ExportableModel(BudgetedModel):
         Args:
             input_dtypes: As of `export`.
             format: As of `export`.
+
+        Returns:
+            What `composer_tf.exporters` take.
+
+        Raises:
+            ValueError: If the model is not built or not compiled.
+            TypeError: If `input_dtypes` is neither a mapping nor a type.
         """
         if not self.built:
             raise ValueError(
                 "The model has no weights yet: call `fit`, or the model on an "
                 "example, before `export`."
+            )
+        if not self.compiled:
+            raise ValueError(
+                "The model is not compiled, and its loss says whether outputs "
+                "are logits: call `compile` with the loss it was trained on, "
+                "or load it with `compile=True`, before `export`."
             )
         if format != "tf_saved_model":
             return dataclasses.replace(
@@ -102,7 +118,12 @@ class ExportableModel(BudgetedModel):
                 for name, shape in shapes.items()
             },
             gammas=[
-                exporters.GammaInput(p.name, *p.gamma.support, p.default)
+                exporters.GammaInput(
+                    p.name,
+                    *p.gamma.support,
+                    p.default,
+                    sweep=p.gamma.sweep(_SWEEP),
+                )
                 for p in self.preferences.steerable
             ],
             module_costs=self.cost_table.fractions,
@@ -136,7 +157,6 @@ class ExportableModel(BudgetedModel):
         )
         policy = composition.policy
         widest = max(self.num_modules)
-        loss = getattr(self, "loss", None)
         with tf.name_scope(STEERING):
             probabilities = [
                 tf.pad(p, [[0, 0], [0, widest - p.shape[-1]]])
@@ -144,7 +164,7 @@ class ExportableModel(BudgetedModel):
             ]
             table = tf.concat(probabilities, axis=-1)  # [B, n * m]
             return {
-                **losses.predictions(loss, composition.outputs),
+                **losses.predictions(self.loss, composition.outputs),
                 "choices": policy.choices,
                 "module_probabilities": tf.reshape(
                     table, [-1, len(probabilities), widest]
@@ -156,7 +176,7 @@ class ExportableModel(BudgetedModel):
         self, inputs: Mapping[str, tf.Tensor], path: Sequence[int]
     ) -> dict[str, tf.Tensor]:
         outputs = self.along(inputs, path)
-        return losses.predictions(getattr(self, "loss", None), outputs)
+        return losses.predictions(self.loss, outputs)
 
 
 def _declared_dtypes(

@@ -53,7 +53,8 @@ def deploy(
         format: `"tf_saved_model"`, `"tflite"` (or `"litert"`) or `"onnx"`.
         data: Where examples come from: a name of `composer_tf.datasets`, or an
             `.npz` file with an array for each input, and `labels` if known,
-            integers `[N]` or `[N, 1]`. Needed for `quantization="int8"`.
+            integers `[N]` or `[N, 1]`. Needed for `quantization="int8"`, which
+            is calibrated on a half of a file's rows that it is not judged by.
             Without it the verification runs on random inputs.
         verify: Whether to compare the artifact with the model, and to time it.
         overwrite: Whether an existing artifact may be replaced.

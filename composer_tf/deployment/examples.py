@@ -49,11 +49,12 @@ def made_up(model: exporters.RoutedModel, count: int) -> Examples:
 def read(
     data: str, model: exporters.RoutedModel, split: str, count: int
 ) -> Examples:
-    """The first examples of a split, as the model takes them.
+    """Examples of a split, as the model takes them.
 
     Args:
         data: A name of `composer_tf.datasets`, or an `.npz` file of the inputs
-            and perhaps `labels`, which has no splits.
+            and perhaps `labels`, half of whose rows, at random, are of either
+            split.
         model: To be verified.
         split: `"train"` or `"test"`.
         count: How many at most.
@@ -64,23 +65,49 @@ def read(
     if data in datasets.NAMES:
         images, labels = datasets.load_arrays(data, split)
         arrays = {next(iter(model.inputs)): images, "labels": labels}
+        which = slice(count)
     elif pathlib.Path(data).is_file():
         arrays = _load_arrays(data)
+        which = None
     else:
         raise DeploymentError(
             f"`data` must be of {datasets.NAMES} or an .npz file, got {data!r}."
         )
     _check_keys(model, arrays)
     rows = _check_inputs(model, arrays)
+    if which is None:
+        which = _half(rows, split)[:count]
     inputs = {
-        name: arrays[name][:count].astype(spec.dtype.as_numpy_dtype)
+        name: _cast(name, arrays[name][which], spec.dtype)
         for name, spec in model.inputs.items()
     }
     labels = arrays.get("labels")
     if labels is not None:
         _check_labels(labels, rows)
-        labels = labels.reshape(rows)[:count]
+        labels = labels.reshape(rows)[which]
     return Examples(inputs, labels, data)
+
+
+def _half(rows: int, split: str) -> np.ndarray:
+    """Indices of half of the rows: none is calibrated on and judged by."""
+    order = np.random.default_rng(0).permutation(rows)
+    test, train = np.array_split(order, 2)
+    if split == "train" and not len(train):
+        raise DeploymentError(
+            "`data` must hold 2 rows or more, to calibrate on one half and "
+            f"verify on the other, got {rows}."
+        )
+    return train if split == "train" else test
+
+
+def _cast(name: str, rows: np.ndarray, dtype: tf.DType) -> np.ndarray:
+    cast = rows.astype(dtype.as_numpy_dtype)
+    if dtype.is_integer and not np.array_equal(cast, rows):
+        raise DeploymentError(
+            f"`data` must hold {name!r} as whole numbers of {dtype.name}, got "
+            f"{rows.dtype} from {rows.min():g} to {rows.max():g}."
+        )
+    return cast
 
 
 def _load_arrays(path: str) -> dict[str, np.ndarray]:

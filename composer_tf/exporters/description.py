@@ -1,15 +1,22 @@
 """The facts of an artifact that its users need, as JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from composer_tf.calibration import Calibration
 from composer_tf.exporters.exposure import Exposure
 from composer_tf.exporters.routed_model import RoutedModel
+from composer_tf.exporters.signatures import OVERRIDE
 from composer_tf.version import __version__
 
 
 def describe(
-    model: RoutedModel, exposure: Exposure, format: str, **facts: Any
+    model: RoutedModel,
+    exposure: Exposure,
+    format: str,
+    signatures: Mapping[str, Any],
+    with_override: bool,
+    **facts: Any,
 ) -> dict[str, Any]:
     """Describes an artifact.
 
@@ -17,8 +24,20 @@ def describe(
         model: What was exported.
         exposure: Of its gammas.
         format: `"tf_saved_model"`, `"tflite"` or `"onnx"`.
+        signatures: Its functions by name, as `signature` makes them.
+        with_override: Whether the artifact has the input `override`, if its
+            functions have.
         **facts: Of the format.
+
+    Returns:
+        What JSON can hold: the format, the version of this package, the name
+        of the model, its inputs, the names of what each signature takes and of
+        what all return, the free gammas and the fixed ones, the calibration,
+        the costs of modules and what every path costs beside them, and `facts`.
     """
+    outputs: dict[str, Any] = {}
+    for function in signatures.values():
+        outputs |= function.get_concrete_function().structured_outputs
     return {
         "format": format,
         "composer_tf": __version__,
@@ -27,6 +46,15 @@ def describe(
             name: {"shape": list(spec.shape[1:]), "dtype": spec.dtype.name}
             for name, spec in model.inputs.items()
         },
+        "signatures": {
+            name: [
+                spec.name
+                for spec in function.input_signature
+                if with_override or spec.name != OVERRIDE
+            ]
+            for name, function in signatures.items()
+        },
+        "outputs": sorted(outputs),
         "gamma": [gamma._asdict() for gamma in exposure.free],
         "fixed": dict(exposure.fixed),
         "calibration": _listed(exposure.calibration),

@@ -62,10 +62,7 @@ class Exposure(NamedTuple):
             high, *_, low = self.calibration.costs
             return self._row([low + shares[0] * (high - low)])
         return self._row(
-            [
-                g.low + s * (g.high - g.low)
-                for g, s in zip(self.free, shares, strict=True)
-            ]
+            [g.along(s) for g, s in zip(self.free, shares, strict=True)]
         )
 
     @staticmethod

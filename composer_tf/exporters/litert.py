@@ -107,6 +107,8 @@ def export_litert(
         model,
         exposure,
         "tflite",
+        signatures,
+        with_override,
         quantization=quantization,
         batch_size=batch_size,
         micro=micro,

@@ -85,7 +85,13 @@ def export_onnx(
     with atomic_path(target) as partial:
         onnx.save(proto, partial)
     description = describe(
-        model, exposure, "onnx", opset=OPSET, steer_by=steer_by
+        model,
+        exposure,
+        "onnx",
+        {"serving_default": function},
+        with_override,
+        opset=OPSET,
+        steer_by=steer_by,
     )
     write_json(description, target.with_name(target.name + ".json"))
     return description

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from composer_tf.calibration import Calibration
@@ -43,12 +44,26 @@ class GammaInput(NamedTuple):
         low: Lower bound of the trained support.
         high: Upper bound.
         default: Taken where no gamma is given, or a bad one.
+        sweep: Gammas from low to high in even steps of the controller's scale.
+            Defaults to the two ends.
     """
 
     name: str
     low: float
     high: float
     default: float
+    sweep: tuple[float, ...] = ()
+
+    def along(self, share: float) -> float:
+        """The gamma a share in [0, 1] of the way through the support.
+
+        Example:
+            >>> sweep = (0.01, 0.1, 1.0)
+            >>> GammaInput("glimpse", 0.01, 1.0, 0.5, sweep).along(0.5)
+            0.1
+        """
+        sweep = self.sweep or (self.low, self.high)
+        return float(np.interp(share, np.linspace(0, 1, len(sweep)), sweep))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,7 +70,9 @@ def export_saved_model(
         signatures["forced"] = signature(
             model, exposure, "serving", with_override=True
         )
-    description = describe(model, exposure, "tf_saved_model")
+    description = describe(
+        model, exposure, "tf_saved_model", signatures, with_override
+    )
     with atomic_path(target) as partial:
         write_saved_model(model, signatures, partial)
         extra = partial / DESCRIPTION

@@ -216,7 +216,7 @@ def check_logits(
     """
     resolved: Any = keras.losses.get(loss)
     known = _CLASSIFIERS[tf.nn.softmax]
-    is_softmax = resolved in known or type(resolved) in known
+    is_softmax = _is_one_of(resolved, known)
     if not (is_softmax and getattr(resolved, "from_logits", False)):
         raise ValueError(
             f"{needed_by} needs a softmax classifier trained on logits, such "
@@ -226,12 +226,12 @@ def check_logits(
 
 
 def predictions(
-    loss: str | keras.losses.Loss | Callable | None, outputs: tf.Tensor
+    loss: str | keras.losses.Loss | Callable, outputs: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     """What a deployed model returns, named by what its loss made of it.
 
     Args:
-        loss: As given to `compile`. `None` for a classifier's logits.
+        loss: As given to `compile`.
         outputs: `[B, ...]`.
 
     Returns:
@@ -244,12 +244,16 @@ def predictions(
         ['outputs']
     """
     outputs = tf.cast(outputs, tf.float32)
-    if loss is None:
-        return {"logits": outputs, "probabilities": tf.nn.softmax(outputs)}
     resolved: Any = keras.losses.get(loss)
     for activation, known in _CLASSIFIERS.items():
-        if resolved in known or type(resolved) in known:
+        if _is_one_of(resolved, known):
             if not getattr(resolved, "from_logits", False):
                 return {"probabilities": outputs}
             return {"logits": outputs, "probabilities": activation(outputs)}
     return {"outputs": outputs}
+
+
+def _is_one_of(loss: Any, known: Sequence[Any]) -> bool:
+    """Whether it is one of these functions, or of these classes."""
+    classes = tuple(item for item in known if isinstance(item, type))
+    return loss in known or isinstance(loss, classes)

@@ -6,6 +6,7 @@ import numbers
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -49,6 +50,16 @@ class GammaDistribution(abc.ABC):
         low, high = self.support
         share = (1.0 + scaled) / 2.0
         return low * (1.0 - share) + high * share  # Exact at both ends.
+
+    def sweep(self, size: int) -> tuple[float, ...]:
+        """So many gammas, 2 or more, from the lowest to the highest.
+
+        Example:
+            >>> Uniform(-2.0, 6.0).sweep(3)
+            (-2.0, 2.0, 6.0)
+        """
+        steps = np.linspace(-1.0, 1.0, size).tolist()
+        return tuple(self.unscale(scaled) for scaled in steps)
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")

@@ -161,11 +161,16 @@ class Composer:
                     f"{name!r} must have the shape [{wanted}], got "
                     f"{list(values.shape)}."
                 )
-            if not np.can_cast(values.dtype, spec["dtype"], "same_kind"):
+            if spec["dtype"] == "string":  # LiteRT takes objects of bytes.
+                fits, dtype = values.dtype.kind in "SUO", np.dtype("O")
+            else:
+                dtype = np.dtype(spec["dtype"])
+                fits = np.can_cast(values.dtype, dtype, "same_kind")
+            if not fits:
                 raise BadInputError(
                     f"{name!r} must be {spec['dtype']}, got {values.dtype}."
                 )
-            feed[name] = values.astype(spec["dtype"])
+            feed[name] = values.astype(dtype)
         if len({len(values) for values in feed.values()}) > 1:
             raise BadInputError("The inputs must be equally many of each name.")
         return feed
@@ -235,6 +240,10 @@ def _random_images(composer: Composer, count: int) -> Inputs:
     random = np.random.default_rng(0)
     images = {}
     for name, spec in composer.inputs.items():
+        if spec["dtype"] == "string":
+            raise BadInputError(
+                f"{name!r} is text, which is not made up: give --images."
+            )
         shape, dtype = [count, *spec["shape"]], np.dtype(spec["dtype"])
         if np.issubdtype(dtype, np.integer):
             high = min(255, np.iinfo(dtype).max)
@@ -275,7 +284,7 @@ def _steps(composer: Composer) -> dict[str, Any]:
         return {f"{budget:.3g}": budget for budget in budgets}
     for share in shares:
         gamma = {
-            g["name"]: g["low"] + share * (g["high"] - g["low"])
+            g["name"]: g["sweep"][round(share * (len(g["sweep"]) - 1))]
             for g in composer.gammas
         }
         steps[",".join(f"{name}={v:g}" for name, v in gamma.items())] = gamma

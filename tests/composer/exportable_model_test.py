@@ -105,6 +105,7 @@ def feed_of(shapes, rows):
 def test_any_model_is_exported_to_any_format(case, format, tmp_path):
     build, shapes = CASES[case]
     model = build()
+    model.compile()
     feed = feed_of(shapes, 4)
     inputs = feed if len(feed) > 1 else feed["image"]
     model(inputs)
@@ -135,6 +136,7 @@ def test_any_model_is_exported_to_any_format(case, format, tmp_path):
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_mixed_precision_computes_in_float32_on_devices(format, tmp_path):
     model = mixed_precision()
+    model.compile()
     feed = feed_of({"image": (6,)}, 4)
     model(feed["image"])
     reference = mixed_precision_in("float32")
@@ -196,6 +198,7 @@ def test_outputs_are_named_by_the_loss(loss, units, names, tmp_path):
 
 def test_weights_survive_float16_where_buffers_are_shared(tmp_path):
     model = recurrent()
+    model.compile()
     feed = feed_of({"image": (5, 2)}, 4)
     wanted = model(feed["image"], return_composition=True)
     model.export(tmp_path / "m.tflite", "litert", quantization="float16")
@@ -210,6 +213,7 @@ def test_inputs_keep_their_names_and_types_are_checked(tmp_path):
         stem=keras.Sequential([L.Embedding(50, 4), L.Flatten()]),
         preferences=[GLIMPSE],
     )
+    model.compile()
     tokens = np.array([[1, 49], [2, 3]], np.int32)
     outputs = model({"tokens": tokens, "gamma": np.zeros(2, np.float32)})
     with pytest.raises(ValueError, match=r"`input_dtypes`.*'tokens'.*'words'"):
@@ -231,6 +235,7 @@ def of_tokens(declared=None):
         preferences=[GLIMPSE],
     )
     model.build((None, 2))
+    model.compile()
     return model
 
 
@@ -270,6 +275,7 @@ def test_several_inputs_have_types_of_their_own(listed):
         stem=keras.Model(inputs, joined),
     )
     model.build(dict.fromkeys("cab", (None, 2)))
+    model.compile()
     wanted = {"a": "int32", "b": "bool", "c": "float32"}
     assert dtypes_of(model) == wanted
     some = {"b": "uint8"}
@@ -294,6 +300,7 @@ def test_several_inputs_have_types_of_their_own(listed):
 def test_a_suffix_of_another_format_is_refused(tmp_path, name, format, of):
     model = recurrent()
     model.build((None, 3, 2))
+    model.compile()
     with pytest.raises(ValueError, match=f"{name}', whose suffix is for {of}"):
         model.export(tmp_path / name, format=format)
     assert not list(tmp_path.iterdir())
@@ -306,6 +313,7 @@ def test_sizes_that_are_not_known_cannot_be_skipped(tmp_path):
         preferences=[GLIMPSE],
     )
     model.build((None, None, None, 1))
+    model.compile()
     with pytest.raises(ValueError, match="build the model for one size"):
         model.export(tmp_path / "1")
 
@@ -327,6 +335,7 @@ def test_inputs_may_be_bytes(tmp_path):
         stem=L.Rescaling(1 / 255),
         preferences=[GLIMPSE],
     )
+    model.compile()
     images = np.arange(2 * 4).reshape(2, 2, 2).astype(np.uint8)
     outputs = model(images)
     for format, name in FORMATS.items():
@@ -335,3 +344,34 @@ def test_inputs_may_be_bytes(tmp_path):
         feed = {"image": images, "gamma": np.zeros(2, np.float32)}
         answer = open_artifact(path, format).run(feed)
         np.testing.assert_allclose(answer["logits"], outputs, atol=1e-5)
+
+
+def test_a_model_whose_loss_is_not_known_is_not_exported(tmp_path):
+    """It would be taken for a classifier, which a regression is not."""
+    model = ct.Composer([ct.Metalayer([L.Dense(1), L.Dense(1)])])
+    model.compile("sgd", "mse")
+    model.build((None, 2))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras", compile=False)
+    with pytest.raises(ValueError, match=r"is not compiled.*`compile=True`"):
+        loaded.export(tmp_path / "1")
+    loaded.compile(loss="mse")
+    assert loaded.export(tmp_path / "1")["outputs"] == [
+        "choices",
+        "cost",
+        "module_probabilities",
+        "outputs",
+    ]
+
+
+def test_gammas_are_swept_as_they_are_spread(tmp_path):
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(3), L.Dense(3)])],
+        preferences=[ct.GlimpsePreference(ct.LogUniform(0.01, 100.0))],
+    )
+    model.compile()
+    model.build((None, 2))
+    (gamma,) = model.export(tmp_path / "m.onnx", "onnx")["gamma"]
+    np.testing.assert_allclose(gamma["sweep"][::2], [0.01, 0.1, 1, 10, 100])
+    (known,) = model.routed_model().gammas
+    assert known.along(0.25) == pytest.approx(0.1)

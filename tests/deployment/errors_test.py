@@ -40,6 +40,7 @@ def test_random_inputs_that_do_not_suit_a_model_are_told_of(tmp_path):
         stem=keras.layers.Embedding(50, 8),
     )
     model.build((None, 5))
+    model.compile()
     model.save(tmp_path / "m.keras")
     paths = tmp_path / "m.keras", tmp_path / "m.onnx", "onnx"
     told = (
@@ -67,6 +68,7 @@ def test_a_model_of_words_is_verified_on_words(tmp_path):
     ]
     model = ct.Composer([ct.Metalayer(modules)], stem=keras.Sequential(stem))
     model.build((None, 3))
+    model.compile()
     model.save(tmp_path / "m.keras")
     words = np.random.default_rng(0).choice(["a", "b", "c", "d"], [9, 3])
     data = str(tmp_path / "data.npz")
@@ -137,6 +139,7 @@ def test_a_class_of_the_models_own_is_named_and_little_else(tmp_path):
     modules: list[keras.layers.Layer] = [keras.layers.Dense(4), power]
     model = ct.Composer([ct.Metalayer(modules), keras.layers.Dense(3)])
     model.build((None, 4))
+    model.compile()
     power.exponent = 3.0
     model.save(tmp_path / "m.keras")
     paths = tmp_path / "m.keras", tmp_path / "m.onnx", "onnx"

@@ -19,21 +19,46 @@ def _model():
     return composer().routed_model()
 
 
-def read(model, tmp_path, **arrays):
+def read(model, tmp_path, split="test", **arrays):
     np.savez(tmp_path / "data.npz", **arrays)
-    return examples.read(str(tmp_path / "data.npz"), model, "test", 4)
+    return examples.read(str(tmp_path / "data.npz"), model, split, 4)
 
 
 @pytest.mark.parametrize(
     "labels", [LABELS, LABELS[:, None], LABELS.astype(np.uint8)]
 )
-def test_the_first_rows_and_their_labels(model, tmp_path, labels):
-    found = read(model, tmp_path, image=IMAGES, labels=labels)
-    assert found.inputs["image"].shape == (4, *INPUT)
-    assert found.inputs["image"].dtype == np.float32
-    np.testing.assert_array_equal(found.labels, LABELS[:4])
-    assert found.source == str(tmp_path / "data.npz")
+def test_none_is_calibrated_on_and_judged_by(model, tmp_path, labels):
+    images = IMAGES + LABELS[:, None, None, None]
+    arrays = {"image": images, "labels": labels}
+    both = []
+    for split in ("train", "test"):
+        found = read(model, tmp_path, split, **arrays)
+        assert found.inputs["image"].dtype == np.float32
+        rows = found.inputs["image"][:, 0, 0, 0]
+        np.testing.assert_array_equal(rows, found.labels)
+        assert found.source == str(tmp_path / "data.npz")
+        both += found.labels.tolist()
+    assert sorted(both) == LABELS.tolist()
     assert read(model, tmp_path, image=IMAGES).labels is None
+    many = np.repeat(IMAGES, 3, axis=0)
+    assert len(read(model, tmp_path, image=many).inputs["image"]) == 4
+
+
+def test_one_row_is_not_enough_to_calibrate_and_judge(model, tmp_path):
+    assert len(read(model, tmp_path, image=IMAGES[:1]).inputs["image"]) == 1
+    with pytest.raises(DeploymentError, match=r"2 rows or more.* got 1"):
+        read(model, tmp_path, "train", image=IMAGES[:1])
+
+
+def test_inputs_of_integers_are_whole_numbers(model, tmp_path):
+    spec = {"image": tf.TensorSpec([None, *INPUT], tf.uint8, "image")}
+    of_bytes = dataclasses.replace(model, inputs=spec)
+    found = read(of_bytes, tmp_path, image=IMAGES + 255.0).inputs["image"]
+    assert found.dtype == np.uint8
+    assert (found == 255).all()
+    for images, got in ((IMAGES + 0.5, "0.5 to 0.5"), (IMAGES - 1, "-1 to -1")):
+        with pytest.raises(DeploymentError, match=f"of uint8, .* {got}"):
+            read(of_bytes, tmp_path, image=images)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +93,7 @@ def test_text_is_for_inputs_of_text(model, tmp_path):
     spec = {"image": tf.TensorSpec([None, *INPUT], tf.string, "image")}
     of_text = dataclasses.replace(model, inputs=spec)
     found = read(of_text, tmp_path, image=words).inputs["image"]
-    np.testing.assert_array_equal(found, words[:4])
+    np.testing.assert_array_equal(found, words[:3])
     with pytest.raises(DeploymentError, match="as string, got float64"):
         read(of_text, tmp_path, image=IMAGES)
 

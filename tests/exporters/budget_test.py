@@ -219,6 +219,7 @@ def test_mixed_precision_keeps_its_calibration_on_devices(tmp_path):
         preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
     )
     model.build((None, 4))
+    model.compile()
     calibration = model.calibrate(np.ones([4, 4], "float32"), num_gammas=2)
     facts = model.export(tmp_path / "m.onnx", "onnx")
     assert facts["calibration"]["gammas"] == list(calibration.gammas)

@@ -78,6 +78,7 @@ def of_series(module, stem=None):
         preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
     )
     model.build((None, 5, 2))
+    model.compile()
     return model
 
 

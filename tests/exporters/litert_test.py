@@ -266,6 +266,7 @@ def test_no_weight_is_stored_twice(tmp_path):
         preferences=[ct.GlimpsePreference(ct.Uniform(0.0, 1.0))],
     )
     model.build((None, 512))
+    model.compile()
     model.export(tmp_path / "m.tflite", format="tflite", batch_size=4)
     weights = 4 * model.count_params()
     assert (tmp_path / "m.tflite").stat().st_size < 1.05 * weights
@@ -300,6 +301,7 @@ def test_a_loop_that_cannot_be_converted_says_what_helps(tmp_path):
         mean = keras.Sequential([L.GlobalAveragePooling1D(), L.Dense(4)])
         series = ct.Composer([ct.Metalayer([recurrent, mean]), L.Dense(3)])
         series.build((None, 5, 2))
+        series.compile()
         series.export(tmp_path / "m.tflite", "tflite")
 
     with pytest.raises(ConverterError, match="`unroll=True`") as raised:

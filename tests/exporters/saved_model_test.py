@@ -157,7 +157,15 @@ def test_the_description_says_what_a_client_must_know(model, path):
         "low": -2.0,
         "high": 6.0,
         "default": 1.0,
+        "sweep": np.linspace(-2.0, 6.0, 9).tolist(),
     }
+    assert facts["signatures"] == {
+        "serving_default": ["image", "gamma"],
+        "default_gamma": ["image"],
+        "forced": ["image", "override", "gamma"],
+    }
+    outputs = ["choices", "cost", "logits", "module_probabilities"]
+    assert facts["outputs"] == [*outputs, "probabilities"]
     assert np.allclose(facts["module_costs"][0], model.cost_table.fractions[0])
     most = facts["overhead"] + sum(map(max, facts["module_costs"]))
     assert most == pytest.approx(1.0)
@@ -228,6 +236,7 @@ class Counting(keras.layers.Layer):
 def test_a_module_that_no_row_chose_does_not_run(tmp_path):
     model = ct.Composer([ct.Metalayer([Counting(), Counting(), Counting()])])
     model.build((None, 4))
+    model.compile()
     model.export(tmp_path / "1", with_override=True)
     loaded = tf.saved_model.load(str(tmp_path / "1"))
     counters = [v for v in loaded.v if v.shape == () and v.dtype == tf.float32]
@@ -251,6 +260,7 @@ def test_a_session_fuses_what_comes_before_a_choice(tmp_path):
         preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
     )
     model.build((None, 8, 8, 1))
+    model.compile()
     model.export(tmp_path / "1")
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         loaded = tf.compat.v1.saved_model.load(

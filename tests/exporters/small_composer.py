@@ -37,6 +37,7 @@ def composer(seed=0, preferences=2):
         name="small",
     )
     model.build((None, *INPUT))
+    model.compile()
     # Random biases: an untrained controller would ignore its inputs.
     for weight in model.controller.weights:
         if weight.path.endswith("kernel"):

@@ -63,6 +63,7 @@ def of_hashes():
 def built(build, inputs):
     """A model, and what it answers."""
     model = build()
+    model.compile()
     return model, model(tf.constant(inputs), gamma=GAMMA).numpy()
 
 

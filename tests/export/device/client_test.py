@@ -3,9 +3,12 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import composer_tf as ct
 from tests.export.device.models import (
     GAMMAS,
     IMAGES,
@@ -237,3 +240,32 @@ def test_a_gamma_that_is_no_number_is_refused(inside, gamma):
     composer = client.Composer("m.tflite")
     with pytest.raises(client.BadInputError, match="'glimpse' must be a num"):
         composer.predict(IMAGES, {"glimpse": gamma})
+
+
+def test_text_is_looked_up_on_the_device(tmp_path):
+    words = np.array([["a", "c", "b"], ["b", "b", "other"]])
+    lookup = keras.layers.StringLookup(vocabulary=["a", "b", "c"])
+    embedding = keras.layers.Embedding(4, 3)
+    model = ct.Composer(
+        [ct.Metalayer([keras.layers.Dense(3), keras.layers.Dense(3)])],
+        stem=keras.Sequential(
+            [
+                keras.Input([3], dtype="string"),
+                lookup,
+                embedding,
+                keras.layers.Flatten(),
+            ]
+        ),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+    )
+    wanted = model(tf.constant(words), gamma=1.0)
+    model.compile()
+    model.export(tmp_path / "m.tflite", format="tflite")
+    composer = client.Composer(str(tmp_path / "m.tflite"))
+    outputs = composer.predict(words, gamma=1.0)
+    np.testing.assert_allclose(outputs["logits"], wanted, atol=1e-5)
+    np.save(tmp_path / "numbers.npy", np.zeros([2, 3]))
+    file = str(tmp_path / "m.tflite")
+    assert "give --images" in refusal(file)
+    numbers = str(tmp_path / "numbers.npy")
+    assert "must be string" in refusal(file, f"--images={numbers}")

@@ -38,6 +38,7 @@ def build(gammas, *preferences):
         preferences=preferences,
     )
     model(IMAGES)
+    model.compile()
     random = np.random.default_rng(0)
     while len({mean_cost(model, gamma) for gamma in gammas}) < len(gammas):
         for weight in model.controller.trainable_variables:

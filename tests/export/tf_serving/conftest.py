@@ -44,6 +44,7 @@ def exported(tmp_path_factory):
     kernel.assign(tf.concat([kernel[:-1], 8.0 * kernel[-1:]], axis=0))
     model.calibrate(IMAGES, num_gammas=9)
     path = tmp_path_factory.mktemp("serving") / "1"
+    model.compile()
     model.export(path, warmup_requests=6)
     return model, path
 
