@@ -28,11 +28,11 @@ floors: $(VENV)/.installed
 check: lint types floors test
 
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/training_speed.py --output=results/training_speed.json
+	$(BIN)/python benchmarks/training_speed.py --rounds=5 --output=results/training_speed.json
 	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json
-	$(BIN)/python benchmarks/estimator_training.py --output=results/estimator_training.json
-	$(BIN)/python benchmarks/export_latency.py --output=results
-	$(BIN)/python benchmarks/growth.py --output=results/growth.json
+	$(BIN)/python benchmarks/estimator_training.py --seeds=3 --output=results/estimator_training.json
+	$(BIN)/python benchmarks/export_latency.py --rounds=20 --output=results
+	$(BIN)/python benchmarks/growth.py --rounds=3 --output=results/growth.json
 	$(BIN)/python benchmarks/startup.py --output=results/startup.json
 
 # One folder of results/ for each; a run that was stopped is resumed.

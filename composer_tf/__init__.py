@@ -45,6 +45,7 @@ from composer_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from composer_tf import datasets as datasets
+    from composer_tf import deployment as deployment
     from composer_tf import evaluation as evaluation
     from composer_tf import models as models
     from composer_tf.evaluation import (
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     )
     from composer_tf.evaluation import evaluate_tradeoff as evaluate_tradeoff
 
-_LAZY_MODULES = ("datasets", "evaluation", "models")
+_LAZY_MODULES = ("datasets", "deployment", "evaluation", "models")
 _LAZY_FUNCTIONS = ("evaluate_random_mixture", "evaluate_tradeoff")
 
 
@@ -64,3 +65,8 @@ def __getattr__(name: str) -> Any:
         evaluation = importlib.import_module("composer_tf.evaluation")
         return getattr(evaluation, name)
     raise AttributeError(f"module 'composer_tf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """With what is not imported yet."""
+    return sorted([*globals(), *_LAZY_MODULES, *_LAZY_FUNCTIONS])

@@ -207,10 +207,13 @@ def count(
 
 def check_user_costs(costs: UserCosts, num_modules: Sequence[int]) -> None:
     """Raises `ValueError` unless there is one number per module, all >= 0."""
-    given = [len(row) if np.ndim(row) == 1 else 0 for row in costs]
+    given = None
+    if isinstance(costs, Sequence | np.ndarray):
+        given = [len(row) if np.ndim(row) == 1 else 0 for row in costs]
     if given != list(num_modules):
         raise ValueError(
-            "`costs` must give one number per module of each metalayer, "
+            f"`costs` must be one of {tuple(COUNTERS)}, or one number per "
+            "module of each metalayer, "
             f"{list(num_modules)} of them, got {costs!r}."
         )
     flat = [cost for row in costs for cost in row]

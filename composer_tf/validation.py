@@ -86,6 +86,15 @@ def check_finite(name: str, array: Any) -> None:
         )
 
 
+def check_rereadable(data: Any) -> None:
+    """Raises `ValueError` for data that can be read only once."""
+    if isinstance(data, Iterator):
+        raise ValueError(
+            "`data` is read once for each gamma, and must not be a generator "
+            f"or iterator, got {type(data).__name__}."
+        )
+
+
 def check_sample_weight(data: Any) -> None:
     """Raises `ValueError` unless each example has one weight, if any.
 

@@ -3,8 +3,9 @@
 python -m composer_tf --config=configs/entropy_test_time.py --workdir=DIR
 
 One metalayer of four equal modules, trained with the unbatched entropy
-preference sampled. About two minutes. `routing.png` has the heatmaps along
-gamma, `entropy.png` the entropy against it.
+preference sampled, and a constant batch entropy preference, so that all
+modules stay in use at its sharp end. About two minutes. `routing.png` has the
+heatmaps along gamma, `entropy.png` the entropy against it.
 """
 
 from composer_tf.config import Config, DataConfig, EvaluationConfig

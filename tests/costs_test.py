@@ -226,6 +226,8 @@ def test_user_costs_that_fit_are_taken(costs):
         ([[1.0, math.inf], [1.0, 2.0, 3.0]], "finite numbers, 0 or more"),
         ([[0.0, 0.0], [0.0, 0.0, 0.0]], "must not all be 0"),
         ([1.0, 2.0], "one number per module of each metalayer"),
+        (None, r"`costs` must be one of \('parameters', 'macs'\), or.*None"),
+        (5, "got 5"),
     ],
 )
 def test_user_costs_that_do_not_fit_are_refused(costs, message):

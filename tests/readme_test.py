@@ -162,6 +162,7 @@ def test_artifacts_run_as_shown(tmp_path, monkeypatch):
         preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
     )
     model.build((None, 28, 56, 1))
+    model.compile()
     model.export("runs/serving/1")
     model.export("runs/m.tflite", format="tflite")
     model.export("runs/m.onnx", format="onnx")

@@ -43,6 +43,10 @@ class Recorder:
     Args:
         model: A classifier whose outputs are `[batch, classes]`.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
+            Sample weights beside them are not used.
+
+    Raises:
+        ValueError: If the data can be read only once.
     """
 
     def __init__(self, model: Composer, data: LabelledData) -> None:
@@ -61,8 +65,8 @@ class Recorder:
             gamma: By the name of a preference.
 
         Raises:
-            ValueError: If labels are not integers, one for each example, or
-                the outputs are not `[batch, classes]`.
+            ValueError: If labels are missing or not integers, one for each
+                example, or the outputs are not `[batch, classes]`.
         """
         gammas = {
             name: tf.constant(value, tf.float32)
@@ -81,7 +85,15 @@ class Recorder:
     def _record(self, gamma: Any, choose: Callable[[int], Any]) -> Decisions:
         parts: list[tuple[np.ndarray, ...]] = []
         probabilities: list[list[np.ndarray]] = []
-        for inputs, labels in self._data:
+        for batch_of_data in self._data:
+            inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(
+                batch_of_data
+            )
+            if labels is None:
+                raise ValueError(
+                    "`data` must be batches of (inputs, labels), got inputs "
+                    "only."
+                )
             rows = len(keras.tree.flatten(without_gamma(inputs))[0])
             labels = tf.constant(validation.label_vector(labels, rows))
             *batch, probs = self._run(inputs, labels, gamma, choose(rows))
@@ -123,6 +135,7 @@ class Recorder:
 
 def batched(data: LabelledData) -> tf.data.Dataset:
     """The data as batches, which a data set holds already."""
+    validation.check_rereadable(data)
     if not isinstance(data, tuple):
         return data
     return tf.data.Dataset.from_tensor_slices(data).batch(_BATCH_SIZE)

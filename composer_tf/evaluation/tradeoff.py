@@ -69,5 +69,4 @@ def gamma_grid(model: Composer, preference: str, size: int) -> list[float]:
     Those of `Uniform` are so in themselves, those of `LogUniform` in their
     logarithm.
     """
-    gamma = model.preferences.swept(preference).gamma
-    return [gamma.unscale(s) for s in np.linspace(-1.0, 1.0, size).tolist()]
+    return list(model.preferences.swept(preference).gamma.sweep(size))

@@ -236,7 +236,15 @@ def known_paths(
     if paths is not None:
         if choices is not None:
             raise ValueError("Give `choices` or `paths`, got both.")
-        table = np.array(paths, np.int32)
+        try:
+            table = np.array(paths)
+        except ValueError as error:
+            raise ValueError(
+                "`paths` must be tuples of equal length, one module for each "
+                f"metalayer, got {paths!r}."
+            ) from error
+        if table.dtype.kind not in "iu":
+            raise ValueError(f"`paths` must be integers, got {paths!r}.")
         validation.check_paths(table, num_modules, "paths", least)
         return None, [tuple(path) for path in table.tolist()]
     unknown = [(POLICY,) * len(num_modules)]

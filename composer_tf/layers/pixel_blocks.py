@@ -61,9 +61,9 @@ class SpaceToDepth(_PixelBlocks):
                 )
         return (
             batch,
-            None if height is None else height // block,
-            None if width is None else width // block,
-            channels * block**2,
+            height and height // block,
+            width and width // block,
+            channels and channels * block**2,
         )
 
 
@@ -97,14 +97,14 @@ class DepthToSpace(_PixelBlocks):
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         batch, height, width, channels = input_shape
         block = self.block_size
-        if channels % block**2:
+        if channels is not None and channels % block**2:
             raise ValueError(
                 f"Inputs must have a multiple of {block**2} channels, got "
                 f"shape {tuple(input_shape)}."
             )
         return (
             batch,
-            None if height is None else height * block,
-            None if width is None else width * block,
-            channels // block**2,
+            height and height * block,
+            width and width * block,
+            channels and channels // block**2,
         )

@@ -94,9 +94,18 @@ class StandardizedConv2D(keras.layers.Layer):
         squares = tf.reduce_sum(tf.square(kernel), axis=(0, 1, 2))
         kernel *= _RELU_GAIN * self.gains * tf.math.rsqrt(squares + _EPSILON)
         outputs: Any = keras.ops.conv(
-            inputs, kernel, self.strides, self.padding
+            inputs, kernel, self.strides, self.padding, "channels_last"
         )
         return outputs + self.bias
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        batch, height, width, _ = input_shape
+        lost = self.kernel_size - 1 if self.padding == "valid" else 0
+        sizes = (
+            size and (size - lost + self.strides - 1) // self.strides
+            for size in (height, width)
+        )
+        return (batch, *sizes, self.filters)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -339,7 +339,8 @@ def test_bad_paths_are_refused_by_name(traced):
         call = lambda x: model(x, **arguments)  # noqa: E731
         return (tf.function(call) if traced else call)(tf.constant(X))
 
-    for paths in ([(5, 0)], [(0, 0), (-2, 0)], [(0,)]):
+    bad = ([(5, 0)], [(0, 0), (-2, 0)], [(0,)], [(0, 0), (0,)], [(0.9, 0)])
+    for paths in bad:
         with pytest.raises(ValueError, match="`paths` must be"):
             run(paths=paths)
     run(paths=[(0, 0), (-2, 0)], decision="sample")  # A uniform draw.

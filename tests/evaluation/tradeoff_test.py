@@ -323,3 +323,21 @@ def test_labels_that_the_model_has_no_class_for_are_refused():
     data = tf.data.Dataset.from_tensors((x, [0, 1, 2, CLASSES]))
     with pytest.raises(ValueError, match=r"labels from 0 to 4.*4 classes"):
         evaluate_tradeoff(random_model(), data, gammas=[0.0])
+
+
+def test_sample_weights_beside_the_labels_are_not_used():
+    model = random_model()
+    *_, data = random_data()
+    weighted = data.map(lambda x, y: (x, y, tf.zeros(tf.shape(y)[0])))
+    assert ct.evaluate_tradeoff(
+        model, weighted, num_gammas=3
+    ) == ct.evaluate_tradeoff(model, data, num_gammas=3)
+
+
+def test_data_that_cannot_be_measured_is_refused():
+    model = random_model()
+    *_, data = random_data()
+    with pytest.raises(ValueError, match="must not be a generator"):
+        ct.evaluate_tradeoff(model, (batch for batch in data))
+    with pytest.raises(ValueError, match=r"batches of \(inputs, labels\)"):
+        ct.evaluate_tradeoff(model, data.map(lambda x, y: x))

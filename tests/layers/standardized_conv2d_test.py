@@ -48,3 +48,14 @@ def test_bad_arguments_are_named(name, value):
     arguments = {"filters": 4, "kernel_size": 3, name: value}
     with pytest.raises(ValueError, match=f"`{name}`"):
         StandardizedConv2D(**arguments)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [1, 2, 3])
+def test_the_shape_is_known_beforehand(padding, strides):
+    layer = StandardizedConv2D(4, 3, strides, padding)
+    for height, width in ((9, 8), (7, 5)):
+        shape = layer(tf.ones([2, height, width, 3])).shape
+        assert layer.compute_output_shape((2, height, width, 3)) == shape
+    unknown = layer.compute_output_shape((None, None, None, 3))
+    assert unknown == (None, None, None, 4)
