@@ -25,7 +25,11 @@ def check_layers(name: str, layers: Sequence[Any]) -> None:
             raise TypeError(f"`{name}` must hold Keras layers, got {layer!r}.")
     seen: set[int] = set()
     for layer in layers:
-        parts = {id(part): part for part in layer._flatten_layers()}
+        parts = {
+            id(part): part
+            for part in layer._flatten_layers()
+            if not isinstance(part, keras.layers.InputLayer)
+        }
         for key in parts.keys() & seen:
             raise ValueError(
                 f"Layer {parts[key].name!r} stands twice in `{name}`; saving "
@@ -95,16 +99,30 @@ def check_rereadable(data: Any) -> None:
         )
 
 
-def check_sample_weight(data: Any) -> None:
-    """Raises `ValueError` unless each example has one weight, if any.
+def check_targets(data: Any) -> None:
+    """Raises unless targets are one array, and each example has one weight.
 
     What is not known yet of its shape, in a traced function, is not checked.
 
     Args:
         data: `(x, y, sample_weight)`, or less of it, as Keras takes it; or a
             `tf.data.Dataset` of that, which is not read.
+
+    Raises:
+        TypeError: If the targets are several.
+        ValueError: If a weight is not finite, or there is not one for each
+            example.
     """
-    x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(y, Mapping | tuple) or (
+        isinstance(y, list) and any(np.ndim(part) for part in y)
+    ):
+        raise TypeError(
+            "The targets must be one array or tensor, as a Composer has one "
+            f"output, got a {type(y).__name__}."
+        )
+    if not tf.is_symbolic_tensor(sample_weight):
+        check_finite("sample_weight", sample_weight)
     if isinstance(x, tf.data.Dataset):
         *_, sample_weight = keras.utils.unpack_x_y_sample_weight(x.element_spec)
     shape = getattr(sample_weight, "shape", None)
@@ -276,7 +294,7 @@ class NonFiniteLossGuard(keras.callbacks.Callback):
         if not np.isfinite(loss):
             raise NonFiniteLossError(
                 f"The loss became {loss} in epoch {epoch + 1}. Look for NaN in "
-                "the inputs or the reward, labels outside the model's classes, "
-                "or a learning rate that is too high. What was saved in "
-                "earlier epochs is untouched."
+                "the inputs, the sample weights or the reward, labels outside "
+                "the model's classes, or a learning rate that is too high. "
+                "What was saved in earlier epochs is untouched."
             )

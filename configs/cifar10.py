@@ -33,5 +33,5 @@ def get_config() -> Config:
         ),
         reward="accuracy",
         epochs=24,
-        controller_epochs=8,
+        controller_epochs=16,
     )

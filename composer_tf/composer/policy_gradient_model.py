@@ -166,14 +166,15 @@ class PolicyGradientModel(ModularModel):
             **kwargs: As of Keras.
 
         Raises:
+            TypeError: If targets are not one array.
             ValueError: If arrays hold NaN or infinity or labels out of range,
                 sample weights are not one per example, or the loss stops being
                 finite.
         """
         x = self._with_gamma_by_row(x)
         validation.check_arrays(x, y)
-        validation.check_sample_weight((x, y, kwargs.get("sample_weight")))
-        validation.check_sample_weight(kwargs.get("validation_data"))
+        validation.check_targets((x, y, kwargs.get("sample_weight")))
+        validation.check_targets(kwargs.get("validation_data"))
         self._check_labels(x, y)
         return super().fit(x, y, *args, **kwargs)
 
@@ -187,10 +188,13 @@ class PolicyGradientModel(ModularModel):
             **kwargs: As of `SteerableModel.evaluate`.
 
         Raises:
-            ValueError: If sample weights are not one per example.
+            TypeError: If targets are not one array.
+            ValueError: If sample weights are not one per example, or not
+                finite, or modules add losses that are known in dense routing
+                only.
         """
         # A step that was traced for other shapes may not know these.
-        validation.check_sample_weight((x, y, kwargs.get("sample_weight")))
+        validation.check_targets((x, y, kwargs.get("sample_weight")))
         return super().evaluate(x, y, *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -239,6 +243,8 @@ class PolicyGradientModel(ModularModel):
             training=False,
             return_composition=True,
         )
+        for metalayer in self.routed_layers:  # The loss has theirs in it.
+            metalayer.check_no_leaked_losses(composition.outputs)
         rows = self._rows(y, composition, num_paths=1)
         path_weights = tf.ones_like(rows.losses)
         self._track(whole_batch(rows, composition, sample_weight, path_weights))
@@ -357,7 +363,7 @@ class PolicyGradientModel(ModularModel):
 
 
 def _unpack(data: Any) -> tuple[Any, Any, Any]:
-    validation.check_sample_weight(data)
+    validation.check_targets(data)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if y is None:
         raise ValueError(

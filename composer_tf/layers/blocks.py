@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from composer_tf.layers.routing import Module
+from composer_tf.layers.routing import Module, run_module
 
 
 def by_blocks(
@@ -38,8 +38,9 @@ def by_blocks(
             outputs |= {k: run_unknown(parts[k], choices[k]) for k in own}
             continue
         rows = {id(parts[k]): parts[k] for k in own}
-        computed = modules[index](tf.concat(list(rows.values()), axis=0))
-        computed = tf.split(tf.cast(computed, dtype), len(rows))
+        together = tf.concat(list(rows.values()), axis=0)
+        computed = run_module(modules[index], together, dtype)
+        computed = tf.split(computed, len(rows))
         of_rows = dict(zip(rows, computed, strict=True))
         outputs |= {k: of_rows[id(parts[k])] for k in own}
     return tf.concat([outputs[k] for k in range(len(blocks))], axis=0)

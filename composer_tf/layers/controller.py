@@ -161,6 +161,8 @@ class Controller(keras.layers.Layer, abc.ABC):
                 initializer=keras.initializers.Constant(self.price_factor),
             )
         self.built = True
+        if not self.trainable:  # Else layers made here would be.
+            self.trainable = False
 
     def _build_observation(
         self, output_row_shape: Sequence[int | None]
@@ -252,13 +254,13 @@ class Controller(keras.layers.Layer, abc.ABC):
             activations: `[B, ...]`.
             index: Which metalayer, 0 for the first.
         """
-        # Inputs that no stem scales would drown all else in what they teach.
-        summary = self.norms[index](
-            summarize(activations, self._shapes[index], self.grid)
-        )
+        averages = summarize(activations, self._shapes[index], self.grid)
+        # A baseline reads it too, which inputs that no stem scales would make
+        # so large that its gradient drowns all others.
+        summary = self.norms[index](averages)
         if not self.probe:
             return Observation(summary, summary, None)
-        guess = self.probes[index](tf.stop_gradient(summary))
+        guess = self.probes[index](tf.stop_gradient(averages))
         log_probs = tf.nn.log_softmax(tf.stop_gradient(guess))
         probs = tf.exp(log_probs)  # [B, classes]
         highest = tf.reduce_max(probs, axis=-1, keepdims=True)

@@ -105,7 +105,9 @@ class Metalayer(keras.layers.Layer):
         )
         sources = range(len(blocks)) if sources is None else sources
         if len(self.modules) == 1:
-            outputs = tf.cast(self.modules[0](inputs), self.compute_dtype)
+            outputs = routing_lib.run_module(
+                self.modules[0], inputs, self.compute_dtype
+            )
             return take_blocks(outputs, sources)
         masked = hasattr(inputs, "_keras_mask")
         routing = self._routing_of(routing, masked)
@@ -136,8 +138,16 @@ class Metalayer(keras.layers.Layer):
                 self.compute_dtype,
             )
         if training and routing != "dense":
-            routing_lib.check_no_leaked_losses(self.modules, inputs)
+            self.check_no_leaked_losses(inputs)
         return outputs
+
+    def check_no_leaked_losses(self, rows: tf.Tensor) -> None:
+        """Raises `ValueError` for a loss that was added inside a condition.
+
+        Args:
+            rows: What the metalayer has just run on, or made.
+        """
+        routing_lib.check_no_leaked_losses(self.modules, rows)
 
     def _routing_of(self, routing: str, masked: bool) -> str:
         """The routing that is asked for, or what rows of this kind need."""
@@ -196,12 +206,16 @@ def layer_output_shape(
         if not layer.built:
             layer.build(input_shape)
         return layer.compute_output_shape(input_shape)
+    inputs: Any
     if isinstance(input_shape, Mapping):
-        output = layer(
-            {name: keras.KerasTensor(s) for name, s in input_shape.items()}
-        )
+        inputs = {name: keras.KerasTensor(s) for name, s in input_shape.items()}
+        # Where a model lists its inputs, Keras would take these by alphabet.
+        names = [tensor.name for tensor in getattr(layer, "inputs", None) or []]
+        if set(names) == set(inputs) and not isinstance(layer.input, Mapping):
+            inputs = [inputs[name] for name in names]
     else:
-        output = layer(keras.KerasTensor(input_shape))
+        inputs = keras.KerasTensor(input_shape)
+    output = layer(inputs)
     if not isinstance(output, keras.KerasTensor):
         raise TypeError(
             f"Layer {layer.name!r} must return one tensor, got "

@@ -19,6 +19,7 @@ unguarded_scatter   the same, without conditions     ONNX, where an empty batch
 =================== ================================ ==========================
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import keras
@@ -55,9 +56,9 @@ def dense(
         `[B, *output_shape]` of type `dtype`.
     """
     rows = tf.reshape(choices, [-1] + [1] * output_shape.rank)  # [B, 1, ...]
-    chosen = tf.cast(modules[0](inputs), dtype)  # [B, ...]
+    chosen = run_module(modules[0], inputs, dtype)  # [B, ...]
     for index, module in enumerate(modules[1:], start=1):
-        outputs = tf.cast(module(inputs), dtype)
+        outputs = run_module(module, inputs, dtype)
         chosen = tf.where(rows == index, outputs, chosen)
     return chosen
 
@@ -191,7 +192,7 @@ def unguarded_scatter(
     """
 
     def run(module, rows, output_shape, dtype):
-        outputs = tf.cast(module(rows), dtype)
+        outputs = run_module(module, rows, dtype)
         return tf.ensure_shape(outputs, [None, *output_shape])
 
     return _scatter(modules, inputs, choices, output_shape, dtype, run)
@@ -236,7 +237,7 @@ def _search(
 ) -> tf.Tensor:
     """Runs module `choice - first` on all rows, by halving the modules."""
     if len(modules) == 1:
-        outputs = tf.cast(modules[0](rows), dtype)
+        outputs = run_module(modules[0], rows, dtype)
         return tf.ensure_shape(outputs, [rows.shape[0], *output_shape])
     half = len(modules) // 2
 
@@ -255,13 +256,30 @@ def _run_unless_empty(
     module: Module, rows: tf.Tensor, output_shape: tf.TensorShape, dtype: str
 ) -> tf.Tensor:
     def run() -> tf.Tensor:
-        outputs = tf.cast(module(rows), dtype)
+        outputs = run_module(module, rows, dtype)
         return tf.ensure_shape(outputs, [None, *output_shape])
 
     def skip() -> tf.Tensor:
         return tf.zeros([0, *output_shape], dtype)
 
     return tf.cond(tf.shape(rows)[0] > 0, run, skip)
+
+
+def run_module(module: Module, rows: tf.Tensor, dtype: str) -> tf.Tensor:
+    """What a module makes of rows `[R, ...]`, in a data type.
+
+    It warns of a mask, which is lost where the rows of modules are merged.
+    """
+    outputs = module(rows)
+    if getattr(outputs, "_keras_mask", None) is not None:
+        warnings.warn(
+            f"Module {getattr(module, 'name', module)!r} masks its outputs, "
+            "and the mask is lost behind it: pool inside the module, or mark "
+            "padding in the targets, for a loss and metrics with "
+            "`ignore_class`.",
+            stacklevel=2,
+        )
+    return tf.cast(outputs, dtype)
 
 
 def check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
@@ -276,9 +294,10 @@ def check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
             if loss.graph is not rows.graph:
                 raise ValueError(
                     f"Module {getattr(module, 'name', module)!r} adds a loss "
-                    "that depends on its input (`add_loss` or an activity "
-                    "regularizer), which no routing but 'dense' can collect: "
-                    "pass routing='dense' to the Composer."
+                    "in its call (`add_loss` or an activity regularizer), "
+                    "which no routing but 'dense' can collect: pass "
+                    "routing='dense' to the Composer. Of weights alone, "
+                    "`add_weight(regularizer=...)` does for any routing."
                 )
 
 

@@ -46,7 +46,7 @@ def summary_size(shape: Shape, grid: int) -> int:
     if channels is None:
         raise ValueError(
             "A metalayer's input needs a known size of its last axis, got "
-            f"shape {tuple(shape)}."
+            f"shape {tuple(shape)}. Pad sequences to one length."
         )
     cells = 1
     for axis, window in enumerate(_windows(shape, grid) or [], start=1):

@@ -147,3 +147,38 @@ def refused(verb, shape, *args, **kwargs):
     message = rf"`sample_weight` must be \[B\] or \[B, 1\].* {of_batch}\)"
     with pytest.raises(ValueError, match=message):
         verb(*args, **kwargs)
+
+
+@pytest.mark.parametrize("y", [{"a": Y, "b": Y}, [Y, Y], (Y, Y)])
+def test_targets_are_one_array(y):
+    model = compiled()
+    with pytest.raises(TypeError, match="The targets must be one array"):
+        model.fit(X, y, verbose=0)
+    with pytest.raises(TypeError, match="The targets must be one array"):
+        model.evaluate(X, y, verbose=0)
+    batches = ct.datasets.batches(X, Y, 16)
+    several = batches.map(lambda x, y: (x, {"a": y, "b": y}))
+    with pytest.raises(TypeError, match="The targets must be one array"):
+        model.fit(several, verbose=0)
+
+
+def test_a_weight_that_is_no_number_is_refused_before_training():
+    model = compiled()
+    before = state(model)
+    weights = np.ones(len(X))
+    weights[3] = np.nan
+    with pytest.raises(ValueError, match="`sample_weight` must be finite"):
+        model.fit(X, Y, sample_weight=weights, verbose=0)
+    for a, b in zip(state(model), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_loss_that_evaluation_cannot_collect_is_told():
+    """Of a model that was trained densely, by XLA."""
+    regularized = layers.Dense(3, activity_regularizer="l2")
+    model = ct.Composer([ct.Metalayer([regularized, layers.Dense(3)])])
+    model.compile("sgd", jit_compile=True)
+    model.fit(X, Y, verbose=0)
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"routing='dense'"):
+        model.evaluate(X, Y, verbose=0)

@@ -1,9 +1,12 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from composer_tf.layers import Glimpse, Metalayer
+from composer_tf.layers.metalayer import layer_output_shape
 
 L = keras.layers
 
@@ -293,3 +296,49 @@ def test_modules_of_no_block_do_not_run():
     metalayer.build((None, 5))
     choices = tf.constant([0, 0, 2, 2])
     metalayer(tf.ones([4, 5]), choices, routing="dense", blocks=(0, 2))
+
+
+def test_a_mask_that_would_be_lost_is_told():
+    def tagger():
+        return keras.Sequential(
+            [
+                keras.layers.Embedding(9, 4, mask_zero=True),
+                keras.layers.Dense(3),
+            ]
+        )
+
+    words, choices = tf.constant([[1, 2, 0], [3, 0, 0]]), tf.constant([0, 1])
+    for routing in ("dense", "partition"):
+        with pytest.warns(UserWarning, match="masks its outputs.*ignore_class"):
+            Metalayer([tagger(), tagger()])(words, choices, routing=routing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        readers = [tagger(), tagger()]
+        for reader in readers:
+            reader.add(keras.layers.GlobalAveragePooling1D())
+        Metalayer(readers)(words, choices)
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_inputs_are_told_apart_by_name(names, listed):
+    """Keras takes shapes by alphabet where a model lists its inputs."""
+    inputs = {n: keras.Input([2 + "ab".index(n)], name=n) for n in names}
+    parts = [inputs["a"], inputs["a"], inputs["b"]]
+    model = keras.Model(
+        list(inputs.values()) if listed else inputs,
+        keras.layers.Concatenate()(parts),
+    )
+    shapes = {"b": (None, 3), "a": (None, 2)}
+    assert layer_output_shape(model, shapes) == (None, 7)
+
+
+def test_modules_may_begin_at_one_input():
+    start = keras.Input([4])
+    modules = [
+        keras.Model(start, keras.layers.Dense(3)(start)) for _ in range(2)
+    ]
+    assert Metalayer(modules)(tf.ones([2, 4]), tf.constant([0, 1])).shape == (
+        2,
+        3,
+    )
