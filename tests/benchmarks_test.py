@@ -144,6 +144,7 @@ def test_an_artifact_is_written_and_opened(load, tmp_path):
     harness = load("harness")
     assert harness.FILES.keys() == exporters.FORMATS.keys()
     model = composer()
+    model.compile()
     artifact = harness.export_and_open(
         model.routed_model(), "tf_saved_model", tmp_path / "new" / "folder"
     )

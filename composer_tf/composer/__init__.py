@@ -1,8 +1,20 @@
 """The Composer, a Keras model, floor by floor.
 
-Each class extends the one below it by one ability: `ReplicatedModel`,
-`SteerableModel`, `ModularModel`, `PolicyGradientModel`, `BudgetedModel`,
-`ExportableModel`, `Composer`.
+Each class extends the one before it by one ability:
+
+=================== ========================================================
+class               what it adds
+=================== ========================================================
+ReplicatedModel     `fit` over the replicas of `tf.distribute`
+SteerableModel      `predict` and `evaluate` at a gamma; asks a class below
+                    what a budget stands for (`_gamma_of`)
+ModularModel        stem, metalayers and controller: `build`, costs, saving
+PolicyGradientModel `compile`, `train_step`, `test_step`; they call the model
+                    with `paths` and `return_composition`
+BudgetedModel       `calibrate`, and what a budget stands for
+ExportableModel     `export`
+Composer            the constructor, and `call`: a batch's way
+=================== ========================================================
 """
 
 from composer_tf.composer.composer import Composer as Composer

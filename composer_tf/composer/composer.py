@@ -45,8 +45,8 @@ class Composer(ExportableModel):
         costs: Unit of beta in (6): `"parameters"` (default), `"macs"`, or
             numbers, one per module of each metalayer; stem and controller then
             count as 0.
-        decision: At test time the controller's `"mode"` (default) or a
-            `"sample"`.
+        decision: At test time the policy's `"mode"` (default) or a `"sample"`.
+            Training always samples.
         routing: Which rows a module runs on; results are equal. `"partition"`,
             `"branch"` and `"scatter"` run each on its own rows only, `"dense"`
             runs all on all rows (`composer_tf.layers.routing`). `"auto"`
@@ -66,12 +66,26 @@ class Composer(ExportableModel):
             float32 `[B]`, fractions of full cost in [0, 1] (`calibrate`).
         choices: int32 `[B, n]`, modules to take; -1 asks the controller.
         decision: Overrides the model's for this call.
-        routing: Overrides the model's for this call.
+        routing: Overrides the model's for this call: a name of
+            `composer_tf.layers.routing.STRATEGIES`.
         paths: K tuples of n modules, or -1, or -2 for a module drawn uniformly
             where the decision is a sample: paths that every example takes,
             instead of `choices`.
         training: Bool.
         return_composition: Return a `Composition` instead of its outputs.
+
+    Attributes:
+        metalayers: As given.
+        routed_layers: Those of them that are `Metalayer`s, n.
+        num_modules: m_1, ..., m_n.
+        controller: A `Controller`.
+        preferences: A `PreferenceCollection`, which is iterable.
+        calibration: What a budget stands for, a `Calibration`, or `None`.
+        cost_table: Once built, the cost of every part, a `CostTable`.
+        overhead: Once built, what every path costs beside its modules, a
+            fraction of full cost.
+        build_shape: Once built, the shape of the input with its batch axis, or
+            shapes by name.
 
     Called as a layer of another Keras model, only its modules, stem and fixed
     steps are trained: its controller learns in its own `fit`. As a part of

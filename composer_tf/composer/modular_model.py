@@ -160,6 +160,9 @@ class ModularModel(SteerableModel):
         Args:
             inputs: As of the model; a gamma among them is not used.
             path: A module of each metalayer.
+
+        Raises:
+            ValueError: If the path is not one module of each metalayer.
         """
         activations = without_gamma(inputs)
         for layer in self.layers_along(path):

@@ -10,14 +10,13 @@ from composer_tf import costs, exporters
 from composer_tf.deployment.examples import Examples
 from composer_tf.exporters import verification
 from composer_tf.exporters.artifacts import (
-    MAIN,
     Artifact,
     LiteRTArtifact,
     SavedModelArtifact,
     open_artifact,
 )
 from composer_tf.exporters.exposure import Exposure, SteerBy, expose
-from composer_tf.exporters.signatures import OVERRIDE
+from composer_tf.exporters.signatures import MAIN, OVERRIDE
 
 _MAX_RELATIVE_ERROR = 0.25  # However quantized.
 # Of outputs up to 1, by quantization; larger ones in proportion.

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,7 +123,9 @@ def _load(path: str | os.PathLike) -> Composer:
     if not pathlib.Path(path).is_file():
         raise DeploymentError(f"There is no file {path}.")
     try:
-        model = keras.saving.load_model(path, compile=True)
+        with warnings.catch_warnings():  # No artifact needs its optimizer.
+            warnings.filterwarnings("ignore", "Skipping variable loading")
+            model = keras.saving.load_model(path, compile=True)
     except Exception as error:  # Of Keras, zip, h5 or JSON.
         raise DeploymentError(_not_loaded(path, str(error))) from error
     if not isinstance(model, Composer):

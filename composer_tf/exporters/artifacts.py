@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from composer_tf.exporters.signatures import OVERRIDE
-
-MAIN = "serving_default"
-_BATCH = "batch"
+from composer_tf.exporters.signatures import (
+    BATCH,
+    BUDGET,
+    DEFAULT_GAMMA,
+    FORCED,
+    MAIN,
+    OVERRIDE,
+)
 
 Feed = Mapping[str, np.ndarray]
 Outputs = dict[str, np.ndarray]
@@ -87,10 +91,10 @@ class SavedModelArtifact(Artifact):
     def _name(feed: Feed) -> str:
         """Of the signature for these inputs."""
         if OVERRIDE in feed:
-            return "forced"
+            return FORCED
         if "gamma" in feed:
             return MAIN
-        return "budget" if "budget" in feed else "default_gamma"
+        return BUDGET if "budget" in feed else DEFAULT_GAMMA
 
 
 class LiteRTArtifact(Artifact):
@@ -108,7 +112,7 @@ class LiteRTArtifact(Artifact):
         self._batched = batched
         self.batch_size = 1
         if batched:
-            runner = self._open().get_signature_runner(_BATCH)
+            runner = self._open().get_signature_runner(BATCH)
             first = next(iter(runner.get_input_details().values()))
             self.batch_size = int(first["shape"][0])
 
@@ -151,11 +155,11 @@ class LiteRTArtifact(Artifact):
         """The runner of the signature with just these inputs."""
         interpreter = self._open()
         if self._batched:
-            return interpreter.get_signature_runner(_BATCH)
+            return interpreter.get_signature_runner(BATCH)
         name = next(
             name
             for name, tensors in interpreter.get_signature_list().items()
-            if set(tensors["inputs"]) == set(feed) and name != _BATCH
+            if set(tensors["inputs"]) == set(feed) and name != BATCH
         )
         return interpreter.get_signature_runner(name)
 

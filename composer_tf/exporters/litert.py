@@ -23,7 +23,14 @@ from composer_tf.exporters.exposure import (
 )
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.saved_model import write_saved_model
-from composer_tf.exporters.signatures import OVERRIDE, signature
+from composer_tf.exporters.signatures import (
+    BATCH,
+    BUDGET,
+    DEFAULT_GAMMA,
+    MAIN,
+    OVERRIDE,
+    signature,
+)
 from composer_tf.exporters.tables import check_tables
 from composer_tf.exporters.targets import prepare_target
 from composer_tf.workdir import atomic_path, write_json
@@ -31,7 +38,6 @@ from composer_tf.workdir import atomic_path, write_json
 Quantization = Literal["none", "float16", "dynamic", "int8"]
 QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
 
-_MAIN = "serving_default"
 _TABLES = ((tf.string, tf.int64), (tf.int64, tf.string))  # Keys and values.
 
 
@@ -171,13 +177,13 @@ def _signatures(
             with_override=forced,
         )
 
-    signatures = {_MAIN: make(1, steer_by)}
+    signatures = {MAIN: make(1, steer_by)}
     if not micro and exposure.free:
-        signatures["default_gamma"] = make(1, None)
+        signatures[DEFAULT_GAMMA] = make(1, None)
     if not micro and exposure.calibration is not None:
-        signatures["budget"] = make(1, "budget")
+        signatures[BUDGET] = make(1, "budget")
     if batch_size:
-        signatures["batch"] = make(batch_size, "gamma")
+        signatures[BATCH] = make(batch_size, "gamma")
     return signatures
 
 

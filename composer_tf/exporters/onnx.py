@@ -7,7 +7,7 @@ from composer_tf import validation
 from composer_tf.exporters.description import describe
 from composer_tf.exporters.exposure import STEER_BY, Gammas, SteerBy, expose
 from composer_tf.exporters.routed_model import RoutedModel
-from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.signatures import MAIN, signature
 from composer_tf.exporters.tables import check_tables
 from composer_tf.exporters.targets import prepare_target
 from composer_tf.workdir import atomic_path, write_json
@@ -66,7 +66,7 @@ def export_onnx(
         steer_by=steer_by,
         with_override=with_override,
     )
-    check_tables(model, {"serving_default": function}, "ONNX")
+    check_tables(model, {MAIN: function}, "ONNX")
     proto, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET
     )
@@ -88,7 +88,7 @@ def export_onnx(
         model,
         exposure,
         "onnx",
-        {"serving_default": function},
+        {MAIN: function},
         with_override,
         opset=OPSET,
         steer_by=steer_by,

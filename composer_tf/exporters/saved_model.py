@@ -12,7 +12,13 @@ import tensorflow as tf
 from composer_tf.exporters.description import describe
 from composer_tf.exporters.exposure import Gammas, expose
 from composer_tf.exporters.routed_model import RoutedModel
-from composer_tf.exporters.signatures import signature
+from composer_tf.exporters.signatures import (
+    BUDGET,
+    DEFAULT_GAMMA,
+    FORCED,
+    MAIN,
+    signature,
+)
 from composer_tf.exporters.tables import tables_read
 from composer_tf.exporters.targets import prepare_target
 from composer_tf.exporters.warmup import write_warmup_requests
@@ -59,15 +65,15 @@ def export_saved_model(
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     model = _traced_once(model)
     signatures = {
-        "serving_default": signature(model, exposure, "serving"),
-        "default_gamma": signature(model, exposure, "serving", steer_by=None),
+        MAIN: signature(model, exposure, "serving"),
+        DEFAULT_GAMMA: signature(model, exposure, "serving", steer_by=None),
     }
     if exposure.calibration is not None:
-        signatures["budget"] = signature(
+        signatures[BUDGET] = signature(
             model, exposure, "serving", steer_by="budget"
         )
     if with_override:
-        signatures["forced"] = signature(
+        signatures[FORCED] = signature(
             model, exposure, "serving", with_override=True
         )
     description = describe(

@@ -13,6 +13,13 @@ from composer_tf.exporters.exposure import STEER_BY, Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.policy import STEERING
 
+# Signatures of an artifact, as far as its format has them.
+MAIN = "serving_default"  # Takes a gamma, or what steers in its place.
+DEFAULT_GAMMA = "default_gamma"  # Takes none.
+BUDGET = "budget"  # Takes a budget.
+BATCH = "batch"  # Takes a static number of rows.
+FORCED = "forced"  # Takes paths too, by the input `override`.
+
 # Input, int32 [batch, n]: modules to take, -1 to ask the controller.
 OVERRIDE = "override"
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from composer_tf.exporters.exposure import Exposure
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.samples import random_inputs
+from composer_tf.exporters.signatures import BUDGET, MAIN
 
 FILE = "tf_serving_warmup_requests"
 MAX_REQUESTS = 1000
@@ -58,9 +59,7 @@ def write_warmup_requests(
             by_budget = i % 2 == 1 and exposure.calibration is not None
             request = predict_pb2.PredictRequest()
             request.model_spec.name = model.name
-            request.model_spec.signature_name = (
-                "budget" if by_budget else "serving_default"
-            )
+            request.model_spec.signature_name = BUDGET if by_budget else MAIN
             tensors = {name: rows[i : i + 1] for name, rows in inputs.items()}
             if by_budget:
                 tensors["budget"] = exposure.along(share, "budget")

@@ -11,8 +11,9 @@ def _folder(tmp_path_factory):
     """A saved model, and data with labels that it gets right."""
     folder = tmp_path_factory.mktemp("deployment")
     model = composer()
+    model.optimizer.build(model.trainable_variables)
     model.save(folder / "m.keras")
-    images, _ = examples(64)
+    images = np.clip(examples(200)[0], -1.0, 1.0)  # Bounded, as pixels are.
     labels = np.argmax(model.predict(images, gamma=[0.0, 0.0], verbose=0), -1)
     np.savez(folder / "data.npz", image=images, labels=labels)
     return folder

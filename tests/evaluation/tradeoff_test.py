@@ -329,9 +329,10 @@ def test_sample_weights_beside_the_labels_are_not_used():
     model = random_model()
     *_, data = random_data()
     weighted = data.map(lambda x, y: (x, y, tf.zeros(tf.shape(y)[0])))
-    assert ct.evaluate_tradeoff(
-        model, weighted, num_gammas=3
-    ) == ct.evaluate_tradeoff(model, data, num_gammas=3)
+    gammas = [-2.0, 6.0]
+    assert ct.evaluate_tradeoff(model, weighted, gammas) == (
+        ct.evaluate_tradeoff(model, data, gammas)
+    )
 
 
 def test_data_that_cannot_be_measured_is_refused():
