@@ -85,6 +85,7 @@ def test_a_float32_copy_knows_what_layers_learned_from_data():
 def test_sequential_modules_are_exported_under_a_mixed_policy(format, tmp_path):
     model = sequential_modules()
     model(IMAGES)
+    model.compile()
     path = tmp_path / FORMATS[format]
     model.export(path, format)
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
@@ -100,6 +101,7 @@ def test_what_a_stem_casts_to_is_not_what_it_is_fed():
         stem=keras.Sequential([L.Dense(3)]),
     )
     model.build((None, 2))
+    model.compile()
     for format in FORMATS:
         inputs = model.routed_model(format=format).inputs
         assert inputs["image"].dtype == tf.float32
