@@ -14,6 +14,7 @@ from composer_tf.composer.batches import (
     whole_batch,
 )
 from composer_tf.composer.modular_model import ModularModel
+from composer_tf.layers import routing
 from composer_tf.objectives import losses as losses_lib
 from composer_tf.objectives import rewards as rewards_lib
 from composer_tf.objectives.sandwich import Sandwich
@@ -239,12 +240,14 @@ class PolicyGradientModel(ModularModel):
         x, y, sample_weight = _unpack(data)
         composition = self(
             x,
-            gamma=self._gamma_of_step(x),
+            **self._steering_of_step(x),
             training=False,
             return_composition=True,
         )
         for metalayer in self.routed_layers:  # The loss has theirs in it.
-            metalayer.check_no_leaked_losses(composition.outputs)
+            routing.check_no_leaked_losses(
+                metalayer.modules, composition.outputs
+            )
         rows = self._rows(y, composition, num_paths=1)
         path_weights = tf.ones_like(rows.losses)
         self._track(whole_batch(rows, composition, sample_weight, path_weights))

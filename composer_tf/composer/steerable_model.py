@@ -37,8 +37,10 @@ class SteerableModel(ReplicatedModel):
         validation.check_choice("decision", decision, ("mode", "sample"))
         self.preferences = preferences
         self.decision: Decision = decision
-        # The compiled predict and test functions read it.
+        # Of `predict` and `evaluate` while they run. Their compiled functions
+        # read the gamma, and have the decision in them.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
+        self._test_decision: Decision = decision
         self._functions: dict[str, tuple[Any, Any]] = {}  # Of other decisions.
         # Keras makes copies and pickles from the config, without it.
         self._steering = threading.RLock()
@@ -135,13 +137,14 @@ class SteerableModel(ReplicatedModel):
 
     def predict_step(self, data: Any) -> Any:
         x, *_ = keras.utils.unpack_x_y_sample_weight(data)
-        return self(x, gamma=self._gamma_of_step(x), training=False)
+        return self(x, **self._steering_of_step(x), training=False)
 
-    def _gamma_of_step(self, x: Any) -> tf.Tensor | None:
-        """That of `predict` and `evaluate`, unless a batch brings its own."""
-        if _holds_gamma(x) or not self.preferences.names:
-            return None
-        return self._test_gamma[tf.newaxis, :]
+    def _steering_of_step(self, x: Any) -> dict[str, Any]:
+        """Decision and gamma, unless a batch brings its own, for the call."""
+        gamma = None
+        if self.preferences.names and not _holds_gamma(x):
+            gamma = self._test_gamma[tf.newaxis, :]
+        return {"gamma": gamma, "decision": self._test_decision}
 
     def _resolve_gamma(
         self,
@@ -201,8 +204,9 @@ class SteerableModel(ReplicatedModel):
         if isinstance(x, Mapping):
             _check_lengths(x)
         with self._steering:
-            previous = self.decision, self._test_gamma.numpy()
+            previous = self._test_decision, self._test_gamma.numpy()
             try:
+                self._decide_by(decision or self.decision)
                 self._test_gamma.assign(self.preferences.default)
                 if gamma is not None:
                     rows = self.preferences.parse(gamma)
@@ -210,8 +214,6 @@ class SteerableModel(ReplicatedModel):
                         self._test_gamma.assign(rows[0])
                     else:
                         x = _join_gamma(x, rows.numpy())
-                if decision is not None:
-                    self._decide_by(decision)
                 yield x
             finally:
                 self._decide_by(previous[0])
@@ -236,15 +238,14 @@ class SteerableModel(ReplicatedModel):
 
     def _decide_by(self, decision: Decision) -> None:
         validation.check_choice("decision", decision, ("mode", "sample"))
-        if decision == self.decision:
+        if decision == self._test_decision:
             return
-        # The compiled functions have the decision in them.
         compiled = self.predict_function, self.test_function
-        self._functions[self.decision] = compiled
+        self._functions[self._test_decision] = compiled
         self.predict_function, self.test_function = self._functions.pop(
             decision, (None, None)
         )
-        self.decision = decision
+        self._test_decision = decision
 
 
 def _is_symbolic_or_tensor(gamma: Any) -> bool:

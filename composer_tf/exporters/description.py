@@ -35,9 +35,7 @@ def describe(
         what all return, the free gammas and the fixed ones, the calibration,
         the costs of modules and what every path costs beside them, and `facts`.
     """
-    outputs: dict[str, Any] = {}
-    for function in signatures.values():
-        outputs |= function.get_concrete_function().structured_outputs
+    traced = next(iter(signatures.values())).get_concrete_function()
     return {
         "format": format,
         "composer_tf": __version__,
@@ -54,7 +52,7 @@ def describe(
             ]
             for name, function in signatures.items()
         },
-        "outputs": sorted(outputs),
+        "outputs": sorted(traced.structured_outputs),
         "gamma": [gamma._asdict() for gamma in exposure.free],
         "fixed": dict(exposure.fixed),
         "calibration": _listed(exposure.calibration),

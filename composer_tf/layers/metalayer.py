@@ -138,16 +138,8 @@ class Metalayer(keras.layers.Layer):
                 self.compute_dtype,
             )
         if training and routing != "dense":
-            self.check_no_leaked_losses(inputs)
+            routing_lib.check_no_leaked_losses(self.modules, inputs)
         return outputs
-
-    def check_no_leaked_losses(self, rows: tf.Tensor) -> None:
-        """Raises `ValueError` for a loss that was added inside a condition.
-
-        Args:
-            rows: What the metalayer has just run on, or made.
-        """
-        routing_lib.check_no_leaked_losses(self.modules, rows)
 
     def _routing_of(self, routing: str, masked: bool) -> str:
         """The routing that is asked for, or what rows of this kind need."""

@@ -34,3 +34,9 @@ def build(*more, seed=0, costs=(0.1, 1.0), gamma=None):
     model.compile("sgd", metrics=["accuracy"])
     model(X[:1])
     return model
+
+
+def calibrated(**options):
+    model = build()
+    model.calibrate(X, batch_size=200, **options)
+    return model

@@ -6,24 +6,20 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
-from tests.composer.budgeted import QUIET, X, Y, build
+from tests.composer.budgeted import QUIET, X, Y, build, calibrated
 
 layers = keras.layers
 
 
 @pytest.fixture(scope="module", name="model")
 def _model():
-    model = build()
-    model.calibrate(X, batch_size=200)
-    return model
+    return calibrated()
 
 
 @pytest.fixture(name="trained")
 def _trained():
     """One that a test may change."""
-    model = build()
-    model.calibrate(X, num_gammas=3, batch_size=200)
-    return model
+    return calibrated(num_gammas=3)
 
 
 def cost(model, **steering):

@@ -247,7 +247,7 @@ def test_a_call_within_another_changes_nothing_for_it(model):
 
     def on_batch(batch, logs):
         seen.append(model(X))
-        seen.append(model.predict_on_batch(X))
+        seen.append(model.predict_on_batch(X))  # Its decision is the mode.
         np.testing.assert_array_equal(
             model.predict_on_batch(X, gamma=-2.0), steered
         )
@@ -258,6 +258,7 @@ def test_a_call_within_another_changes_nothing_for_it(model):
         X, Y, gamma=6.0, batch_size=2, verbose=0, callbacks=[callback]
     )
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    model.evaluate(X, Y, decision="sample", verbose=0, callbacks=[callback])
     for answer in seen:
         np.testing.assert_allclose(answer, plain, atol=1e-6)
 
