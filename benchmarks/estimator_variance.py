@@ -12,7 +12,7 @@ standard error of that ratio.
 """
 
 import pathlib
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ from absl import app, flags
 
 import composer_tf as ct
 from composer_tf import datasets
-from composer_tf.estimators.reinforce import BASELINES
+from composer_tf.estimators.reinforce import Baseline
 from composer_tf.policy import tile_rows
 from composer_tf.workdir import write_json
 
@@ -32,7 +32,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _BATCH_SIZE = 128
 _NUM_BATCHES = 8
 _ESTIMATORS: dict[str, ct.Estimator] = {
-    **{f"reinforce, {name}": ct.Reinforce(name) for name in BASELINES},
+    **{f"reinforce, {name}": ct.Reinforce(name) for name in get_args(Baseline)},
     **{f"leave_one_out, {k}": ct.LeaveOneOut(k) for k in (2, 4)},
     "exact": ct.Exact(),
 }

@@ -7,6 +7,7 @@ example by a controller, steered at test time by policy preferences.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from composer_tf import static_networks as static_networks
 from composer_tf.budget_tracker import BudgetTracker as BudgetTracker
 from composer_tf.calibration import Calibration as Calibration
 from composer_tf.composer import Composer as Composer
@@ -36,11 +37,6 @@ from composer_tf.preferences import GlimpsePreference as GlimpsePreference
 from composer_tf.preferences import LogUniform as LogUniform
 from composer_tf.preferences import Preference as Preference
 from composer_tf.preferences import Uniform as Uniform
-from composer_tf.static_networks.early_exit_network import (
-    EarlyExitNetwork as EarlyExitNetwork,
-)
-from composer_tf.static_networks.exit_stage import ExitStage as ExitStage
-from composer_tf.static_networks.path_network import PathNetwork as PathNetwork
 from composer_tf.version import __version__ as __version__
 
 if TYPE_CHECKING:

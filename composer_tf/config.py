@@ -21,7 +21,7 @@ class ConfigError(ValueError):
 
 
 @contextlib.contextmanager
-def values_of_the_config() -> Iterator[None]:
+def raising_config_errors() -> Iterator[None]:
     """Makes a refused argument an error of the config that holds it."""
     try:
         yield
@@ -119,7 +119,7 @@ class Config:
     """
 
     data: DataConfig
-    model: Any
+    model: ModelConfig
     optimizer: OptimizerConfig = dataclasses.field(
         default_factory=OptimizerConfig
     )
@@ -195,6 +195,11 @@ class Config:
                 raise ConfigError(
                     f"`{name}` must be at least {least}, got {value}."
                 )
+        if self.seed + self.num_seeds > 2**32:
+            raise ConfigError(
+                "`seed` must be below 2 ** 32, as all seeds of a run, got "
+                f"{self.seed} with {self.num_seeds} seeds."
+            )
         rate = self.optimizer.learning_rate
         if not 0.0 < rate < float("inf"):
             raise ConfigError(

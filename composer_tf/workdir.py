@@ -5,11 +5,14 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+
+_AFTER_TRAINING = ("evaluation.", "data.data_dir:")  # None depends on these.
 
 
 class WorkdirError(RuntimeError):
@@ -25,8 +28,8 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
     killed between two leaves the old one beside it, as `replaced-...`.)
     """
     # The suffix stays last: Keras goes by it.
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-    _remove(partial)  # Of a killed process that had the same number.
+    token = secrets.token_hex(4)  # Containers may share a folder and numbers.
+    partial = path.with_name(f"partial-{token}-{path.name}")
     try:
         yield partial
         if partial.is_dir():
@@ -43,8 +46,8 @@ def _replace_folder(new: pathlib.Path, path: pathlib.Path) -> None:
     if not path.exists():
         os.rename(new, path)
         return
-    old = path.with_name(f"replaced-{os.getpid()}-{path.name}")
-    _remove(old)
+    token = secrets.token_hex(4)
+    old = path.with_name(f"replaced-{token}-{path.name}")
     os.rename(path, old)
     try:
         os.rename(new, path)
@@ -55,7 +58,7 @@ def _replace_folder(new: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -88,6 +91,8 @@ def read_json(path: pathlib.Path) -> Any:
 def check_folder(folder: pathlib.Path, config: dict[str, Any]) -> None:
     """Raises `WorkdirError` if the folder is not this config's or free.
 
+    What was trained may be evaluated in another way.
+
     Args:
         folder: The workdir, which need not exist.
         config: As JSON.
@@ -98,7 +103,11 @@ def check_folder(folder: pathlib.Path, config: dict[str, Any]) -> None:
         raise WorkdirError(f"workdir {folder} is not a folder.")
     path = folder / "config.json"
     if path.exists():
-        changes = differences(read_json(path), config)
+        changes = [
+            line
+            for line in differences(read_json(path), config)
+            if not line.startswith(_AFTER_TRAINING)
+        ]
         if changes:
             raise WorkdirError(
                 f"workdir {folder} belongs to another config (its value -> "
@@ -112,6 +121,12 @@ def check_folder(folder: pathlib.Path, config: dict[str, Any]) -> None:
         )
 
 
+def is_claimed(folder: pathlib.Path, config: dict[str, Any]) -> bool:
+    """Whether the folder is this config's, evaluation included."""
+    path = folder / "config.json"
+    return path.exists() and read_json(path) == config
+
+
 def claim(folder: pathlib.Path, config: dict[str, Any]) -> None:
     """Makes the folder this config's."""
     try:
@@ -120,7 +135,7 @@ def claim(folder: pathlib.Path, config: dict[str, Any]) -> None:
         raise WorkdirError(
             f"workdir {folder} cannot be created: {error}."
         ) from error
-    if not (folder / "config.json").exists():
+    if not is_claimed(folder, config):
         write_json(config, folder / "config.json")
 
 

@@ -26,14 +26,21 @@ def make_strategy(name: StrategyName) -> tf.distribute.Strategy:
 
     Raises:
         ValueError: If the name is another one.
-        WorkersError: If `TF_CONFIG` is needed and does not name them.
+        WorkersError: If `TF_CONFIG` is needed and does not name them, or names
+            several where it is not needed.
     """
     validation.check_choice("name", name, get_args(StrategyName))
+    environment = os.environ.get("TF_CONFIG", "")
+    if name == "multi_worker":
+        _check_environment(environment)
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if _names_others(environment):
+        raise WorkersError(
+            "TF_CONFIG names several workers, each of which would train alone "
+            f"with {name!r}: choose 'multi_worker', or unset it."
+        )
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
-    if name == "multi_worker":
-        _check_environment(os.environ.get("TF_CONFIG", ""))
-        return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
 
 
@@ -67,7 +74,8 @@ def check_agreement(
     if mean_square - mean**2 > 1e-6:  # Their variance.
         raise WorkersError(
             f"The workers disagree about {what}: this one has {number}, all "
-            f"have {mean:g} on average. They must share one workdir."
+            f"have {mean:g} on average. They must share one config and one "
+            "workdir."
         )
 
 
@@ -78,11 +86,26 @@ def _mean(strategy: tf.distribute.Strategy, number: tf.Tensor) -> tf.Tensor:
     return strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None)
 
 
+def _names_others(environment: str) -> bool:
+    try:
+        cluster = json.loads(environment)["cluster"]
+        return sum(map(len, cluster.values())) > 1
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False  # It is for something else.
+
+
 def _check_environment(value: str) -> None:
     try:
         role = json.loads(value)
-        complete = "task" in role and bool(role["cluster"])
-    except (KeyError, TypeError, ValueError):
+        task = role["task"]
+        addresses = role["cluster"][task["type"]]
+        ports = [int(address.rpartition(":")[2]) for address in addresses]
+        complete = (
+            task["type"] in ("chief", "worker")
+            and int(task["index"]) in range(len(addresses))
+            and all(0 < port < 2**16 for port in ports)
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
         complete = False
     if not complete:
         raise WorkersError(

@@ -113,6 +113,7 @@ def test_valid_config_passes():
         ("epochs", 0),
         ("controller_epochs", -1),
         ("seed", -1),
+        ("seed", 2**32),
         ("steps_per_execution", -1),
         ("data.batch_size", 0),
         ("data.passes", 0),

@@ -185,12 +185,38 @@ def test_the_chief_is_named_or_the_first_worker(cluster, task, expected):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "{", "[]", "{}", '{"cluster": {"worker": ["a:1"]}}']
+    "value",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": "worker"}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker"}}',
+        '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        *(
+            f'{{"cluster": {{"worker": ["{address}"]}}, '
+            f'"task": {{"type": "worker", "index": {index}}}}}'
+            for address, index in [("a:1", 1), ("a", 0), ("a:99999", 0)]
+        ),
+    ],
 )
 def test_workers_need_to_know_each_other(monkeypatch, value):
     monkeypatch.setenv("TF_CONFIG", value)
     with pytest.raises(workers.WorkersError, match="TF_CONFIG"):
         workers.make_strategy("multi_worker")
+
+
+@pytest.mark.parametrize("name", ["one", "mirrored"])
+def test_one_of_several_workers_does_not_train_alone(monkeypatch, name):
+    cluster = {"worker": ["a:1", "b:1"]}
+    role = {"cluster": cluster, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(role))
+    with pytest.raises(workers.WorkersError, match="choose 'multi_worker'"):
+        workers.make_strategy(name)
+    monkeypatch.setenv("TF_CONFIG", '{"environment": "cloud"}')
+    assert workers.make_strategy("one") is tf.distribute.get_strategy()
 
 
 def test_workers_that_disagree_are_told(two_replicas, monkeypatch):

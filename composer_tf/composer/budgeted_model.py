@@ -12,10 +12,12 @@ from composer_tf.composer.policy_gradient_model import PolicyGradientModel
 from composer_tf.composer.steerable_model import Decision
 from composer_tf.preferences import Gamma
 
-_STORED = "calibration"
-_STORED_INDEX = "calibration_preference"
-_STORED_TERMS = "calibration_terms"
-_STORED_UPDATES = "calibration_updates"
+_STORED = (  # With the weights: all four, or none.
+    "calibration",
+    "calibration_preference",
+    "calibration_terms",
+    "calibration_updates",
+)
 
 
 class BudgetedModel(PolicyGradientModel):
@@ -162,29 +164,24 @@ class BudgetedModel(PolicyGradientModel):
         super().save_own_variables(store)
         if self.calibration is not None:
             name, *curve = self.calibration
-            store[_STORED] = np.array(curve)  # [2, gammas]
             index = self.preferences.names.index(name)
-            store[_STORED_INDEX] = np.array(index)
-            store[_STORED_TERMS] = self._terms()
-            store[_STORED_UPDATES] = np.array(self._num_updates())
+            values = curve, index, self._terms(), self._num_updates()
+            for key, value in zip(_STORED, values, strict=True):
+                store[key] = np.array(value)  # The curve is [2, gammas].
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         own = {name: store[name] for name in store.keys()}  # noqa: SIM118
-        curve, index = own.pop(_STORED, None), own.pop(_STORED_INDEX, None)
-        terms = own.pop(_STORED_TERMS, None)  # Older files have neither.
-        updates = own.pop(_STORED_UPDATES, None)
+        stored = [own.pop(name) for name in _STORED if name in own]
         super().load_own_variables(own)
         self.calibration = None  # That of other weights.
-        if curve is None or index is None:
+        if not stored:
             return
-        if terms is None or np.array_equal(np.array(terms), self._terms()):
-            name = self.preferences.names[int(np.array(index))]
-            gammas, costs = np.array(curve).tolist()
+        curve, index, terms, updates = map(np.array, stored)
+        if np.array_equal(terms, self._terms()):
+            name = self.preferences.names[int(index)]
+            gammas, costs = curve.tolist()
             self.calibration = Calibration(name, tuple(gammas), tuple(costs))
-            self._calibrated_at = None
-            if updates is not None:
-                stored = int(np.array(updates))
-                self._calibrated_at = (self._num_updates(), stored)
+            self._calibrated_at = (self._num_updates(), int(updates))
 
     def _num_updates(self) -> int:
         """How often the optimizer, if there is one, has updated the weights."""

@@ -104,7 +104,7 @@ class PolicyGradientModel(ModularModel):
         nor `metrics`.
 
         Args:
-            optimizer: Of modules and controller.
+            optimizer: Optimizer of modules and controller. Defaults to Adam.
             loss: Any Keras loss or a function that keeps the batch axis.
                 Defaults to sparse categorical cross-entropy from logits. What
                 is trained is the mean over examples of weight times loss.
@@ -175,9 +175,26 @@ class PolicyGradientModel(ModularModel):
         x = self._with_gamma_by_row(x)
         validation.check_arrays(x, y)
         validation.check_targets((x, y, kwargs.get("sample_weight")))
-        validation.check_targets(kwargs.get("validation_data"))
+        validation_data = kwargs.get("validation_data")
+        validation.check_targets(validation_data)
+        if isinstance(validation_data, tuple | list):
+            first, *rest = validation_data
+            validation_data = (self._with_gamma_by_row(first), *rest)
+            kwargs["validation_data"] = validation_data
         self._check_labels(x, y)
         return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`; `x` may hold `"gamma"`, as in `fit`.
+
+        Args:
+            x: As of Keras.
+            *args: As of Keras.
+            **kwargs: As of Keras.
+        """
+        return super().train_on_batch(
+            self._with_gamma_by_row(x), *args, **kwargs
+        )
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
         """As of the base classes.

@@ -4,7 +4,7 @@ import contextlib
 import threading
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ class SteerableModel(ReplicatedModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        validation.check_choice("decision", decision, ("mode", "sample"))
+        validation.check_choice("decision", decision, get_args(Decision))
         self.preferences = preferences
         self.decision: Decision = decision
         # Of `predict` and `evaluate` while they run. Their compiled functions
@@ -237,7 +237,7 @@ class SteerableModel(ReplicatedModel):
         return self.preferences.parse(gamma)
 
     def _decide_by(self, decision: Decision) -> None:
-        validation.check_choice("decision", decision, ("mode", "sample"))
+        validation.check_choice("decision", decision, get_args(Decision))
         if decision == self._test_decision:
             return
         compiled = self.predict_function, self.test_function

@@ -35,8 +35,8 @@ def shift_and_flip(
     rows = starts[:, 0] + tf.range(height)  # [B, H]
     columns = starts[:, 1] + tf.range(width)  # [B, W]
     if flip:
-        is_flipped = tf.random.stateless_uniform([batch_size, 1], flip_seed)
-        columns = tf.where(is_flipped < 0.5, columns[:, ::-1], columns)
+        uniform = tf.random.stateless_uniform([batch_size, 1], flip_seed)
+        columns = tf.where(uniform < 0.5, columns[:, ::-1], columns)
     views = tf.gather(padded, rows, axis=1, batch_dims=1)
     views = tf.gather(views, columns, axis=2, batch_dims=1)
     return tf.ensure_shape(views, images.shape)

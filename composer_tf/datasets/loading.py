@@ -10,6 +10,7 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from composer_tf import validation
 from composer_tf.datasets import pipelines
 from composer_tf.datasets.augmentation import shift_and_flip
 from composer_tf.datasets.epoch_shuffle import EpochShuffle
@@ -136,8 +137,7 @@ def label_names(
 def _prepared_builder(
     name: str, data_dir: str | os.PathLike | None
 ) -> tfds.core.DatasetBuilder:
-    if name not in _DOWNLOADS:
-        raise ValueError(f"`name` must be one of {NAMES}, got {name!r}.")
+    validation.check_choice("name", name, NAMES)
     if name.startswith("wide_mnist/"):
         config = name.removeprefix("wide_mnist/")
         builder = wide_mnist.Builder(config=config, data_dir=data_dir)

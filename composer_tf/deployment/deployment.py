@@ -74,10 +74,10 @@ def deploy(
     Returns:
         The report: `format`, `bytes`, and if verified: `verified_on`, which is
         `data` or `"random inputs"`; `max_abs_error` of all outputs but `logits`
-        or `outputs`; `max_relative_error` of those, if there are any, as a part
-        of their largest value; `choice_agreement`, `latency_ratio_cheapest`,
-        `latency_ratio_full`; and of data with labels `accuracy_model` and
-        `accuracy_artifact`.
+        or `outputs`; `max_relative_error` of those, or of `probabilities` if
+        there are none, as a part of the largest value; `choice_agreement`,
+        `latency_ratio_cheapest`, `latency_ratio_full`; and of data with labels
+        `accuracy_model` and `accuracy_artifact`.
 
     Raises:
         DeploymentError: If a file is missing or not a Composer, the output
@@ -107,6 +107,13 @@ def deploy(
         except (ConverterError, tf.errors.OpError) as error:
             raise DeploymentError(
                 f"The model cannot be converted to {format!r}: {error}"
+            ) from error
+        except TypeError as error:
+            if input_dtypes is None:
+                raise
+            raise DeploymentError(
+                f"The model does not run on `input_dtypes` {input_dtypes!r}, "
+                f"unless its stem casts them: {_first_line(str(error))}"
             ) from error
         report = {"format": format, "bytes": size_in_bytes(artifact)}
         if judged_on is not None:

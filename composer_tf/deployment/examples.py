@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import datasets, exporters
+from composer_tf import datasets, exporters, validation
 from composer_tf.deployment.errors import DeploymentError
 from composer_tf.exporters.samples import random_inputs
 
@@ -83,8 +83,7 @@ def read(
     }
     labels = arrays.get("labels")
     if labels is not None:
-        _check_labels(labels, rows)
-        labels = labels.reshape(rows)[which]
+        labels = _label_vector(labels, rows)[which]
     return Examples(inputs, labels, data)
 
 
@@ -101,7 +100,13 @@ def _half(rows: int, split: str) -> np.ndarray:
 
 
 def _cast(name: str, rows: np.ndarray, dtype: tf.DType) -> np.ndarray:
-    cast = rows.astype(dtype.as_numpy_dtype)
+    with np.errstate(over="ignore"):  # What it makes infinite is found below.
+        cast = rows.astype(dtype.as_numpy_dtype)
+    if dtype.is_floating and not np.isfinite(cast).all():
+        raise DeploymentError(
+            f"`data` must hold {name!r} as finite numbers of {dtype.name}, got "
+            "NaN, infinity or larger ones."
+        )
     if dtype.is_integer and not np.array_equal(cast, rows):
         raise DeploymentError(
             f"`data` must hold {name!r} as whole numbers of {dtype.name}, got "
@@ -160,8 +165,8 @@ def _check_inputs(
             f"{rows}."
         )
     for name, spec in model.inputs.items():
-        is_text = arrays[name].dtype.kind in "SU"
-        if is_text != (spec.dtype == tf.string):
+        kinds = "SU" if spec.dtype == tf.string else "biuf"
+        if arrays[name].dtype.kind not in kinds:
             raise DeploymentError(
                 f"`data` must hold {name!r} as {spec.dtype.name}, got "
                 f"{arrays[name].dtype}."
@@ -169,11 +174,8 @@ def _check_inputs(
     return first
 
 
-def _check_labels(labels: np.ndarray, rows: int) -> None:
-    fits = labels.shape in ((rows,), (rows, 1))
-    if not fits or labels.dtype.kind not in "iu":
-        raise DeploymentError(
-            f"`data` must hold one integer of `labels` for each of {rows} "
-            f"examples, [{rows}] or [{rows}, 1], got {labels.dtype} "
-            f"{list(labels.shape)}."
-        )
+def _label_vector(labels: np.ndarray, rows: int) -> np.ndarray:
+    try:
+        return validation.label_vector(labels, rows)
+    except ValueError as error:
+        raise DeploymentError(f"In `data`, {error}") from error

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,8 +16,12 @@ class Estimator(keras.layers.Layer, abc.ABC):
 
     An estimator says how many paths each example takes in a training step and
     turns their losses into one surrogate loss per example. It is a Keras layer
-    so that a baseline's state is saved and trained with the model.
+    so that a baseline's state is saved and trained with the model. It computes
+    in float32, under mixed precision too.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
 
     @abc.abstractmethod
     def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
@@ -63,6 +68,11 @@ class Estimator(keras.layers.Layer, abc.ABC):
         Returns:
             float32 `[B]`.
         """
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["dtype"]
+        return config
 
 
 def sampled_paths(

@@ -1,7 +1,6 @@
 """The exact gradient, by running every path."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -28,9 +27,6 @@ class Exact(Estimator):
         >>> Exact().paths([1, 2])
         [(0, 0), (0, 1)]
     """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
 
     def paths(self, num_modules: Sequence[int]) -> list[tuple[int, ...]]:
         try:
@@ -63,8 +59,3 @@ class Exact(Estimator):
             policy.log_prob,
             None if rewards is None else sample_weight * rewards,
         )
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["dtype"]
-        return config

@@ -39,7 +39,7 @@ class LeaveOneOut(Estimator):
     """
 
     def __init__(self, num_samples: int = 4, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
+        super().__init__(**kwargs)
         if num_samples < 2:
             raise ValueError(
                 f"`num_samples` must be at least 2, got {num_samples}."
@@ -72,6 +72,4 @@ class LeaveOneOut(Estimator):
         return tf.reduce_mean(surrogate, axis=0)
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["dtype"]
-        return {**config, "num_samples": self.num_samples}
+        return {**super().get_config(), "num_samples": self.num_samples}

@@ -1,12 +1,12 @@
 """REINFORCE with a choice of baselines."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 import tensorflow as tf
 
-from composer_tf import replicas
+from composer_tf import replicas, validation
 from composer_tf.estimators import functional
 from composer_tf.estimators.estimator import (
     Estimator,
@@ -16,7 +16,7 @@ from composer_tf.estimators.estimator import (
 from composer_tf.policy import Policy
 from composer_tf.preferences import PreferenceCollection
 
-BASELINES = ("none", "batch_mean", "moving_average", "learned")
+Baseline = Literal["none", "batch_mean", "moving_average", "learned"]
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
@@ -46,18 +46,13 @@ class Reinforce(Estimator):
 
     def __init__(
         self,
-        baseline: Literal[
-            "none", "batch_mean", "moving_average", "learned"
-        ] = "learned",
+        baseline: Baseline = "learned",
         decay: float = 0.99,
         units: int = 32,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        if baseline not in BASELINES:
-            raise ValueError(
-                f"`baseline` must be one of {BASELINES}, got {baseline!r}."
-            )
+        super().__init__(**kwargs)
+        validation.check_choice("baseline", baseline, get_args(Baseline))
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"`decay` must be in [0, 1), got {decay}.")
         self.baseline = baseline
@@ -130,10 +125,8 @@ class Reinforce(Estimator):
         return tf.zeros([]), 0.0
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["dtype"]
         return {
-            **config,
+            **super().get_config(),
             "baseline": self.baseline,
             "decay": self.decay,
             "units": self.units,

@@ -43,7 +43,8 @@ class Recorder:
     Args:
         model: A classifier whose outputs are `[batch, classes]`.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
-            Sample weights beside them are not used.
+            Sample weights beside them are not used, and examples with the
+            loss's `ignore_class` as their label are left out.
 
     Raises:
         ValueError: If the data can be read only once.
@@ -53,26 +54,25 @@ class Recorder:
         self._model = model
         self._data = batched(data)
         if not model.built:
-            model(next(iter(self._data))[0])
+            inputs, _ = _unpack(next(iter(self._data)))
+            model(inputs)
         self._run = tf.function(
             self._batch, autograph=False, reduce_retracing=True
         )
 
-    def at(self, gamma: Mapping[str, float] | None = None) -> Decisions:
+    def at(self, gamma: Mapping[str, float] | float | None = None) -> Decisions:
         """The decisions at a gamma; preferences left out keep their default.
 
         Args:
-            gamma: By the name of a preference.
+            gamma: Number for each preference by name, or one number if the
+                model has one preference. Defaults to the defaults of all.
 
         Raises:
             ValueError: If labels are missing or not integers, one for each
                 example, or the outputs are not `[batch, classes]`.
         """
-        gammas = {
-            name: tf.constant(value, tf.float32)
-            for name, value in (gamma or {}).items()
-        }
-        return self._record(gammas or None, lambda size: None)
+        parsed = None if gamma is None else self._model.preferences.parse(gamma)
+        return self._record(parsed, lambda size: None)
 
     def forced(self, choose: Callable[[int], np.ndarray]) -> Decisions:
         """The decisions where paths are forced.
@@ -86,21 +86,15 @@ class Recorder:
         parts: list[tuple[np.ndarray, ...]] = []
         probabilities: list[list[np.ndarray]] = []
         for batch_of_data in self._data:
-            inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(
-                batch_of_data
-            )
-            if labels is None:
-                raise ValueError(
-                    "`data` must be batches of (inputs, labels), got inputs "
-                    "only."
-                )
+            inputs, labels = _unpack(batch_of_data)
             rows = len(keras.tree.flatten(without_gamma(inputs))[0])
             labels = tf.constant(validation.label_vector(labels, rows))
             *batch, probs = self._run(inputs, labels, gamma, choose(rows))
             num_classes = self._model.output_row_shape[-1]
             losses.check_labels(self._model.loss, labels, num_classes)
-            parts.append(tuple(tensor.numpy() for tensor in batch))
-            probabilities.append([p.numpy() for p in probs])
+            known = losses.is_known(self._model.loss, labels.numpy())
+            parts.append(tuple(tensor.numpy()[known] for tensor in batch))
+            probabilities.append([p.numpy()[known] for p in probs])
         columns = [np.concatenate(c) for c in zip(*parts, strict=True)]
         by_step = zip(*probabilities, strict=True)
         return Decisions(
@@ -131,6 +125,16 @@ class Recorder:
             policy.choices,
             policy.probabilities,
         )
+
+
+def _unpack(batch: Any) -> tuple[Any, Any]:
+    """Inputs and labels of a batch."""
+    inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    if labels is None:
+        raise ValueError(
+            "`data` must be batches of (inputs, labels), got inputs only."
+        )
+    return inputs, labels
 
 
 def batched(data: LabelledData) -> tf.data.Dataset:

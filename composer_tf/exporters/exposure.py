@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,7 @@ from composer_tf.exporters.routed_model import GammaInput
 from composer_tf.preferences.collection import finite_or
 
 SteerBy = Literal["gamma", "budget"]  # The input that steers a signature.
-STEER_BY = ("gamma", "budget")
+STEER_BY = get_args(SteerBy)
 Gammas = Mapping[str, float] | float  # By name; a number if there is one.
 
 
@@ -45,7 +45,7 @@ class Exposure(NamedTuple):
         """The default of an input: of `budget` NaN, for the default gamma."""
         return self._row([np.nan]) if steer_by == "budget" else self.default
 
-    def along(
+    def at_share(
         self, share: float | np.ndarray, steer_by: SteerBy = "gamma"
     ) -> np.ndarray:
         """One row of `gamma`, a share in [0, 1] of the way through supports.
@@ -62,7 +62,7 @@ class Exposure(NamedTuple):
             high, *_, low = self.calibration.costs
             return self._row([low + shares[0] * (high - low)])
         return self._row(
-            [g.along(s) for g, s in zip(self.free, shares, strict=True)]
+            [g.at_share(s) for g, s in zip(self.free, shares, strict=True)]
         )
 
     @staticmethod
@@ -158,7 +158,7 @@ def expose(
         ValueError: If a name is unknown or given to both, a value is outside
             the support, or a number is given without names and there is not
             just one gamma.
-        TypeError: If it is neither a mapping nor a number.
+        TypeError: If it is neither a mapping of numbers nor a number.
 
     Example:
         >>> exposure = expose([GammaInput("glimpse", -4.0, 6.0, 0.0)],
@@ -212,6 +212,10 @@ def _by_name(
             raise ValueError(
                 f"`{argument}` must name steerable preferences, "
                 f"{tuple(known)}, got {name!r}."
+            )
+        if not isinstance(value, numbers.Real):
+            raise TypeError(
+                f"`{argument}` of {name!r} must be a number, got {value!r}."
             )
         low, high = known[name].low, known[name].high
         if not low <= value <= high:

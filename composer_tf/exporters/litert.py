@@ -5,7 +5,7 @@ import pathlib
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
@@ -36,7 +36,7 @@ from composer_tf.exporters.targets import prepare_target
 from composer_tf.workdir import atomic_path, write_json
 
 Quantization = Literal["none", "float16", "dynamic", "int8"]
-QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+QUANTIZATIONS = get_args(Quantization)
 
 _TABLES = ((tf.string, tf.int64), (tf.int64, tf.string))  # Keys and values.
 

@@ -24,8 +24,8 @@ def checked_examples(
 
     Raises:
         ValueError: If it is missing, empty or not needed, holds something else
-            than mappings from each input's name to an array `[1, ...]`, or an
-            input is text.
+            than mappings from each input's name to an array `[1, ...]` of
+            finite numbers, or an input is text.
     """
     if data is None:
         if quantization == "int8":
@@ -54,6 +54,14 @@ def checked_examples(
     }
     for example in examples:
         _check_example(example, shapes)
+    for name, spec in model.inputs.items():
+        if spec.dtype.is_floating and not all(
+            np.isfinite(example[name]).all() for example in examples
+        ):
+            raise ValueError(
+                f"`calibration_data` must hold finite numbers, got NaN or "
+                f"infinity in {name!r}, which would spoil all ranges."
+            )
     return examples
 
 
@@ -131,7 +139,7 @@ def feeds(
             for steer_by in specs.keys() & STEER_BY:
                 shares = random.random(len(exposure.free))
                 shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
-                feed[steer_by] = exposure.along(shares, steer_by)
+                feed[steer_by] = exposure.at_share(shares, steer_by)
             yield (
                 key,
                 {

@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+import numpy as np
+
 from composer_tf import validation
 from composer_tf.exporters.description import describe
 from composer_tf.exporters.exposure import STEER_BY, Gammas, SteerBy, expose
@@ -68,8 +70,17 @@ def export_onnx(
     )
     check_tables(model, {MAIN: function}, "ONNX")
     proto, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET
+        function,
+        input_signature=function.input_signature,
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_convert_erfc, [])},
     )
+    if any(node.op_type == "LSTM" for node in proto.graph.node):
+        raise ValueError(
+            "The model has an LSTM, and that of ONNX Runtime ends the process "
+            "on an empty batch, as of a module that no row chose: make it with "
+            "`unroll=True`, or use a GRU."
+        )
     if exposure.free:
         default = onnx.numpy_helper.from_array(
             exposure.default_of(steer_by), steer_by
@@ -95,3 +106,24 @@ def export_onnx(
     )
     write_json(description, target.with_name(target.name + ".json"))
     return description
+
+
+def _convert_erfc(context: Any, node: Any, name: str, _: Any) -> None:
+    """A handler of tf2onnx: erfc(x) = 1 - erf(x), as in the exact GELU."""
+    from tf2onnx.utils import map_onnx_to_numpy_type
+
+    dtype = context.get_dtype(node.input[0])
+    shapes = [context.get_shape(node.output[0])]
+    one = context.make_const(
+        f"{name}_one", np.ones([], map_onnx_to_numpy_type(dtype))
+    )
+    context.remove_node(node.name)
+    erf = context.make_node("Erf", node.input, shapes=shapes, dtypes=[dtype])
+    context.make_node(
+        "Sub",
+        [one.output[0], erf.output[0]],
+        name=name,
+        outputs=node.output,
+        shapes=shapes,
+        dtypes=[dtype],
+    )

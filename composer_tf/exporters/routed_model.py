@@ -54,12 +54,12 @@ class GammaInput(NamedTuple):
     default: float
     sweep: tuple[float, ...] = ()
 
-    def along(self, share: float) -> float:
+    def at_share(self, share: float) -> float:
         """The gamma a share in [0, 1] of the way through the support.
 
         Example:
             >>> sweep = (0.01, 0.1, 1.0)
-            >>> GammaInput("glimpse", 0.01, 1.0, 0.5, sweep).along(0.5)
+            >>> GammaInput("glimpse", 0.01, 1.0, 0.5, sweep).at_share(0.5)
             0.1
         """
         sweep = self.sweep or (self.low, self.high)

@@ -9,12 +9,17 @@ _SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
 def check_target(path: str | os.PathLike, format: str) -> None:
     """Raises `ValueError` if an artifact does not belong at a path.
 
-    That is if the suffix is that of another format, a file stands where a
-    folder is to be written, a folder where a file is, or a folder that holds
-    something else than a SavedModel.
+    That is if the suffix is that of another format, a symbolic link stands
+    there, a file where a folder is to be written, a folder where a file is, or
+    a folder that holds something else than a SavedModel.
     """
     _check_suffix(path, format)
     path = pathlib.Path(path)
+    if path.is_symlink():
+        raise ValueError(
+            f"{path} is a symbolic link, which would be replaced: name what it "
+            f"points to, {os.readlink(path)}."
+        )
     if format != "tf_saved_model":
         if path.is_dir():
             raise ValueError(

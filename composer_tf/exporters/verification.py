@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from composer_tf import validation
 from composer_tf.exporters.artifacts import Artifact, Feed, Outputs
 from composer_tf.exporters.exposure import Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
@@ -18,7 +19,8 @@ _NUM_GAMMAS = 9
 _MAX_PATHS = 64
 _NUM_FORCED = 4  # Examples on each forced path.
 _TIE = 1e-5  # Choices whose probabilities are closer may differ.
-_OF_ANY_SCALE = ("logits", "outputs")  # A model has one, or neither.
+_ANSWERS = ("logits", "outputs", "probabilities")
+_OF_ANY_SCALE = _ANSWERS[:2]  # A model has one, or neither.
 
 
 class Parity(NamedTuple):
@@ -45,13 +47,14 @@ class Parity(NamedTuple):
         return float(np.max(errors))  # Which keeps NaN, as max() may not.
 
     @property
-    def relative_errors(self) -> dict[str, float]:
-        """Of `logits` or `outputs`, as a part of their largest value."""
-        return {
-            name: self.errors[name] / (self.largest[name] or 1.0)
-            for name in _OF_ANY_SCALE
-            if name in self.errors
-        }
+    def answer(self) -> str:
+        """Name of the output that tells most, as `probabilities` may be 1."""
+        return next(name for name in _ANSWERS if name in self.errors)
+
+    @property
+    def relative_error(self) -> float:
+        """Error of the `answer`, as a part of its largest value."""
+        return self.errors[self.answer] / (self.largest[self.answer] or 1.0)
 
 
 def compare(
@@ -82,7 +85,8 @@ def compare(
         steer_by: Inputs that steer the artifact; the first steers `forced`.
 
     Raises:
-        ValueError: If there are labels, but no probabilities `[B, C]`.
+        ValueError: If there are labels, but no probabilities `[B, C]`, or
+            some label is none of the C classes.
     """
     reference = signature(model, exposure, "partition", with_override=True)
     rows = len(next(iter(inputs.values())))
@@ -154,12 +158,12 @@ def _steerings(
         yield {}, {}
         return
     tables = [
-        np.repeat(exposure.along(share, steer_by), rows, axis=0)
+        np.repeat(exposure.at_share(share, steer_by), rows, axis=0)
         for share in np.linspace(0.0, 1.0, _NUM_GAMMAS)
     ]
     random = np.random.default_rng(0)
     mixed = [
-        exposure.along(random.random(len(exposure.free)), steer_by)
+        exposure.at_share(random.random(len(exposure.free)), steer_by)
         for _ in range(rows)
     ]
     if mixed:
@@ -196,6 +200,7 @@ def _accuracy(outputs: Outputs, labels: np.ndarray) -> float:
             "`labels` need a classifier with probabilities [batch, classes], "
             f"got outputs {shapes}; leave them out."
         )
+    validation.check_labels(labels, probabilities.shape[1])
     return float(np.mean(probabilities.argmax(axis=-1) == labels))
 
 

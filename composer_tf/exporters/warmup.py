@@ -62,9 +62,9 @@ def write_warmup_requests(
             request.model_spec.signature_name = BUDGET if by_budget else MAIN
             tensors = {name: rows[i : i + 1] for name, rows in inputs.items()}
             if by_budget:
-                tensors["budget"] = exposure.along(share, "budget")
+                tensors["budget"] = exposure.at_share(share, "budget")
             elif exposure.free:
-                tensors["gamma"] = exposure.along(share)
+                tensors["gamma"] = exposure.at_share(share)
             for name, value in tensors.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
             log = prediction_log_pb2.PredictionLog(

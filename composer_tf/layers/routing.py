@@ -43,7 +43,9 @@ def dense(
     """Runs every module on every row and takes the chosen row.
 
     It compiles under XLA and is the reference that the others are tested
-    against. A module that normalises over the batch sees all rows.
+    against. A module that normalises over the batch sees all rows. And one
+    whose gradient is not finite on some row, such as that of x / |x| at 0, has
+    no finite gradient even if that row did not choose it.
 
     Args:
         modules: m callables that map `[R, ...]` to `[R, *output_shape]`.

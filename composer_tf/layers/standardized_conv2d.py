@@ -78,11 +78,13 @@ class StandardizedConv2D(keras.layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(*[self.kernel_size] * 2, input_shape[-1], self.filters),
+            autocast=False,  # It is standardized in float32.
         )
         self.gains = self.add_weight(
             name="gains",
             shape=(self.filters,),
             initializer=keras.initializers.Constant(self.gain),
+            autocast=False,
         )
         self.bias = self.add_weight(
             name="bias", shape=(self.filters,), initializer="zeros"
@@ -93,6 +95,7 @@ class StandardizedConv2D(keras.layers.Layer):
         kernel -= tf.reduce_mean(kernel, axis=(0, 1, 2))
         squares = tf.reduce_sum(tf.square(kernel), axis=(0, 1, 2))
         kernel *= _RELU_GAIN * self.gains * tf.math.rsqrt(squares + _EPSILON)
+        kernel = tf.cast(kernel, self.compute_dtype)
         outputs: Any = keras.ops.conv(
             inputs, kernel, self.strides, self.padding, "channels_last"
         )

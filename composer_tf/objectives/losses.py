@@ -191,9 +191,7 @@ def check_labels(
         num_classes: Of the model, if known.
     """
     labels = np.asarray(labels)
-    ignored = getattr(loss, "ignore_class", None)
-    if ignored is not None:
-        labels = labels[labels != ignored]
+    labels = labels[is_known(loss, labels)]
     in_doubt = num_classes == 1 or np.any(labels != np.round(labels))
     if labels.size and in_doubt:
         raise ValueError(
@@ -203,6 +201,12 @@ def check_labels(
             "'mse', or BinaryCrossentropy(from_logits=True) for one output."
         )
     validation.check_labels(labels, num_classes)
+
+
+def is_known(loss: Any, labels: np.ndarray) -> np.ndarray:
+    """Which labels are not the loss's `ignore_class`, as bool `[N, ...]`."""
+    ignored = getattr(loss, "ignore_class", None)
+    return np.ones(labels.shape, bool) if ignored is None else labels != ignored
 
 
 def check_logits(

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import keras
 import tensorflow as tf
 
-from composer_tf import replicas
+from composer_tf import replicas, validation
 from composer_tf.policy import Policy
 from composer_tf.preferences.distributions import (
     Constant,
@@ -59,10 +59,7 @@ class Preference(abc.ABC):
         default: float | None = None,
         name: str | None = None,
     ) -> None:
-        if per not in ("example", "batch"):
-            raise ValueError(
-                f"`per` must be 'example' or 'batch', got {per!r}."
-            )
+        validation.check_choice("per", per, ("example", "batch"))
         self.gamma = as_distribution(gamma)
         self.per = per
         low, high = self.gamma.support

@@ -193,8 +193,11 @@ def publish(
 def check_destination(destination: str | os.PathLike) -> None:
     """Raises `WorkdirError` if publishing there would remove something else."""
     folder = pathlib.Path(destination)
-    if folder.is_file():
-        raise WorkdirError(f"{folder} is a file, and no folder to publish to.")
+    if folder.is_file() or folder.is_symlink():
+        kind = "symbolic link" if folder.is_symlink() else "file"
+        raise WorkdirError(
+            f"{folder} is a {kind}, and no folder to publish to."
+        )
     for path in folder.rglob("*"):
         if path.is_file() and path.name not in _PUBLISHED:
             raise WorkdirError(

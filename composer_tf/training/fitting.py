@@ -13,7 +13,7 @@ from composer_tf.config import (
     Config,
     ConfigError,
     DataConfig,
-    values_of_the_config,
+    raising_config_errors,
 )
 from composer_tf.workdir import EpochCheckpoint
 
@@ -54,7 +54,7 @@ def load(config: Config, strategy: tf.distribute.Strategy) -> Run:
     if not chief:  # The chief prepares the data.
         workers.wait_for_all(strategy)
     shuffle = datasets.EpochShuffle(config.seed)
-    with values_of_the_config():
+    with raising_config_errors():
         train, validation = _load(
             config.data, ("train", "validation"), shuffle, config.data.augment
         )

@@ -9,10 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import validation, workers
+from composer_tf import static_networks, validation, workers
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError
-from composer_tf.static_networks import counterparts
 from composer_tf.training import fitting
 from composer_tf.training.fitting import Run
 from composer_tf.training.measurements import Alone, Exits, path_name
@@ -36,8 +35,8 @@ def check(model: Composer, run: Run) -> None:
     if not run.config.evaluation.early_exit:
         return
     try:
-        network = _build(counterparts.early_exit_network, model, run)
-        counterparts.costs_of_exits(model, network)
+        network = _build(static_networks.early_exit_network, model, run)
+        static_networks.costs_of_exits(model, network)
     except ValueError as error:
         raise ConfigError(
             f"`evaluation.early_exit` does not fit this model: {error}"
@@ -53,10 +52,10 @@ def train(model: Composer, run: Run, folder: pathlib.Path) -> None:
         folder: Of the run, for `alone/` and `early_exit/`.
     """
     for path in _paths(model, run.config):
-        make = functools.partial(counterparts.path_network, path=path)
+        make = functools.partial(static_networks.path_network, path=path)
         _train(make, model, run, _folder_alone(path, folder))
     if run.config.evaluation.early_exit:
-        make = counterparts.early_exit_network
+        make = static_networks.early_exit_network
         _train(make, model, run, folder / _EARLY_EXIT)
 
 
@@ -80,12 +79,12 @@ def predict(
     alone = []
     for path in _paths(model, config):
         _, probabilities = _predict(_folder_alone(path, folder), test)
-        cost = counterparts.cost_of_path(model, path)
+        cost = static_networks.cost_of_path(model, path)
         alone.append(Alone(path, cost, probabilities))
     if not config.evaluation.early_exit:
         return alone, None
     network, probabilities = _predict(folder / _EARLY_EXIT, test)
-    costs = counterparts.costs_of_exits(model, network)
+    costs = static_networks.costs_of_exits(model, network)
     return alone, Exits(costs, probabilities)
 
 

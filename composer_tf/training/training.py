@@ -1,7 +1,10 @@
 """A run: a config and a folder make a trained model, its curve and pictures."""
 
+import json
 import os
 import pathlib
+import tempfile
+import zlib
 from typing import Any
 
 import keras
@@ -9,7 +12,7 @@ import tensorflow as tf
 
 from composer_tf import datasets, workers
 from composer_tf.composer import Composer
-from composer_tf.config import Config, ConfigError, values_of_the_config
+from composer_tf.config import Config, ConfigError, raising_config_errors
 from composer_tf.objectives import rewards
 from composer_tf.training import (
     controller_training,
@@ -22,6 +25,7 @@ from composer_tf.workdir import (
     atomic_path,
     check_folder,
     claim,
+    is_claimed,
     read_json,
     write_json,
 )
@@ -35,6 +39,7 @@ _OUTPUTS = (
     "metrics.json",
 )
 _NUM_TABLE_ROWS = 9
+_MAX_CAUSE = 300  # Characters of what Keras says of a model.
 
 
 def run(
@@ -71,8 +76,10 @@ def run(
     check(config)
     folder = pathlib.Path(workdir)
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
+    workers.check_agreement(strategy, _checksum(config), "a config's checksum")
     check_folder(folder, config.to_json())
     finished = all((folder / name).exists() for name in _OUTPUTS)
+    finished = finished and is_claimed(folder, config.to_json())
     workers.check_agreement(strategy, finished, "whether the run is finished")
     if finished:
         metrics = read_json(folder / "metrics.json")
@@ -98,6 +105,11 @@ def run(
     return read_json(folder / "metrics.json")
 
 
+def _checksum(config: Config) -> int:
+    """So small that its square is exact in float64."""
+    return zlib.crc32(json.dumps(config.to_json()).encode()) % 2**20
+
+
 def check(config: Config) -> None:
     """Finds what cannot work, as far as that shows without any data.
 
@@ -105,7 +117,7 @@ def check(config: Config) -> None:
         ConfigError: If a value of the config cannot work.
     """
     config.validate()
-    with values_of_the_config():
+    with raising_config_errors():
         model = config.model.build(seed=config.seed)
         rewards.get(config.reward, fitting.loss())
     _check_preference(model, config)
@@ -114,14 +126,55 @@ def check(config: Config) -> None:
 def _make_composer(run: Run) -> Composer:
     """Built and compiled; a config that cannot work fails here."""
     config = run.config
+    images: Any = run.train.element_spec[0]  # type: ignore[index]
+    _check_saving(config, images.shape)
     # After the data: preparing it draws from Python's random numbers.
     keras.utils.set_random_seed(config.seed)
-    with values_of_the_config(), run.strategy.scope():
+    with raising_config_errors(), run.strategy.scope():
         model = config.model.build(seed=config.seed)
-        images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
         fitting.compile_network(model, run, config.epochs, reward=config.reward)
+    _check_label_groups(config, model.output_row_shape[-1])
     return model
+
+
+def _check_saving(config: Config, input_shape: Any) -> None:
+    """Raises `ConfigError` for a model that could not be loaded once trained.
+
+    Such has layers of its own that are not registered, or whose configuration
+    is not complete.
+    """
+    with raising_config_errors():
+        model = config.model.build(seed=config.seed)
+        model.build(input_shape)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "model.keras")
+        try:
+            model.save(path)
+            keras.models.load_model(path)
+        except Exception as error:  # Of Keras, or of a layer's own.
+            cause = str(error).rpartition("Exception encountered: ")[2]
+            raise ConfigError(
+                "`model` cannot be saved and loaded again, as it will be when "
+                "it is trained. Layers of its own need "
+                "`keras.saving.register_keras_serializable` and `get_config`: "
+                f"{cause.strip()[:_MAX_CAUSE]}"
+            ) from error
+
+
+def _check_label_groups(config: Config, num_classes: int) -> None:
+    groups = config.evaluation.label_groups
+    try:
+        labels = [label for group in groups for label in group]
+        fit = len({*labels} & {*range(num_classes)}) == len(labels)
+    except TypeError:
+        fit = False
+    if not fit:
+        raise ConfigError(
+            "`evaluation.label_groups` must hold groups of labels, such as "
+            f"((0, 1), (2,)), each label from 0 to {num_classes - 1} once at "
+            f"most, got {groups!r}."
+        )
 
 
 def _check_preference(model: Composer, config: Config) -> None:
@@ -136,6 +189,9 @@ def _check_preference(model: Composer, config: Config) -> None:
 def _claim_for_all(folder: pathlib.Path, run: Run) -> None:
     """The chief makes the folder this config's, and all workers see it."""
     if workers.is_chief(run.strategy):
+        stale = folder / "metrics.json"
+        if stale.exists() and not is_claimed(folder, run.config.to_json()):
+            stale.unlink()  # It is of another evaluation.
         claim(folder, run.config.to_json())
     workers.wait_for_all(run.strategy)
     claimed = (folder / "config.json").exists()

@@ -155,7 +155,7 @@ class Composer:
         feed = {}
         for name, spec in self.inputs.items():
             values, shape = np.asarray(inputs[name]), spec["shape"]
-            if list(values.shape[1:]) != shape or not len(values):
+            if not _fits(values.shape[1:], shape) or not len(values):
                 wanted = ", ".join(["N", *map(str, shape)])
                 raise BadInputError(
                     f"{name!r} must have the shape [{wanted}], got "
@@ -194,6 +194,13 @@ class Composer:
             for g in self.gammas
         ]
         return np.stack(columns, axis=1) if len(names) > 1 else columns[0]
+
+
+def _fits(shape: tuple[int, ...], wanted: list[int | None]) -> bool:
+    """Whether a shape is the wanted one, where `None` is any size."""
+    return len(shape) == len(wanted) and all(
+        size in (None, got) for got, size in zip(shape, wanted, strict=True)
+    )
 
 
 def _column(name: str, value: Any, rows: int) -> np.ndarray:
@@ -243,6 +250,11 @@ def _random_images(composer: Composer, count: int) -> Inputs:
         if spec["dtype"] == "string":
             raise BadInputError(
                 f"{name!r} is text, which is not made up: give --images."
+            )
+        if None in spec["shape"]:
+            raise BadInputError(
+                f"{name!r} has the shape {spec['shape']}, of which a size is "
+                "not fixed: give --images."
             )
         shape, dtype = [count, *spec["shape"]], np.dtype(spec["dtype"])
         if np.issubdtype(dtype, np.integer):

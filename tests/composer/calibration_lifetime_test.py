@@ -2,7 +2,6 @@
 
 import copy
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -158,17 +157,6 @@ def test_weights_that_are_loaded_in_part_bring_none(trained, tmp_path):
     with pytest.raises(ValueError):  # noqa: PT011  Of Keras.
         narrow.load_weights(path)
     assert narrow.calibration is None
-
-
-def test_files_of_before_terms_were_kept_bring_theirs(trained, tmp_path):
-    path = tmp_path / "calibrated.weights.h5"
-    trained.save_weights(path)
-    with h5py.File(path, "a") as file:
-        del file["vars/calibration_terms"]
-        del file["vars/calibration_updates"]
-    other = build(seed=1)
-    other.load_weights(path)
-    assert other.calibration == trained.calibration
 
 
 def test_the_best_weights_that_training_restores_have_none(trained):

@@ -374,4 +374,4 @@ def test_gammas_are_swept_as_they_are_spread(tmp_path):
     (gamma,) = model.export(tmp_path / "m.onnx", "onnx")["gamma"]
     np.testing.assert_allclose(gamma["sweep"][::2], [0.01, 0.1, 1, 10, 100])
     (known,) = model.routed_model().gammas
-    assert known.along(0.25) == pytest.approx(0.1)
+    assert known.at_share(0.25) == pytest.approx(0.1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import composer_tf as ct
+from composer_tf import static_networks
 
 layers = keras.layers
 X = np.random.default_rng(0).normal(size=[9, 8, 8, 3]).astype("float32")
@@ -128,10 +129,17 @@ PUBLIC = {
         seed=3,
         name="given",
     ),
-    "PathNetwork": lambda: ct.PathNetwork([layers.Dense(3)], name="p"),
-    "ExitStage": lambda: ct.ExitStage([layers.Dense(3)], num_classes=4),
-    "EarlyExitNetwork": lambda: ct.EarlyExitNetwork(
-        [ct.ExitStage([layers.Dense(3)], 2), ct.ExitStage([layers.Dense(2)])]
+    "PathNetwork": lambda: static_networks.PathNetwork(
+        [layers.Dense(3)], name="p"
+    ),
+    "ExitStage": lambda: static_networks.ExitStage(
+        [layers.Dense(3)], num_classes=4
+    ),
+    "EarlyExitNetwork": lambda: static_networks.EarlyExitNetwork(
+        [
+            static_networks.ExitStage([layers.Dense(3)], 2),
+            static_networks.ExitStage([layers.Dense(2)]),
+        ]
     ),
     "Metalayer": lambda: ct.Metalayer([layers.Dense(3)], name="m"),
     "RNNController": lambda: ct.RNNController(5, grid=2, max_gap=None),
@@ -164,7 +172,7 @@ PUBLIC = {
 def test_every_public_keras_object_is_listed_here():
     registered = {
         name
-        for name, value in vars(ct).items()
+        for name, value in {**vars(static_networks), **vars(ct)}.items()
         if inspect.isclass(value) and hasattr(value, "get_config")
         and not inspect.isabstract(value)
     }  # fmt: skip

@@ -182,3 +182,21 @@ def test_a_loss_that_evaluation_cannot_collect_is_told():
     model.compile("sgd")
     with pytest.raises(ValueError, match=r"routing='dense'"):
         model.evaluate(X, Y, verbose=0)
+
+
+def test_one_gamma_beside_the_input_is_that_of_all_examples():
+    by_row = {"image": X, "gamma": np.full(len(X), 1.5, np.float32)}
+    by_number = {"image": X, "gamma": 1.5}
+    histories = [
+        compiled(seed=1)
+        .fit(x, Y, validation_data=(x, Y), epochs=2, verbose=0)
+        .history
+        for x in (by_row, by_number)
+    ]
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
+    first, second = (
+        compiled(seed=1).train_on_batch(x, Y, return_dict=True)
+        for x in (by_row, by_number)
+    )
+    assert first == pytest.approx(second, rel=1e-5)

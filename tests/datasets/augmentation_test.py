@@ -55,3 +55,10 @@ def test_no_shift_and_no_flip_is_the_image():
     np.testing.assert_array_equal(
         shift_and_flip(images, SEED, 0, False), images
     )
+
+
+def test_half_of_the_images_are_mirrored():
+    images = tf.tile([[[[1], [2]]]], [2000, 1, 1, 1])
+    views = shift_and_flip(images, SEED, max_shift=0, flip=True)
+    share = float(tf.reduce_mean(tf.cast(views[:, 0, 0, 0] == 2, tf.float32)))
+    assert abs(share - 0.5) < 0.05

@@ -47,6 +47,20 @@ def test_errors_are_allowed_in_proportion_and_by_quantization(
     assert all(failure.startswith("logits differ by") for failure in found)
 
 
+def test_probabilities_alone_are_judged_as_logits_are():
+    errors = {"probabilities": 0.3, "cost": 0.0}
+    largest = {"probabilities": 1.0, "cost": 1.0}
+    wrong = RIGHT._replace(errors=errors, largest=largest)
+    assert failures(wrong, "int8", Limits()) == [
+        "probabilities differ by 30% of the largest"
+    ]
+    beside = RIGHT._replace(
+        errors={"logits": 0.1, "probabilities": 0.3},
+        largest={"logits": 4.0, "probabilities": 1.0},
+    )
+    assert failures(beside, "int8", Limits()) == []
+
+
 def test_quantized_choices_may_differ_now_and_then():
     parity = RIGHT._replace(choice_agreement=0.995)
     assert failures(parity, "int8", Limits(0.0)) == []

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 from typing import Any
 
 import keras
@@ -155,6 +156,33 @@ def test_what_is_no_artifact_is_not_replaced(folder, tmp_path, format):
         with pytest.raises(ValueError, match=f"{path} is a f"):
             saved.export(path, format)
         assert mine.read_text() == "mine"
+
+
+def test_a_symbolic_link_is_not_replaced(folder, tmp_path):
+    saved: Any = keras.models.load_model(folder / "m.keras")
+    saved.export(tmp_path / "1")
+    for name, points_to in (("latest", "1"), ("lost", "nowhere")):
+        link = tmp_path / name
+        link.symlink_to(points_to)
+        message = f"{link} is a symbolic link.*: name .*, {points_to}"
+        with pytest.raises(ValueError, match=message):
+            deploy(folder / "m.keras", link, "tf_saved_model", overwrite=True)
+        with pytest.raises(ValueError, match=message):
+            saved.export(link)
+        assert link.readlink() == pathlib.Path(points_to)
+
+
+def test_labels_are_classes_of_the_model(folder, tmp_path):
+    arrays = dict(np.load(folder / "data.npz"))
+    arrays["labels"] = arrays["labels"] + 100
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(ValueError, match=r"labels from 1\d\d to 1\d\d, but"):
+        deploy(
+            folder / "m.keras",
+            tmp_path / "m.tflite",
+            "tflite",
+            data=str(tmp_path / "data.npz"),
+        )
 
 
 def test_the_main_signature_is_verified_where_no_gamma_is_an_input(

@@ -54,6 +54,30 @@ def test_random_inputs_that_do_not_suit_a_model_are_told_of(tmp_path):
     assert report["verified_on"] == "random inputs"
 
 
+def test_a_type_that_the_model_does_not_take_is_named(folder, tmp_path):
+    dense = [keras.layers.Dense(3) for _ in range(2)]
+    model = ct.Composer([ct.Metalayer(dense)], stem=keras.layers.Conv2D(4, 3))
+    model.build((None, 5, 5, 1))
+    model.compile()
+    model.save(tmp_path / "m.keras")
+    told = r"not run on `input_dtypes` 'uint8', unless its stem casts them: .+"
+    with pytest.raises(DeploymentError, match=told) as raised:
+        deploy(
+            tmp_path / "m.keras",
+            tmp_path / "1",
+            "tf_saved_model",
+            input_dtypes="uint8",
+        )
+    assert "\n" not in str(raised.value)
+    with pytest.raises(TypeError, match="`fix` of 'glimpse' must be a number"):
+        deploy(
+            folder / "m.keras",
+            tmp_path / "1",
+            "tf_saved_model",
+            fix={"glimpse": "2"},
+        )
+
+
 def test_a_model_of_words_is_verified_on_words(tmp_path):
     lookup = keras.layers.StringLookup()
     lookup.adapt(np.array(["a", "b", "c"]))

@@ -64,14 +64,15 @@ def test_inputs_of_integers_are_whole_numbers(model, tmp_path):
 @pytest.mark.parametrize(
     ("labels", "got"),
     [
-        (np.eye(6, dtype=int), r"int64 \[6, 6\]"),  # One-hot.
-        (np.arange(100), r"int64 \[100\]"),
-        (LABELS[:5], r"int64 \[5\]"),
-        (LABELS + 0.5, r"float64 \[6\]"),
+        (np.eye(6, dtype=int), r"\(6, 6\), dtype int64"),  # One-hot.
+        (np.arange(100), r"\(100,\), dtype int64"),
+        (LABELS[:5], r"\(5,\), dtype int64"),
+        (LABELS + 0.5, r"\(6,\), dtype float64"),
     ],
 )
 def test_labels_are_one_integer_for_each_row(model, tmp_path, labels, got):
-    with pytest.raises(DeploymentError, match=rf"\[6\] or \[6, 1\], got {got}"):
+    message = rf"In `data`, `labels` .* here \[6\], got shape {got}"
+    with pytest.raises(DeploymentError, match=message):
         read(model, tmp_path, image=IMAGES, labels=labels)
 
 
@@ -84,6 +85,22 @@ def test_inputs_are_rows_of_the_models_shape(model, tmp_path):
         read(model, tmp_path, labels=LABELS)
     with pytest.raises(DeploymentError, match=r"`data` must be of .*got 'x'"):
         examples.read("x", model, "test", 4)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (IMAGES + 1e300, "finite numbers of float32"),
+        (IMAGES * np.nan, "finite numbers of float32"),
+        (IMAGES + 1j, "as float32, got complex128"),
+        (IMAGES.astype("datetime64[s]"), "as float32, got datetime64"),
+    ],
+)
+def test_inputs_of_numbers_are_finite_real_ones(
+    model, tmp_path, images, message
+):
+    with pytest.raises(DeploymentError, match=message):
+        read(model, tmp_path, image=images)
 
 
 def test_text_is_for_inputs_of_text(model, tmp_path):

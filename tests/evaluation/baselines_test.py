@@ -197,3 +197,13 @@ def test_a_cascade_is_of_two_networks_on_the_same_examples():
     message = r"alike, got shapes \(6, 4\) and \(5, 4\)"
     with pytest.raises(ValueError, match=message):
         cascade(cheap, dear[:5], LABELS, 0.2, 0.7)
+
+
+def test_the_oracle_gets_what_another_path_as_cheap_is_right_on_for_free():
+    outcomes = PathOutcomes(
+        np.int32([[0], [1]]),
+        np.array([0.5, 0.5]),
+        np.array([[True, False], [False, True]]),
+    )
+    (only,) = oracle(outcomes)
+    assert (only.cost, only.accuracy) == (0.5, 1.0)

@@ -14,6 +14,17 @@ IMAGE = np.zeros([1, 8, 8, 1], np.float32)
 WANTED = r"one row, {'image': \(1, 8, 8, 1\)}, got "
 
 
+def test_a_number_that_would_spoil_all_ranges_is_refused(tmp_path):
+    data = [{"image": IMAGE}, {"image": IMAGE * np.nan}]
+    with pytest.raises(ValueError, match=r"finite numbers, got .* in 'image'"):
+        composer().export(
+            tmp_path / "m.tflite",
+            format="tflite",
+            quantization="int8",
+            calibration_data=data,
+        )
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
+import composer_tf as ct
 from tests.exporters.small_composer import (
     assert_same,
     composer,
@@ -192,3 +194,43 @@ def test_it_runs_where_tensorflow_is_not(model, path, tmp_path):
     )
     with np.load(tmp_path / "out.npz") as outputs:
         assert_same(dict(outputs), expected(model, images, gamma))
+
+
+def one_of(*modules):
+    model = ct.Composer([ct.Metalayer(modules)])
+    model.build((None, 5, 3))
+    model.compile()
+    return model
+
+
+def test_an_lstm_that_would_end_the_process_is_refused(tmp_path):
+    layers = keras.layers
+    flat = keras.Sequential([layers.Flatten(), layers.Dense(4)])
+    path = tmp_path / "m.onnx"
+    with pytest.raises(ValueError, match=r"has an LSTM, .*`unroll=True`"):
+        one_of(flat, layers.LSTM(4)).export(path, "onnx")
+    assert not path.exists()
+    model = one_of(flat, layers.LSTM(4, unroll=True), layers.GRU(4))
+    model.export(path, "onnx", with_override=True)
+    session = open_session(path)
+    x = np.random.default_rng(0).normal(size=[6, 5, 3]).astype(np.float32)
+    for module in range(3):  # The others get no row.
+        choices = np.full([6, 1], module, np.int32)
+        actual = run(session, image=x, override=choices)
+        wanted = model.along(x, [module])
+        np.testing.assert_allclose(actual["logits"], wanted, atol=1e-5)
+
+
+def test_an_exact_gelu_is_converted(tmp_path):
+    layers = keras.layers
+    dense = [layers.Dense(4, a) for a in ("gelu", "linear")]
+    model = one_of(*dense)
+    model.export(tmp_path / "m.onnx", "onnx", with_override=True)
+    x = np.random.default_rng(0).normal(size=[6, 5, 3]).astype(np.float32) * 3
+    actual = run(
+        open_session(tmp_path / "m.onnx"),
+        image=x,
+        override=np.zeros([6, 1], np.int32),
+    )
+    wanted = model.along(x, [0])
+    np.testing.assert_allclose(actual["logits"], wanted, atol=1e-6)

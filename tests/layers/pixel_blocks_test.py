@@ -36,3 +36,10 @@ def test_bad_blocks_are_refused(layer):
     needs = "whole blocks" if layer is SpaceToDepth else "multiple of 4"
     with pytest.raises(ValueError, match=needs):
         layer()(keras.Input((5, 5, 3)))
+
+
+def test_what_is_not_made_of_whole_blocks_is_refused_before_it_runs():
+    with pytest.raises(ValueError, match=r"whole blocks of 2 x 2 .*\(1, 3, 4"):
+        SpaceToDepth()(tf.ones([1, 3, 4, 1]))
+    with pytest.raises(ValueError, match="a multiple of 4 channels"):
+        DepthToSpace()(tf.ones([1, 4, 4, 3]))

@@ -59,3 +59,27 @@ def test_the_shape_is_known_beforehand(padding, strides):
         assert layer.compute_output_shape((2, height, width, 3)) == shape
     unknown = layer.compute_output_shape((None, None, None, 3))
     assert unknown == (None, None, None, 4)
+
+
+def test_kernels_are_standardized_in_float32_under_mixed_precision():
+    images = np.random.default_rng(0).normal(size=[4, 8, 8, 16])
+    images = images.astype("float16").astype("float32")
+    exact = StandardizedConv2D(32, 3)
+    half = StandardizedConv2D(32, 3, dtype="mixed_bfloat16")
+    exact.build(images.shape)
+    half.build(images.shape)
+    half.set_weights(exact.get_weights())
+    plain = keras.layers.Conv2D(32, 3, padding="same")
+    plain_half = keras.layers.Conv2D(
+        32, 3, padding="same", dtype="mixed_bfloat16"
+    )
+    plain.build(images.shape)
+    plain_half.build(images.shape)
+    plain_half.set_weights(plain.get_weights())
+
+    def error(half, exact):
+        wanted = exact(images)
+        found = tf.cast(half(images), tf.float32)
+        return float(tf.norm(found - wanted) / tf.norm(wanted))
+
+    assert error(half, exact) < 1.1 * error(plain_half, plain)

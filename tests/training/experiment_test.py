@@ -138,6 +138,10 @@ def test_publishing_removes_nothing_but_what_was_published(tmp_path):
     with pytest.raises(WorkdirError, match="is a file"):
         experiment.publish(some_config(), workdir, mine)
     assert mine.read_text() == "mine"
+    link = tmp_path / "link"
+    link.symlink_to("nowhere")
+    with pytest.raises(WorkdirError, match="is a symbolic link"):
+        experiment.publish(some_config(), workdir, link)
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "holiday.png").write_text("mine")
     with pytest.raises(WorkdirError, match=r"such as holiday\.png"):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import pathlib
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import composer_tf as ct
 from composer_tf import datasets
 from composer_tf.config import (
     Config,
+    ConfigError,
     DataConfig,
     EvaluationConfig,
 )
@@ -286,6 +289,9 @@ def test_a_run_that_was_killed_at_its_first_file_starts_again(
         ("evaluation", "alone", ("0-1",)),
         ("evaluation", "alone", ("2",)),
         ("evaluation", "early_exit", True),
+        ("evaluation", "label_groups", (0, 1)),
+        ("evaluation", "label_groups", ((0, 1), (1, 99))),
+        ("evaluation", "label_groups", ((0,), (20,))),
     ],
 )
 def test_a_config_that_cannot_work_does_not_take_the_folder(
@@ -295,6 +301,7 @@ def test_a_config_that_cannot_work_does_not_take_the_folder(
     setattr(getattr(config, part), field, value)
     named = value[0] if isinstance(value, tuple) else str(value)
     named = "weights before a metalayer" if field == "early_exit" else named
+    named = "label_groups" if field == "label_groups" else named
     with pytest.raises(ValueError, match=named):
         training.run(config, tmp_path / "workdir")
     assert not list(tmp_path.rglob("*.json"))
@@ -310,6 +317,69 @@ def test_evaluation_is_done_again_from_the_last_checkpoint(
     assert_same_model(finished, workdir)
     for name in ("metrics.json", "tradeoff.csv", "tradeoff.png"):
         assert (workdir / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_what_was_trained_is_evaluated_in_another_way(
+    finished, workdir, data_dir, capsys
+):
+    config = tiny_config(data_dir)
+    config.evaluation.num_gammas = 5
+    config.evaluation.alone = ("1",)
+    metrics = training.run(config, workdir)
+    output = capsys.readouterr().out
+    assert "Epoch" not in output
+    assert "Training the network" not in output
+    assert_same_model(finished, workdir)
+    assert len(metrics["lines"]["composer"]) == 5
+    written = json.loads((workdir / "config.json").read_text())
+    assert written == config.to_json()
+    training.run(config, workdir)
+    assert f"{workdir} is finished" in capsys.readouterr().out
+
+
+class Unregistered(keras.layers.Dense):
+    """A layer that Keras cannot find again."""
+
+
+class WithoutConfig(keras.layers.Layer):
+    """Whose `get_config` leaves an argument out."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.dense.units)
+
+
+@dataclasses.dataclass
+class OwnModel:
+    """A model config as users write it."""
+
+    layer: str
+
+    def build(self, seed=None):
+        modules = [globals()[self.layer](20), keras.layers.Dense(20)]
+        return ct.Composer(
+            [ct.Metalayer(modules)],
+            stem=keras.layers.Flatten(),
+            preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+            seed=seed,
+        )
+
+
+@pytest.mark.parametrize("layer", ["Unregistered", "WithoutConfig"])
+def test_a_model_that_cannot_be_loaded_is_told_before_it_is_trained(
+    tmp_path, data_dir, layer
+):
+    config = tiny_config(data_dir)
+    config.model = OwnModel(layer)
+    with pytest.raises(ConfigError, match=r"cannot be saved and loaded.*: \S"):
+        training.run(config, tmp_path / "workdir")
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_lost_output_is_made_again(finished, workdir, data_dir):

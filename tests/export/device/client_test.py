@@ -269,3 +269,28 @@ def test_text_is_looked_up_on_the_device(tmp_path):
     assert "give --images" in refusal(file)
     numbers = str(tmp_path / "numbers.npy")
     assert "must be string" in refusal(file, f"--images={numbers}")
+
+
+def test_an_input_may_have_a_size_that_is_not_fixed(tmp_path):
+    def pooled():
+        dense = keras.layers.Dense(3)
+        return keras.Sequential([dense, keras.layers.GlobalMaxPooling1D()])
+
+    tokens = keras.Input([None], dtype="int32")
+    model = ct.Composer(
+        [ct.Metalayer([pooled(), pooled()])],
+        stem=keras.Sequential([tokens, keras.layers.Embedding(9, 3)]),
+    )
+    model.build((None, None))
+    model.compile()
+    path = str(tmp_path / "m.tflite")
+    model.export(path, format="tflite")
+    composer = client.Composer(path)
+    for length in (4, 7):
+        x = np.random.default_rng(0).integers(0, 9, [3, length])
+        outputs = composer.predict(x.astype(np.int32))
+        wanted = model(tf.constant(x, tf.int32))
+        np.testing.assert_allclose(outputs["logits"], wanted, atol=1e-5)
+    with pytest.raises(client.BadInputError, match=r"\[N, None\], got \[3\]"):
+        composer.predict(x[:, 0])
+    assert "a size is not fixed: give --images" in refusal(path)
