@@ -1,1 +1,1 @@
-"""What one would train instead of a Composer: one path, or early exits."""
+"""Alternatives to a Composer: a network of one path, or early exits."""
