@@ -1,4 +1,4 @@
-"""Whether an artifact does what its model does, and runs only what it must."""
+"""Comparison of an artifact with its model, and timing in turns."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ from composer_tf.policy import all_paths
 _NUM_GAMMAS = 9
 _MAX_PATHS = 64
 _NUM_FORCED = 4  # Examples on each forced path.
-_TIE = 1e-5  # Choices whose probabilities are closer may differ.
+_TIE = 1e-5  # Choices whose probabilities are closer than this may differ.
 _OF_ANY_SCALE = ("logits", "outputs")  # A model has one, or neither.
 
 
@@ -25,12 +25,12 @@ class Parity(NamedTuple):
     """How an artifact's outputs compare with the model's.
 
     Attributes:
-        errors: Largest absolute difference of each output, of rows that took
-            the same path.
+        errors: Largest absolute difference of each output, over the rows that
+            took the same path.
         largest: Largest absolute value of each output of the model.
-        choice_agreement: Share of rows of the same choices, ties left out.
-        accuracies: Of the model and of the artifact, means over all gammas
-            and budgets; `None` without labels.
+        choice_agreement: Share of rows with the same choices, without ties.
+        accuracies: Accuracies of the model and of the artifact, means over all
+            gammas and budgets; `None` without labels.
     """
 
     errors: dict[str, float]
@@ -40,13 +40,13 @@ class Parity(NamedTuple):
 
     @property
     def max_abs_error(self) -> float:
-        """Of all but `logits` or `outputs`, whose scale is the model's own."""
+        """Largest error but of `logits` or `outputs`, which have any scale."""
         errors = [e for n, e in self.errors.items() if n not in _OF_ANY_SCALE]
-        return float(np.max(errors))  # Which keeps NaN, as max() may not.
+        return float(np.max(errors))  # It keeps NaN; max() may not.
 
     @property
     def relative_errors(self) -> dict[str, float]:
-        """Of `logits` or `outputs`, as a part of their largest value."""
+        """Errors of `logits` or `outputs`, relative to their largest value."""
         return {
             name: self.errors[name] / (self.largest[name] or 1.0)
             for name in _OF_ANY_SCALE
@@ -67,22 +67,22 @@ def compare(
 ) -> Parity:
     """Runs an artifact and its model over all gammas and forced paths.
 
-    And over all budgets, where the model gets the gamma of each.
+    It runs both over all budgets too; there the model gets the gamma of each.
 
     Args:
-        model: What was exported.
-        exposure: Of its gammas.
-        artifact: What shall be verified.
-        forced: The same, exported `with_override`.
+        model: Model that was exported.
+        exposure: Exposure of its gammas.
+        artifact: Artifact to verify.
+        forced: The same artifact, exported `with_override`.
         inputs: `[B, ...]` by name.
         labels: Integers `[B]`, for a classifier's accuracy.
         has_default: Whether the artifact can be run without gamma.
-        another: A second signature of the artifact that takes gamma, if there
-            is one, such as that for batches.
+        another: Second signature of the artifact that takes gamma, such as the
+            one for batches, or `None`.
         steer_by: Inputs that steer the artifact; the first steers `forced`.
 
     Raises:
-        ValueError: If there are labels, but no probabilities `[B, C]`.
+        ValueError: If there are labels but no probabilities `[B, C]`.
     """
     reference = signature(model, exposure, "partition", with_override=True)
     rows = len(next(iter(inputs.values())))
@@ -119,12 +119,12 @@ def interleaved_seconds(
     rounds: int = 30,
     round_seconds: float = 0.02,
 ) -> dict[str, float]:
-    """Median time of one call of each, taken in turns.
+    """Median time in seconds of one call of each, measured in turns.
 
     Args:
         callers: Functions to time, by name.
-        rounds: How often each has its turn.
-        round_seconds: About how long a turn lasts.
+        rounds: Number of turns of each function.
+        round_seconds: Approximate duration of a turn.
     """
     repeats = {}
     for name, call in callers.items():
@@ -146,9 +146,9 @@ def interleaved_seconds(
 def _steerings(
     exposure: Exposure, rows: int, steer_by: SteerBy
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """What steers the model, which takes gamma, and what the artifact.
+    """Inputs that steer the model, which takes gamma, and the artifact.
 
-    One value for all rows, over the supports; and all of them mixed.
+    Values are the same for all rows, along the supports; then mixed.
     """
     if not exposure.free:
         yield {}, {}
@@ -173,7 +173,7 @@ def _steerings(
 
 
 def _paths(model: RoutedModel) -> Sequence[Sequence[int]]:
-    """All paths, or a fixed sample of them when there are very many."""
+    """All paths, or a fixed sample of them if there are too many."""
     sizes = [len(costs) for costs in model.module_costs]
     if np.prod(sizes, dtype=float) <= _MAX_PATHS:
         return all_paths(sizes)
@@ -200,7 +200,7 @@ def _accuracy(outputs: Outputs, labels: np.ndarray) -> float:
 
 
 def _tied(outputs: Outputs) -> np.ndarray:
-    """Rows in which two modules are as likely, as far as float32 can tell."""
+    """Rows whose two likeliest modules float32 cannot tell apart."""
     ordered = np.sort(outputs["module_probabilities"], axis=-1)
     if ordered.shape[-1] == 1:
         return np.zeros(len(ordered), bool)
@@ -208,7 +208,7 @@ def _tied(outputs: Outputs) -> np.ndarray:
 
 
 class _Tally:
-    """Collects how pairs of outputs compare."""
+    """Accumulates comparisons of pairs of outputs."""
 
     def __init__(self) -> None:
         self._errors: dict[str, float] = {}
