@@ -52,7 +52,7 @@ class Measurement:
     Args:
         run: Folder of the run.
         format: One of `exporters.FORMATS`.
-        folder: For the files.
+        folder: Folder to write the files to.
     """
 
     def __init__(

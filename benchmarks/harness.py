@@ -1,4 +1,4 @@
-"""What the benchmarks of artifacts share."""
+"""Functions that the benchmarks of artifacts share."""
 
 import pathlib
 import subprocess
@@ -28,7 +28,7 @@ def export(
 def export_and_open(
     model: Any, format: str, folder: pathlib.Path, **options: Any
 ) -> Artifact:
-    """The same, loaded in the runtime of its format."""
+    """Writes an artifact and loads it in the runtime of its format."""
     return open_artifact(export(model, format, folder, **options), format)
 
 
@@ -62,10 +62,10 @@ def resident_bytes(
     """Extra resident memory for these artifacts after a warm-up run, in bytes.
 
     Args:
-        paths: Of the artifacts; each is loaded and run.
-        warm_up: Of the artifact that runs first, and stays loaded.
-        format: Of all.
-        feed: For each.
+        paths: Paths of the artifacts; each is loaded and run.
+        warm_up: Path of the artifact that runs first and stays loaded.
+        format: Format of all artifacts.
+        feed: Inputs for each artifact, by name.
     """
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         arrays: dict[str, Any] = dict(feed)

@@ -54,7 +54,7 @@ _LAZY_FUNCTIONS = ("evaluate_random_mixture", "evaluate_tradeoff")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what a deployed model does not need at its first use."""
+    """Imports at first use what a deployed model does not need."""
     if name in _LAZY_MODULES:
         return importlib.import_module(f"composer_tf.{name}")
     if name in _LAZY_FUNCTIONS:
@@ -64,5 +64,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """With what is not imported yet."""
+    """All public names, including those that are not imported yet."""
     return sorted([*globals(), *_LAZY_MODULES, *_LAZY_FUNCTIONS])

@@ -78,14 +78,14 @@ def main(argv: list[str]) -> None:
             file=sys.stderr,
             flush=True,
         )
-        # Threads that still wait for the lost worker may not end in order.
+        # Threads that still wait for the lost worker may not end cleanly.
         os._exit(1)
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command resumes the run.")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; what it cannot be is an error of one line."""
+    """Parses the command line; a bad value is an error of one line."""
     try:
         rest = app.parse_flags_with_usage(argv)
         _CONFIG.value.validate  # noqa: B018  A file that failed to load raises.

@@ -1,4 +1,4 @@
-"""Keeps the mean cost of a stream at a budget, whatever data come."""
+"""Keeps the mean cost of a stream at a budget, for any data."""
 
 from typing import Any
 
@@ -6,29 +6,29 @@ import numpy as np
 
 
 class BudgetTracker:
-    """Turns the budget of each call by what the calls before it cost.
+    """Adjusts the budget of each call by what the previous calls cost.
 
     A calibrated model keeps a budget on average over data like those that it
-    was calibrated on. Where data drift, or are harder at some hours, they cost
-    more or less. The tracker keeps account: what the stream has saved, or spent
-    too much, is spread over the next `horizon` examples.
+    was calibrated on. Data that drift, or are harder at some hours, cost more
+    or less. The tracker keeps a balance: what the stream has saved or overspent
+    is spread over the next `horizon` examples.
 
-    If the dearest gamma costs at least `budget` and the cheapest at most, then
-    after N examples, in batches of at most `horizon`, the mean cost is within
-    `horizon / N` of `budget`, for any data in any order: the balance cannot
-    grow beyond `horizon`, since towards its ends the model is at its dearest
-    or cheapest. (So integral control keeps a set point; nothing here looks at
-    labels or needs a model of the drift.)
+    If the dearest gamma costs at least `budget` and the cheapest at most
+    `budget`, then after N examples, in batches of at most `horizon`, the mean
+    cost is within `horizon / N` of `budget`, for any data in any order: the
+    balance cannot grow beyond `horizon`, since near its ends the model is at
+    its dearest or cheapest. (This is integral control to a set point; it needs
+    neither labels nor a model of the drift.)
 
     Args:
-        budget: The mean cost to keep, a fraction of full cost in (0, 1].
-        horizon: Examples over which to make up for a deviation, at least 1.
-            The shorter, the closer the mean is kept, and the more the budget
-            of one call differs from that of the next.
+        budget: Mean cost to keep, a fraction of full cost in (0, 1].
+        horizon: Number of examples over which to make up for a deviation, at
+            least 1. The shorter it is, the closer the mean is kept, and the
+            more the budget varies from call to call.
 
     Attributes:
-        balance: Full costs saved so far; below 0, spent too much. At most
-            `horizon` of either is carried over.
+        balance: Amount saved so far, in units of full cost; overspent if below
+            0. At most `horizon` of either is carried over.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -56,19 +56,20 @@ class BudgetTracker:
 
     @property
     def budget(self) -> float:
-        """For the next call, within [0, 1]."""
+        """Budget to pass to the next call, within [0, 1]."""
         budget = self._target + self.balance / self._horizon
         return min(max(budget, 0.0), 1.0)
 
     def update(self, costs: Any) -> None:
-        """Takes account of a call.
+        """Updates the balance after a call.
 
         Args:
-            costs: What its examples cost: the output `cost` of an artifact, or
-                `Composition.cost` of a model, `[B]`, or a number for one.
+            costs: `[B]`, or a number for one example: costs of the call's
+                examples, the output `cost` of an artifact or
+                `Composition.cost` of a model.
 
         Raises:
-            ValueError: If they are no fractions of full cost.
+            ValueError: If they are not fractions of full cost.
         """
         spent = np.asarray(costs, np.float64).ravel()
         # Rounding may take a full cost above 1.

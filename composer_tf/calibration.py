@@ -1,4 +1,4 @@
-"""What each gamma costs, as measured, and the gamma of a budget."""
+"""Measured cost of each gamma, and the gamma of a budget."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -7,10 +7,10 @@ from typing import NamedTuple, Self
 import numpy as np
 import tensorflow as tf
 
-_COARSE = 9  # Gammas that are measured wherever the curve turns.
-_FINEST = 2.0**-11  # On the scale [-1, 1]: gammas no nearer to each other.
+_COARSE = 9  # Gammas that are measured for any curve.
+_FINEST = 2.0**-11  # Smallest distance of gammas on the scale [-1, 1].
 _TOLERANCE = 0.04  # Largest excess over a budget, a fraction of full cost.
-_MIN_WIDTH = 1e-6  # Of a ramp: float32 knows budgets to a tenth of this.
+_MIN_WIDTH = 1e-6  # Of a ramp; float32 resolves budgets to a tenth of this.
 
 Budget = float | Sequence[float] | np.ndarray | tf.Tensor
 
@@ -20,9 +20,9 @@ class Calibration(NamedTuple):
 
     Attributes:
         preference: Name of the steerable preference.
-        gammas: From the dearest to the cheapest.
-        costs: The mean cost at each gamma, a fraction of full cost, made
-            monotone: no less than that of any cheaper gamma.
+        gammas: Gammas from the dearest to the cheapest.
+        costs: Mean cost at each gamma, a fraction of full cost, made monotone:
+            no less than that of any cheaper gamma.
 
     Example:
         >>> calibration = Calibration("glimpse", (0.0, 1.0), (0.52, 0.5))
@@ -47,12 +47,12 @@ class Calibration(NamedTuple):
     def of(
         cls, preference: str, gammas: Sequence[float], costs: Sequence[float]
     ) -> Self:
-        """Of a curve as measured, which may fall or rise, and waver.
+        """Makes one from a measured curve, which may fall or rise, with noise.
 
         Args:
             preference: Name of the preference.
-            gammas: At least two, in rising order.
-            costs: The mean cost at each.
+            gammas: Two or more gammas in ascending order.
+            costs: Mean cost at each gamma.
         """
         if costs[0] < costs[-1]:
             gammas, costs = gammas[::-1], costs[::-1]
@@ -62,24 +62,25 @@ class Calibration(NamedTuple):
         )
 
     def gamma(self, budget: Budget) -> tf.Tensor:
-        """The gamma at which the mean cost is as large as the budget, or less.
+        """The gamma at which the mean cost is equal to the budget, or less.
 
-        At a measured cost it is the cheapest gamma of that cost, and between
-        two of them it goes from one gamma to the other in a straight line. The
-        further apart they are, the less is known of what lies between: there
-        the cheaper gamma is kept for longer. So where the curve jumps a budget
-        within the jump gets what comes below it, and nowhere does the mean
-        cost exceed a budget of at least the cheapest cost by more than 0.04,
-        on the data measured and if it is monotone between the gammas measured.
+        At a measured cost it is the cheapest gamma of that cost; between two
+        measured costs it goes from one gamma to the other in a straight line.
+        The further apart they are, the less is known about costs in between,
+        and the longer the cheaper gamma is kept. So where the curve jumps, a
+        budget within the jump gets the gamma below it. For a budget of at least
+        the cheapest cost, the mean cost exceeds the budget nowhere by more than
+        0.04, on the data measured and if the cost is monotone between the
+        gammas measured.
 
         Args:
-            budget: A number or `[B]`, fractions of full cost in [0, 1].
-                Outside of the measured costs it is clipped to them.
+            budget: Number or `[B]`, fractions of full cost in [0, 1]. Outside
+                the measured costs it is clipped to them.
 
         Returns:
-            float32 of the same shape. Where the budget is not known yet, as in
-            a traced function, no value is an error: NaN, which a model takes
-            for the default, where it is NaN or infinite.
+            float32 of the same shape. If the budget is not known yet, as in a
+            traced function, no value is an error: NaN or infinity gives NaN,
+            which a model replaces by the default gamma.
 
         Raises:
             ValueError: If the shape does not fit, or a value that is known now
@@ -87,8 +88,8 @@ class Calibration(NamedTuple):
         """
         budget = self._checked(budget)
         start, end, slope = self._ramps()
-        # Operators that every target has. The sum goes up from the smaller end:
-        # down from 10.0, float32 would not find its way to 0.0001.
+        # Uses operators that every target has. The sum goes up from the
+        # smaller end: down from 10.0, float32 would not reach 0.0001 exactly.
         column = tf.expand_dims(budget, -1)
         ramps = tf.minimum(tf.maximum(column, start), end)
         rises = self.gammas[0] > self.gammas[-1]
@@ -97,7 +98,7 @@ class Calibration(NamedTuple):
         return tf.where(tf.abs(budget) < float("inf"), gamma, float("nan"))
 
     def _checked(self, budget: Budget) -> tf.Tensor:
-        """float32, `[]` or `[B]`."""
+        """The budget as float32, `[]` or `[B]`."""
         try:
             tensor = tf.cast(budget, tf.float32)
         except (TypeError, ValueError, tf.errors.OpError) as error:
@@ -112,7 +113,7 @@ class Calibration(NamedTuple):
             )
         known = tf.get_static_value(tensor)
         if known is not None:
-            # A measured cost is a budget, even if rounding took it above 1.
+            # A measured cost is a valid budget, even if rounded to above 1.
             high = np.float32(max(1.0, self.costs[0]))
             values = np.ravel(known)
             bad = values[~((values >= 0.0) & (values <= high))]
@@ -143,17 +144,17 @@ def measure(
     unscale: Callable[[float], float],
     num_gammas: int,
 ) -> Calibration:
-    """Measures a curve, most closely where it is steep.
+    """Measures a curve, most finely where it is steep.
 
-    After a few gammas over the whole support each is in the middle of the two
-    neighbours whose costs differ most; where the curve jumps, until they are a
-    four-thousandth of the support apart. All this is on the gamma's own scale.
+    After a few gammas over the whole support, each new one is in the middle of
+    the two neighbors whose costs differ most; where the curve jumps, down to a
+    four-thousandth of the support. Distances are on the gamma's own scale.
 
     Args:
         preference: Name of the preference.
-        cost_at: The mean cost at a gamma.
-        unscale: From [-1, 1] to the gammas of the support, rising.
-        num_gammas: How many to measure at most, 2 or more.
+        cost_at: Function that returns the mean cost at a gamma.
+        unscale: Increasing function from [-1, 1] to the gammas of the support.
+        num_gammas: Most gammas to measure, 2 or more.
 
     Example:
         >>> log = lambda scaled: 10.0**scaled

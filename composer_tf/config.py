@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 @contextlib.contextmanager
 def raising_config_errors() -> Iterator[None]:
-    """Makes a refused argument an error of the config that holds it."""
+    """Turns the `ValueError` of a bad argument into a `ConfigError`."""
     try:
         yield
     except ValueError as error:
@@ -34,11 +34,11 @@ class DataConfig:
     """The data of a run.
 
     Attributes:
-        name: Of `composer_tf.datasets.NAMES`.
+        name: Name in `composer_tf.datasets.NAMES`.
         batch_size: Examples per training step.
         passes: Passes over the train split in one epoch.
         augment: Whether to shift, and in CIFAR-10 mirror, training images.
-        data_dir: Of TFDS; empty for its default.
+        data_dir: Data folder of TFDS; empty for its default.
     """
 
     name: str
@@ -53,7 +53,7 @@ class OptimizerConfig:
     """Adam with a cosine decay to zero.
 
     Attributes:
-        learning_rate: At the start.
+        learning_rate: Initial learning rate.
         decay: Whether the learning rate decays over the run.
     """
 
@@ -63,20 +63,21 @@ class OptimizerConfig:
 
 @dataclasses.dataclass
 class EvaluationConfig:
-    """What is measured on the test split when training is done.
+    """What is measured on the test split after training.
 
     Attributes:
         preference: Name of the steerable preference that the curve follows. A
-            model that has none is measured at its default only.
-        num_gammas: Points of the curve, even on the scale of its gamma.
-        num_mixtures: Points of the random mixture.
+            model without one is measured at its default only.
+        num_gammas: Number of points of the curve, evenly spaced on the scale of
+            its gamma.
+        num_mixtures: Number of points of the random mixture.
         batch_size: Examples per evaluation step.
-        max_paths: Up to how many paths the model may have for each to be run
-            on every example, as the oracle needs it.
-        alone: Paths whose networks are trained alone, each for as many steps,
-            to compare the model with: `"cheapest"`, `"dearest"`, or modules
+        max_paths: Most paths that the model may have for each to be run on
+            every example, which the oracle needs.
+        alone: Paths whose networks are trained alone, each for as many steps as
+            the model, for comparison: `"cheapest"`, `"dearest"`, or modules
             such as `"0-2-1"`. The cheapest and the dearest make a cascade.
-        early_exit: Whether to train the dearest path with exits too, where the
+        early_exit: Whether to also train the dearest path with exits where the
             model decides, for as many steps.
         label_groups: Groups of labels, such as man-made and natural things,
             whose mutual information with the choices is measured too.
@@ -97,25 +98,27 @@ class Config:
     """Everything that decides the outcome of a run.
 
     Attributes:
-        data: The data.
-        model: A dataclass with a `build` method, of `composer_tf.models`.
-        optimizer: The optimizer.
-        evaluation: The measurements.
-        epochs: Passes of `fit`.
-        controller_epochs: Passes after `epochs` that train a new controller,
-            beside modules that change no more, and whose batch normalization
-            is that of inference, on images that are not augmented. Dropout in
-            modules stays on, as in any frozen layer of Keras.
-        seed: Of weights, sampling and shuffling.
-        reward: What the policy maximises beside the costs: `"log_probability"`
-            of the label, as the paper, its `"probability"`, or `"accuracy"`.
+        data: Data of the run.
+        model: Dataclass with a `build` method, from `composer_tf.models`.
+        optimizer: Settings of the optimizer.
+        evaluation: Settings of the measurements.
+        epochs: Epochs of `fit`.
+        controller_epochs: Epochs after `epochs` that train a new controller on
+            images that are not augmented. The modules are frozen, and their
+            batch normalization is that of inference; dropout in them stays on,
+            as in any frozen layer of Keras.
+        seed: Seed of weights, sampling and shuffling.
+        reward: Reward that the policy maximizes besides the costs:
+            `"log_probability"` of the label, as in the paper, its
+            `"probability"`, or `"accuracy"`.
         jit_compile: Whether to compile with XLA.
         steps_per_execution: Training steps in one call of the compiled
-            function; 0 makes it a whole epoch.
-        num_seeds: Runs, from `seed` up; more than one are summarised.
-        variants: Name to the fields that differ, such as
-            `{"plain": {"model.dearest": 0.0}}`; each is run with every seed.
-            Empty for the config as it is.
+            function; 0 for a whole epoch.
+        num_seeds: Number of runs, with seeds from `seed` up; several are
+            summarized.
+        variants: Mapping from name to the fields that differ, such as
+            `{"plain": {"model.dearest": 0.0}}`; each variant is run with every
+            seed. Empty for the config as it is.
     """
 
     data: DataConfig
@@ -138,7 +141,7 @@ class Config:
     )
 
     def runs(self) -> dict[str, "Config"]:
-        """The single runs that this config stands for, by their folder.
+        """The single runs that this config stands for, by folder.
 
         Example:
             >>> config = Config(DataConfig("mnist"), None, num_seeds=2,
@@ -174,7 +177,7 @@ class Config:
             "class": type(self.model).__name__,
             **fields["model"],
         }
-        return json.loads(json.dumps(fields))  # As a file gives it back.
+        return json.loads(json.dumps(fields))  # As read back from a file.
 
     def validate(self) -> None:
         """Raises `ConfigError` for a value that cannot work."""
@@ -209,7 +212,7 @@ class Config:
 
 
 def _set_field(config: Any, field: str, value: Any) -> None:
-    """Sets `model.units` and the like."""
+    """Sets a field of a nested config, such as `model.units`."""
     *parents, name = field.split(".")
     owner = config
     for parent in parents:

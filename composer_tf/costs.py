@@ -1,4 +1,4 @@
-"""beta: what each module costs, in parameters or multiply-accumulates."""
+"""beta: the cost of each module, in parameters or multiply-accumulates."""
 
 import math
 import numbers
@@ -12,7 +12,7 @@ import tensorflow as tf
 CostUnit = Literal["parameters", "macs"]
 UserCosts = Sequence[Sequence[float]]
 
-# What the profiler counts for these is two operations per multiply-accumulate.
+# The profiler counts two operations per multiply-accumulate for these.
 _CONTRACTIONS = {
     "BatchMatMulV2",
     "Conv2D",
@@ -45,9 +45,9 @@ class CostTable(NamedTuple):
 
     Attributes:
         unit: `"parameters"`, `"macs"` or `"user"`.
-        fixed: The stem and the fixed steps, which every path pays.
-        controller: The controller, which every path pays.
-        modules: n tuples, of the m_i modules of each metalayer.
+        fixed: Cost of the stem and the fixed steps, which every path pays.
+        controller: Cost of the controller, which every path pays.
+        modules: n tuples, the costs of the m_i modules of each metalayer.
     """
 
     unit: str
@@ -57,7 +57,7 @@ class CostTable(NamedTuple):
 
     @property
     def full(self) -> float:
-        """The most expensive path: fixed, controller and dearest modules."""
+        """Cost of the dearest path: fixed, controller and dearest modules."""
         return self.fixed + self.controller + sum(map(max, self.modules))
 
     @property
@@ -67,12 +67,12 @@ class CostTable(NamedTuple):
 
     @property
     def dearest(self) -> tuple[int, ...]:
-        """The most expensive path; of equal modules it takes the first."""
+        """The most expensive path; the first of equally expensive modules."""
         return dearest_path(self.modules)
 
     @property
     def cheapest(self) -> tuple[int, ...]:
-        """The least expensive path; of equal modules it takes the first."""
+        """The least expensive path; the first of equally cheap modules."""
         return cheapest_path(self.modules)
 
     @property
@@ -114,8 +114,8 @@ def count_macs(
     multiply-accumulate.
 
     Args:
-        function: A built layer, or any function of tensors.
-        *input_shapes: Shape of each float32 argument, or a mapping of them,
+        function: Built layer, or any function of tensors.
+        *input_shapes: Shape of each float32 argument, or a mapping of shapes,
             with the batch axis; the other axes must be known.
 
     Returns:
@@ -183,10 +183,10 @@ def count(
     """Counts every part of a Composer.
 
     Args:
-        unit: What to count, of `COUNTERS`.
-        fixed: The layers that every path runs, each with its input shape.
-        routed: The modules of each metalayer, with their input shape.
-        controller: A built `Controller`.
+        unit: Unit to count in, a name in `COUNTERS`.
+        fixed: Layers that every path runs, each with its input shape.
+        routed: Modules of each metalayer, with their input shape.
+        controller: Built `Controller`.
 
     Raises:
         ValueError: If a part cannot be counted in this unit.
@@ -233,12 +233,12 @@ def _spec(shape: Shape | Mapping[str, Shape]) -> Any:
 
 
 def _einsum_macs(op: tf.Operation) -> float:
-    """The product of all indices' sizes; the profiler has no rule for it."""
+    """The product of the sizes of all indices; the profiler has no rule."""
     operands = op.get_attr("equation").decode().split("->")[0].split(",")
     sizes: dict[str, float] = {}
     for labels, operand in zip(operands, op.inputs, strict=True):
         named = len(labels.replace("...", ""))
-        # "..." stands for the axes that are left, broadcast from the right.
+        # "..." stands for the remaining axes, broadcast from the right.
         left = operand.shape.rank - named
         rest = "".join(chr(0x100 + left - i) for i in range(left))
         indices = labels.replace("...", rest)

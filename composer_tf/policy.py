@@ -1,4 +1,4 @@
-"""The record of what a controller decided, and its probabilities."""
+"""The record of a controller's decisions and their probabilities."""
 
 import itertools
 import math
@@ -18,16 +18,16 @@ STEERING = "composer_tf_steering"
 class Policy(NamedTuple):
     """Choices along a path and the distributions they come from.
 
-    It is all that a preference's cost C(p, c, gamma) may depend on. `...` is
-    empty, or `[K]` when every example takes K paths. The batch axis is the one
-    before the last.
+    Besides gamma, a preference's cost C(p, c, gamma) may depend on nothing
+    else. `...` is empty, or `[K]` if every example takes K paths. The batch
+    axis is the one before the last.
 
     Attributes:
-        logits: n tensors, the i-th float32 `[..., B, m_i]`: unnormalised log
-            probabilities p_i, equation (2).
+        logits: n tensors, the i-th float32 `[..., B, m_i]`: unnormalized log
+            probabilities of p_i, equation (2).
         choices: int32 `[..., B, n]`: c_i, equation (3).
         module_costs: n tensors, the i-th float32 `[m_i]`: beta_i of equation
-            (6), normalised so that the most expensive path of the whole model
+            (6), normalized so that the most expensive path of the whole model
             costs 1.
     """
 
@@ -76,7 +76,7 @@ class Policy(NamedTuple):
         return tf.unstack(self.choices, num=len(self.logits), axis=-1)
 
     def split_paths(self, num_paths: int) -> Self:
-        """Takes the batch axis `[K * B]` apart into `[K, B]`."""
+        """Splits the batch axis `[K * B]` into `[K, B]`."""
 
         def split(tensor: tf.Tensor) -> tf.Tensor:
             return tf.reshape(tensor, [num_paths, -1, tensor.shape[-1]])
@@ -87,7 +87,7 @@ class Policy(NamedTuple):
         )
 
     def take_paths(self, paths: slice) -> Self:
-        """Some of the K paths, of batch shape `[K, B]`."""
+        """Some of the K paths of a policy of batch shape `[K, B]`."""
         return self._replace(
             logits=tuple(logits[paths] for logits in self.logits),
             choices=self.choices[paths],
@@ -105,13 +105,14 @@ class Composition(NamedTuple):
     Attributes:
         outputs: `[R, ...]`, the activations after the last step.
         policy: Choices and probabilities, of batch shape `[R]`.
-        gamma: float32 `[B, k]`, as used: clipped to its support.
+        gamma: float32 `[B, k]`, the gamma used, clipped to its support.
         context: float32 `[B, d]`, a summary of the first metalayer's input and
             of gamma, without gradient.
         guesses: n tensors float32 `[D_i, B, classes]`, logits of the
             controller's probes for the D_i different beginnings of the paths;
             none without probes.
-        overhead: Cost of the controller, the stem and the fixed steps.
+        overhead: Cost of the controller, the stem and the fixed steps, a
+            fraction of full cost.
     """
 
     outputs: tf.Tensor
@@ -123,23 +124,23 @@ class Composition(NamedTuple):
 
     @property
     def cost(self) -> tf.Tensor:
-        """What each row costs, a fraction of full cost, float32 `[R]`."""
+        """Cost of each row, a fraction of full cost, float32 `[R]`."""
         return self.policy.path_cost + self.overhead
 
 
 def tile_rows(tensor: tf.Tensor, num_paths: int) -> tf.Tensor:
-    """`[B, ...]` to `[K * B, ...]`, the whole batch again for each path."""
+    """`[B, ...]` to `[K * B, ...]`, the whole batch repeated per path."""
     if num_paths == 1:
         return tensor
     return tf.tile(tensor, [num_paths] + [1] * (tensor.shape.rank - 1))
 
 
 def take_blocks(tensor: tf.Tensor, sources: Sequence[int]) -> tf.Tensor:
-    """`[D * B, ...]` to `[len(sources) * B, ...]`, some of D blocks of rows.
+    """`[D * B, ...]` to `[len(sources) * B, ...]`, by taking blocks of rows.
 
     Args:
-        tensor: Of D = max(sources) + 1 blocks.
-        sources: Of each block of the result, which one it is.
+        tensor: `[D * B, ...]`, D = max(sources) + 1 blocks of rows.
+        sources: Index of a block of `tensor`, for each block of the result.
     """
     num_blocks = max(sources) + 1
     if list(sources) == list(range(num_blocks)):

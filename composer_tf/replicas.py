@@ -1,8 +1,8 @@
 """One batch over several replicas of `tf.distribute`, as if it were on one.
 
-Each replica holds some of the batch's rows. What looks at a batch as a whole (a
-cost over it, a baseline) gets the rows of all replicas from here, and knows
-nothing of them. Where there is one replica, nothing happens here.
+Each replica holds some of the batch's rows. Code that needs the whole batch (a
+cost over it, a baseline) gets the rows of all replicas from here, and need not
+know about replicas. With a single replica, these functions change nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +11,23 @@ import tensorflow as tf
 
 
 def count() -> int:
-    """How many replicas share the batch that is being computed."""
+    """Number of replicas that share the batch that is being computed."""
     context = _context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
 def gather(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The rows of all replicas, which every replica then has.
+    """Gathers the rows of all replicas on every replica.
 
-    Gradients reach a replica's own rows only. So if each replica differentiates
-    one and the same loss of the whole batch, the sum of their gradients is the
+    Gradients reach only a replica's own rows. So if all replicas differentiate
+    the same loss of the whole batch, the sum of their gradients is the
     gradient.
 
     Args:
-        tensors: `[B, ...]` of float32, or of integers below 2^24.
+        tensors: `[B, ...]` each, float32 or integers below 2^24.
 
     Returns:
-        `[sum of all B, ...]`, in the order of the replicas.
+        `[sum of all B, ...]` each, in the order of the replicas.
     """
     context = _context()
     if context is None:
@@ -55,9 +55,10 @@ def gather(tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def count_once(tensor: tf.Tensor) -> tf.Tensor:
-    """The same, for what every replica computes from gathered rows.
+    """The same tensor, with its gradient divided by the number of replicas.
 
-    Its gradient would be there once per replica.
+    It is for what every replica computes from gathered rows, whose gradient
+    would otherwise be counted once per replica.
     """
     if count() == 1:
         return tensor
@@ -70,17 +71,18 @@ def draw(
     parameters: tf.Tensor,
     num_paths: int = 1,
 ) -> tf.Tensor:
-    """Samples each row as one device would that holds the whole batch.
+    """Samples each row as one device with the whole batch would.
 
-    By the same stateless seed every replica draws for the rows of all, and
-    keeps its own. So no two rows share their noise, and the number of replicas
-    changes no result, as long as all hold equally many rows. Else a few rows of
-    neighbouring replicas draw the same.
+    With the same stateless seed, every replica draws for the rows of all
+    replicas and keeps its own. So no two rows share their noise, and the number
+    of replicas changes no result, if all hold equally many rows. Otherwise a
+    few rows of neighboring replicas draw the same.
 
     Args:
-        sample: Maps parameters `[..., d]` to samples `[...]`, by a seed.
-        parameters: `[K * B, d]`, of K paths of each of B examples.
-        num_paths: K.
+        sample: Function that maps parameters `[..., d]` to samples `[...]`, by
+            a stateless seed.
+        parameters: `[K * B, d]`, for K paths of each of B examples.
+        num_paths: Number of paths K.
 
     Returns:
         `[K * B]`.
@@ -96,7 +98,7 @@ def draw(
 
 
 def _context() -> tf.distribute.ReplicaContext | None:
-    """Of the replica that runs this, if there are several."""
+    """Context of the current replica, or `None` if there is only one."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return None

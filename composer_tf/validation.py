@@ -19,7 +19,7 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def check_layers(name: str, layers: Sequence[Any]) -> None:
-    """Raises unless all are Keras layers, and none is in two of them."""
+    """Raises unless all are Keras layers that share no layer."""
     for layer in layers:
         if not isinstance(layer, keras.layers.Layer):
             raise TypeError(f"`{name}` must hold Keras layers, got {layer!r}.")
@@ -39,11 +39,11 @@ def check_layers(name: str, layers: Sequence[Any]) -> None:
 
 
 def check_metric_names(metrics: Any, taken: Sequence[str]) -> None:
-    """Raises `ValueError` for a metric that is named as what is logged anyway.
+    """Raises `ValueError` for a metric named like one that is always logged.
 
     Args:
-        metrics: Names, functions or objects, nested as `compile` takes them.
-        taken: Names of what is logged anyway.
+        metrics: Names, functions or objects, nested in any form for `compile`.
+        taken: Names of what is always logged.
     """
     for metric in keras.tree.flatten(metrics):
         name = getattr(metric, "name", getattr(metric, "__name__", metric))
@@ -55,12 +55,12 @@ def check_metric_names(metrics: Any, taken: Sequence[str]) -> None:
 
 
 def check_arrays(x: Any, y: Any) -> None:
-    """Raises `ValueError` if `y` is missing, or one holds NaN or infinity.
+    """Raises `ValueError` if `y` is missing, or an array is not finite.
 
-    Data sets are not looked into.
+    Data sets are not read.
 
     Args:
-        x: Inputs as `keras.Model.fit` takes them.
+        x: Inputs in any form for `keras.Model.fit`.
         y: Targets.
     """
     arrays = x if isinstance(x, Mapping) else {"x": x}
@@ -102,16 +102,15 @@ def check_rereadable(data: Any) -> None:
 def check_targets(data: Any) -> None:
     """Raises unless targets are one array, and each example has one weight.
 
-    What is not known yet of its shape, in a traced function, is not checked.
+    Shapes that are not known yet, in a traced function, are not checked.
 
     Args:
-        data: `(x, y, sample_weight)`, or less of it, as Keras takes it; or a
-            `tf.data.Dataset` of that, which is not read.
+        data: `(x, y, sample_weight)` or the first of them, as in Keras; or a
+            `tf.data.Dataset` of these, which is not read.
 
     Raises:
-        TypeError: If the targets are several.
-        ValueError: If a weight is not finite, or there is not one for each
-            example.
+        TypeError: If there are several targets.
+        ValueError: If a weight is not finite, or there is not one per example.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if isinstance(y, Mapping | tuple) or (
@@ -147,14 +146,14 @@ def check_labels(labels: Any, num_classes: int | None) -> None:
 
 
 def label_vector(labels: Any, num_rows: int) -> np.ndarray:
-    """Labels of classes as int64 `[N]`.
+    """Class labels as int64 `[N]`.
 
     Args:
-        labels: Integers `[N]`, or `[N, 1]` as Keras takes them too.
-        num_rows: N.
+        labels: Integers `[N]`, or `[N, 1]`, which Keras allows too.
+        num_rows: Number of rows N.
 
     Raises:
-        ValueError: If they are something else, such as one-hot.
+        ValueError: If the labels are something else, such as one-hot.
 
     Example:
         >>> label_vector([[2], [0]], num_rows=2)
@@ -172,13 +171,13 @@ def label_vector(labels: Any, num_rows: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def named_labels() -> Iterator[None]:
-    """Makes TensorFlow's error about a label one that says what to change.
+    """Replaces TensorFlow's error about a label by one that is easy to read.
 
-    Labels in a data set are seen only when they are used; to look for them
+    Labels in a data set are seen only when they are used; checking them
     beforehand would read the data twice.
 
     Raises:
-        ValueError: In place of it.
+        ValueError: If TensorFlow raises that error.
     """
     try:
         yield
@@ -193,7 +192,7 @@ def named_labels() -> Iterator[None]:
         raise ValueError(
             f"The data holds label {label}, but the model has {num_classes} "
             f"classes: 0 to {num_classes - 1}."
-        ) from None  # It is a page long.
+        ) from None  # The original is a page long.
 
 
 def check_input_names(inputs: Any, built_for: Any) -> None:
@@ -201,7 +200,7 @@ def check_input_names(inputs: Any, built_for: Any) -> None:
 
     Args:
         inputs: One tensor, or a mapping by name that may hold `"gamma"`.
-        built_for: The shape of a single input, or shapes by name.
+        built_for: Shape of a single input, or shapes by name.
     """
     single = not isinstance(built_for, Mapping) or len(built_for) == 1
     if not isinstance(inputs, Mapping):
@@ -223,15 +222,15 @@ def check_input_names(inputs: Any, built_for: Any) -> None:
 def check_input_shape(
     inputs: Any, built_for: Any, activations: Any, wanted: Sequence[int | None]
 ) -> None:
-    """Raises `ValueError` for inputs of another size than a model's.
+    """Raises `ValueError` if inputs do not have the size a model is built for.
 
-    Whether they are shows behind the stem, which may make one size of many.
+    The check is after the stem, which may map several sizes to one.
 
     Args:
-        inputs: One tensor, or a mapping of them.
+        inputs: One tensor, or a mapping of tensors.
         built_for: Shape, or shapes by name, that the model was built for.
-        activations: `[B, ...]`, behind the stem.
-        wanted: Their shape if the inputs are those that it was built for.
+        activations: `[B, ...]`, the output of the stem.
+        wanted: Shape of the stem's output for which the model was built.
     """
     if tf.TensorShape(wanted).is_compatible_with(activations.shape):
         return
@@ -253,14 +252,14 @@ def check_paths(
 ) -> None:
     """Raises `ValueError` unless `[R, n]` choices are in `[least, m_i)`.
 
-    What is not known yet, in a traced function, is not checked.
+    Values that are not known yet, in a traced function, are not checked.
 
     Args:
-        choices: A tensor or an array.
-        num_modules: m_1, ..., m_n.
-        name: Of the argument.
-        least: 0 for modules only, -1 where the controller may be asked, -2
-            where a module may be drawn uniformly.
+        choices: Tensor or array.
+        num_modules: Numbers of modules m_1, ..., m_n.
+        name: Name of the argument in the error.
+        least: Smallest value allowed: 0 for modules only, -1 if the controller
+            may be asked, -2 if a module may be drawn uniformly.
     """
     if len(choices.shape) != 2 or choices.shape[1] != len(num_modules):
         raise ValueError(
@@ -279,11 +278,11 @@ def check_paths(
 
 
 class NonFiniteLossError(ValueError):
-    """A training whose loss is NaN or infinite."""
+    """A loss in training that is NaN or infinite."""
 
 
 class NonFiniteLossGuard(keras.callbacks.Callback):
-    """Stops a training whose loss is NaN or infinite, before it is saved.
+    """Stops training if the loss is NaN or infinite, before it is saved.
 
     Raises:
         NonFiniteLossError: At the end of the epoch, ahead of other callbacks.

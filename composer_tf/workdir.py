@@ -21,14 +21,15 @@ class WorkdirError(RuntimeError):
 
 @contextlib.contextmanager
 def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path to write to, which becomes `path` when all went well.
+    """Yields a path to write to, which becomes `path` if nothing fails.
 
-    Whatever happens, `path` holds the old file or folder, none, or the whole
-    new one. (One folder cannot take another's place in one step: a process
-    killed between two leaves the old one beside it, as `replaced-...`.)
+    Whatever happens, `path` holds the old file or folder, none, or the complete
+    new one. (One folder cannot replace another in a single step: a process
+    killed in between leaves the old one beside it, as `replaced-...`.)
     """
-    # The suffix stays last: Keras goes by it.
-    token = secrets.token_hex(4)  # Containers may share a folder and numbers.
+    # Processes in containers may share a folder and have the same ID.
+    token = secrets.token_hex(4)
+    # The suffix stays last, as Keras depends on it.
     partial = path.with_name(f"partial-{token}-{path.name}")
     try:
         yield partial
@@ -70,7 +71,7 @@ def is_partial(path: pathlib.Path) -> bool:
 
 
 def write_json(content: Any, path: pathlib.Path) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON atomically."""
     with atomic_path(path) as partial:
         partial.write_text(
             json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -78,7 +79,7 @@ def write_json(content: Any, path: pathlib.Path) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Reads JSON; a damaged file is a `WorkdirError` that names it."""
+    """Reads JSON; raises `WorkdirError` for a damaged file."""
     try:
         return json.loads(path.read_text())
     except ValueError as error:
@@ -89,13 +90,13 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def check_folder(folder: pathlib.Path, config: dict[str, Any]) -> None:
-    """Raises `WorkdirError` if the folder is not this config's or free.
+    """Raises `WorkdirError` unless the folder is free or of this config.
 
     What was trained may be evaluated in another way.
 
     Args:
-        folder: The workdir, which need not exist.
-        config: As JSON.
+        folder: Workdir, which need not exist.
+        config: Config in the form of its JSON.
     """
     if not folder.exists():
         return
@@ -128,7 +129,7 @@ def is_claimed(folder: pathlib.Path, config: dict[str, Any]) -> bool:
 
 
 def claim(folder: pathlib.Path, config: dict[str, Any]) -> None:
-    """Makes the folder this config's."""
+    """Claims the folder for this config."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -162,11 +163,11 @@ def differences(
 class EpochCheckpoint(keras.callbacks.Callback):
     """Saves weights, optimizer and random state at the end of each epoch.
 
-    The epoch is in the file's name and the file appears whole, so a run that
-    is killed at any moment resumes from its last whole epoch.
+    The epoch is in the file's name and the file is written atomically, so a run
+    that is killed at any moment resumes from its last complete epoch.
 
     Args:
-        folder: Where to keep the latest two. Created when needed.
+        folder: Folder for the latest two checkpoints, created if needed.
     """
 
     _NAME = re.compile(r"epoch-(\d+)\.weights\.h5")
@@ -182,17 +183,17 @@ class EpochCheckpoint(keras.callbacks.Callback):
         older = [found for _, found in self._found() if found != path]
         with atomic_path(path) as partial:
             self.model.save_weights(partial)
-        for stale in older[:-1]:  # The one before stays, as a reserve.
+        for stale in older[:-1]:  # The previous one stays as a reserve.
             stale.unlink(missing_ok=True)
 
     def restore(self, model: keras.Model) -> int:
         """Loads the latest checkpoint into a built and compiled model.
 
         Returns:
-            How many epochs it has trained for; 0 without a checkpoint.
+            Number of epochs it has trained for; 0 without a checkpoint.
 
         Raises:
-            WorkdirError: If the checkpoint is damaged or of another model.
+            WorkdirError: If the checkpoint is damaged or from another model.
         """
         found = self._found()
         if not found:
@@ -210,7 +211,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         return epoch
 
     def _found(self) -> list[tuple[int, pathlib.Path]]:
-        """Whole checkpoints, oldest first."""
+        """Complete checkpoints, oldest first."""
         if not self.folder.exists():
             return []
         matches = [

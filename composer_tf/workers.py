@@ -55,23 +55,23 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns when every process has come here."""
+    """Returns when every process has called it."""
     _mean(strategy, tf.constant(0.0, tf.float64))
 
 
 def check_agreement(
     strategy: tf.distribute.Strategy, number: int, what: str
 ) -> None:
-    """Raises `WorkersError` in all processes, unless they have one number.
+    """Raises `WorkersError` in all processes unless their numbers are equal.
 
     Args:
-        strategy: Of all of them.
-        number: This one's.
-        what: It is, for the error.
+        strategy: Strategy of all processes.
+        number: Number of this process.
+        what: Name of the number in the error message.
     """
     powers = tf.constant([number, number**2], tf.float64)
     mean, mean_square = np.asarray(_mean(strategy, powers))
-    if mean_square - mean**2 > 1e-6:  # Their variance.
+    if mean_square - mean**2 > 1e-6:  # The variance.
         raise WorkersError(
             f"The workers disagree about {what}: this one has {number}, all "
             f"have {mean:g} on average. They must share one config and one "
@@ -81,7 +81,7 @@ def check_agreement(
 
 @tf.function
 def _mean(strategy: tf.distribute.Strategy, number: tf.Tensor) -> tf.Tensor:
-    """Over all replicas; returns when every process has given its own."""
+    """Mean over all replicas; returns when every process has called it."""
     numbers = strategy.run(tf.identity, args=(number,))
     return strategy.reduce(tf.distribute.ReduceOp.MEAN, numbers, axis=None)
 

@@ -63,15 +63,15 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
     """Exports, verifies, and prints the report.
 
     Args:
-        argv: What absl left of the command line.
-        format: Of the artifact.
-        **options: Of its exporter.
+        argv: Arguments that absl left of the command line.
+        format: Format of the artifact.
+        **options: Options of its exporter.
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
     logging.get_absl_handler().setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")  # Of the converters' own.
+    warnings.simplefilter("ignore")  # The converters' own.
     sys.path.insert(0, os.getcwd())  # For --import.
     try:
         report = deployment.deploy(

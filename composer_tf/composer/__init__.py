@@ -1,4 +1,4 @@
-"""The Composer, a Keras model, floor by floor.
+"""The Composer, a Keras model, layer by layer.
 
 Each class extends the one before it by one ability:
 
@@ -6,14 +6,14 @@ Each class extends the one before it by one ability:
 class               what it adds
 =================== ========================================================
 ReplicatedModel     `fit` over the replicas of `tf.distribute`
-SteerableModel      `predict` and `evaluate` at a gamma; asks a class below
+SteerableModel      `predict` and `evaluate` at a gamma; a class below says
                     what a budget stands for (`_gamma_of`)
 ModularModel        stem, metalayers and controller: `build`, costs, saving
 PolicyGradientModel `compile`, `train_step`, `test_step`; they call the model
                     with `paths` and `return_composition`
 BudgetedModel       `calibrate`, and what a budget stands for
 ExportableModel     `export`
-Composer            the constructor, and `call`: a batch's way
+Composer            the constructor, and `call`: the path of a batch
 =================== ========================================================
 """
 

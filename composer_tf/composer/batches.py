@@ -1,4 +1,4 @@
-"""A training batch's results, of each replica and of all together."""
+"""Results of a training batch, of each replica and of all together."""
 
 from typing import Any, NamedTuple, Self
 
@@ -11,13 +11,13 @@ from composer_tf.policy import Composition, Policy, tile_rows
 
 
 class Rows(NamedTuple):
-    """What K paths of each of B examples came to.
+    """Results of K paths of each of B examples.
 
     Attributes:
         outputs: `[K, B, ...]`.
-        losses: float32 `[K, B]`, of the data.
+        losses: float32 `[K, B]`, the data losses.
         rewards: float32 `[K, B]`, without costs.
-        policy: Of batch shape `[K, B]`.
+        policy: Policy of batch shape `[K, B]`.
     """
 
     outputs: tf.Tensor
@@ -34,14 +34,15 @@ class Rows(NamedTuple):
         loss: PerExampleLoss,
         reward: RewardFunction | None,
     ) -> Self:
-        """Takes the rows `[K * B]` apart, and adds their losses and rewards.
+        """Splits rows `[K * B]` by path, and adds their losses and rewards.
 
         Args:
-            composition: Of all paths.
+            composition: Result of the model for all paths.
             targets: `[B, ...]`.
-            num_paths: K.
-            loss: Of the data.
-            reward: Of targets and outputs; `None` for minus the loss.
+            num_paths: Number of paths K.
+            loss: Function that returns the data loss of each row.
+            reward: Function of targets and outputs that returns the reward of
+                each row; `None` for minus the loss.
         """
         targets = tile_rows(tf.convert_to_tensor(targets), num_paths)
         losses = loss(targets, composition.outputs)
@@ -56,7 +57,7 @@ class Rows(NamedTuple):
         )
 
     def take(self, paths: slice) -> Self:
-        """Those of some paths."""
+        """The rows of some paths."""
         return self._replace(
             outputs=self.outputs[paths],
             losses=self.losses[paths],
@@ -65,7 +66,7 @@ class Rows(NamedTuple):
         )
 
     def most_weighted_outputs(self, path_weights: tf.Tensor) -> tf.Tensor:
-        """The output `[B, ...]` of each example's path of most weight.
+        """The output `[B, ...]` of each example's path of greatest weight.
 
         Args:
             path_weights: float32 `[K, B]`.
@@ -81,13 +82,13 @@ class Batch(NamedTuple):
     """What an estimator sees of the rows of all replicas.
 
     Attributes:
-        losses: float32 `[K, B]`, of the data.
+        losses: float32 `[K, B]`, the data losses.
         rewards: float32 `[K, B]`, without costs.
-        policy: Of batch shape `[K, B]`.
+        policy: Policy of batch shape `[K, B]`.
         gamma: float32 `[B, k]`.
         context: float32 `[B, d]`.
         weights: float32 `[B]`, 1 where no sample weights are given.
-        path_weights: float32 `[K, B]`, what each path counts in the logs.
+        path_weights: float32 `[K, B]`, weight of each path in the logs.
     """
 
     losses: tf.Tensor
@@ -99,7 +100,7 @@ class Batch(NamedTuple):
     path_weights: tf.Tensor
 
     def over_paths(self, values: tf.Tensor) -> tf.Tensor:
-        """The mean `[B]` of values `[K, B]`, each path by its weight."""
+        """The mean `[B]` of values `[K, B]` over paths, weighted."""
         return tf.reduce_sum(self.path_weights * values, axis=0)
 
 
@@ -112,8 +113,8 @@ def whole_batch(
     """Joins the rows of all replicas.
 
     Args:
-        rows: Of this replica, as the other arguments.
-        composition: Where they come from.
+        rows: Rows of this replica, as are all arguments.
+        composition: Result of the model that the rows were taken from.
         sample_weight: `[B]` or `[B, 1]`, if given.
         path_weights: float32 `[K, B]`.
     """

@@ -1,4 +1,4 @@
-"""Calibration: what a budget stands for."""
+"""Calibration: finds the gamma that a budget stands for."""
 
 from typing import Any
 
@@ -21,13 +21,14 @@ _STORED = (  # With the weights: all four, or none.
 
 
 class BudgetedModel(PolicyGradientModel):
-    """A model that is told its mean cost, where others are told gamma.
+    """A model that also takes a budget, its mean cost, in place of gamma.
 
     Attributes:
-        calibration: What each gamma costs, or `None`. It is saved with the
-            weights. Training and `set_weights` forget it, and so does whatever
-            else the model's own optimizer updates; `load_weights` brings the
-            file's own, if it is of a model with the same costs and gammas.
+        calibration: Measured cost of each gamma, or `None`. It is saved with
+            the weights. Training and `set_weights` drop it, and so does any
+            other update by the model's optimizer; `load_weights` restores the
+            one in the file, if that is of a model with the same costs and
+            gammas.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -40,14 +41,14 @@ class BudgetedModel(PolicyGradientModel):
             return None
         known = self._calibrated_at
         if known is not None and self._num_updates() not in known:
-            return None  # Of weights that the optimizer has updated since.
+            return None  # The optimizer has updated the weights since.
         return self._calibration
 
     @calibration.setter
     def calibration(self, calibration: Calibration | None) -> None:
         self._calibration = calibration
-        # Counts of the optimizer at which it holds, or `None` for all. Keras
-        # may load the optimizer after the weights: then there are two.
+        # Update counts of the optimizer at which it holds, or `None` for all.
+        # Keras may load the optimizer after the weights: then there are two.
         self._calibrated_at: tuple[int, ...] | None = None
         if calibration is not None:
             self._calibrated_at = (self._num_updates(),)
@@ -66,24 +67,23 @@ class BudgetedModel(PolicyGradientModel):
     ) -> Calibration:
         """Measures what each gamma costs, so that a budget can be given.
 
-        `budget`, a fraction of full cost, then stands for the gamma whose mean
-        cost it is (`Calibration.gamma`). That mean is kept on data like this,
-        and not by each example, from the cheapest cost on. It is of the
-        controller's mode, which artifacts take too. Calibrate again after
-        training: `fit` forgets it, as it makes other choices.
+        `budget`, a fraction of full cost, then stands for the gamma with that
+        mean cost (`Calibration.gamma`). The mean is kept over data like `data`,
+        not by each example, for budgets of at least the cheapest cost. It holds
+        for the decision `"mode"`, which artifacts use too. Calibrate again
+        after training: `fit` drops the calibration, as it changes the choices.
 
         Args:
-            data: Inputs as `predict` takes them, or a tuple of inputs and
-                labels, which are ignored. It is read once for each gamma.
+            data: Inputs that `predict` takes, or a tuple of inputs and labels,
+                which are ignored. It is read once for each gamma.
             preference: Name of the steerable preference whose gamma a budget
                 stands for; the others keep their defaults. Defaults to the
                 first that charges for modules, or else to the first.
-            num_gammas: How many gammas of its support to measure at most, 2 or
-                more.
-            batch_size: Of arrays. Defaults to that of Keras.
+            num_gammas: Most gammas of its support to measure, 2 or more.
+            batch_size: Batch size for arrays. Defaults to that of Keras.
 
         Returns:
-            The calibration, which the model keeps.
+            Calibration, which the model keeps.
 
         Raises:
             ValueError: If the model is not built, there is no such preference,
@@ -132,26 +132,26 @@ class BudgetedModel(PolicyGradientModel):
         return self.calibration
 
     def make_train_function(self, force: bool = False) -> Any:
-        # `fit` and `train_on_batch` begin here, and change what a gamma costs.
+        # `fit` and `train_on_batch` start here, and change what a gamma costs.
         self.calibration = None
         return super().make_train_function(force)
 
     def set_weights(self, weights: Any) -> None:
-        """As of Keras; the calibration was that of other weights."""
+        """Same as in Keras, but drops the calibration of the old weights."""
         self.calibration = None
         super().set_weights(weights)
 
     def load_weights(
         self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
     ) -> None:
-        """As of Keras; the calibration is the file's, if nothing is skipped.
+        """Same as in Keras; takes the file's calibration if nothing is skipped.
 
         Args:
-            filepath: As of Keras.
-            skip_mismatch: As of Keras.
-            **kwargs: As of Keras.
+            filepath: Same as in Keras.
+            skip_mismatch: Same as in Keras.
+            **kwargs: Same as in Keras.
         """
-        self.calibration = None  # Not all formats load own variables.
+        self.calibration = None  # Not all formats call `load_own_variables`.
         loads_all = False
         try:
             super().load_weights(filepath, skip_mismatch, **kwargs)
@@ -173,7 +173,7 @@ class BudgetedModel(PolicyGradientModel):
         own = {name: store[name] for name in store.keys()}  # noqa: SIM118
         stored = [own.pop(name) for name in _STORED if name in own]
         super().load_own_variables(own)
-        self.calibration = None  # That of other weights.
+        self.calibration = None  # It was that of other weights.
         if not stored:
             return
         curve, index, terms, updates = map(np.array, stored)
@@ -188,12 +188,12 @@ class BudgetedModel(PolicyGradientModel):
         optimizer = getattr(self, "optimizer", None)
         if optimizer is None:
             return 0
-        with tf.init_scope():  # A function that is traced asks too.
+        with tf.init_scope():  # A traced function may ask too.
             updates = keras.ops.convert_to_numpy(optimizer.iterations)
         return int(np.array(updates))
 
     def _terms(self) -> np.ndarray:
-        """What, beside the weights, decides what a gamma costs."""
+        """What decides, besides the weights, what a gamma costs."""
         gammas = [
             (*p.gamma.support, p.default) for p in self.preferences.steerable
         ]
@@ -206,7 +206,7 @@ class BudgetedModel(PolicyGradientModel):
         budget: Budget | None,
         decision: Decision | None,
     ) -> Gamma | None:
-        """What the user gave, or the gamma that the budget stands for."""
+        """The gamma that was given, or the one that the budget stands for."""
         if budget is None:
             return gamma
         if gamma is not None:
@@ -227,11 +227,12 @@ class BudgetedModel(PolicyGradientModel):
 class _Costs(keras.Model):
     """What a model spends on each example, float32 `[B]`, at one gamma.
 
-    `predict` of Keras then takes whatever data it takes.
+    As a Keras model it has `predict`, which takes any kind of data.
 
     Args:
-        model: The model.
-        preference: Whose gamma it is; the others have their defaults.
+        model: Model to measure.
+        preference: Name of the preference that takes the gamma; the others keep
+            their defaults.
     """
 
     def __init__(self, model: PolicyGradientModel, preference: str) -> None:

@@ -1,4 +1,4 @@
-"""The Composer: a Keras model that takes its budget as an input."""
+"""The Composer: a Keras model whose budget is an input."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
@@ -32,64 +32,67 @@ class Composer(ExportableModel):
     trained model is steered at test time.
 
     Args:
-        metalayers: `Metalayer`s and, between them, plain Keras layers as fixed
-            steps. At least one `Metalayer`. No layer object twice.
+        metalayers: `Metalayer`s, at least one, and plain Keras layers as fixed
+            steps between them. No layer object may appear twice.
         controller: A `Controller`. Defaults to `RNNController()`.
         preferences: `Preference`s with different names.
-        stem: f_0 of equation (1), a Keras layer or model, of one or several
-            named inputs; or `None`.
-        estimator: How the gradient (11) is estimated: `"reinforce"` (default),
+        stem: Keras layer or model of one or several named inputs, f_0 of
+            equation (1); or `None`.
+        estimator: Estimator of the gradient (11): `"reinforce"` (default),
             `"leave_one_out"`, `"exact"`, or an `Estimator`.
-        sandwich: A `Sandwich`, to train the dearest and the cheapest path on
-            every example beside the sampled one, or `None` (default).
+        sandwich: `Sandwich` that trains the dearest and the cheapest path on
+            every example besides the sampled one, or `None` (default).
         costs: Unit of beta in (6): `"parameters"` (default), `"macs"`, or
             numbers, one per module of each metalayer; stem and controller then
             count as 0.
-        decision: At test time the policy's `"mode"` (default) or a `"sample"`.
-            Training always samples.
-        routing: Which rows a module runs on; results are equal. `"partition"`,
-            `"branch"` and `"scatter"` run each on its own rows only, `"dense"`
-            runs all on all rows (`composer_tf.layers.routing`). `"auto"`
-            (default) is dense when compiled with `jit_compile=True`, as XLA
-            needs it, else partition.
-        seed: Int, of all sampling.
-        name: Of the model.
+        decision: Choice at test time, the policy's `"mode"` (default) or a
+            `"sample"`. Training always samples.
+        routing: Strategy that decides which rows a module runs on; results are
+            equal. `"partition"`, `"branch"` and `"scatter"` run each module on
+            its own rows only, `"dense"` runs all modules on all rows
+            (`composer_tf.layers.routing`). `"auto"` (default) is dense when
+            compiled with `jit_compile=True`, as XLA needs it, and partition
+            otherwise.
+        seed: Int, seed of all sampling.
+        name: Name of the model.
 
     Call arguments:
-        inputs: The stem's input; or a mapping that may hold `"gamma"` beside
-            it, such as `{"image": x, "gamma": g}`.
-        gamma: A number or float32 `[B]` with one steerable preference; `[k]`
-            or `[B, k]` with several; or a mapping by name. Overrides what the
-            inputs hold. Clipped to the trained support. Defaults to a sample
-            in training and to the preferences' defaults otherwise.
-        budget: In place of gamma, once the model is calibrated: a number or
-            float32 `[B]`, fractions of full cost in [0, 1] (`calibrate`).
+        inputs: Input of the stem, or a mapping that may hold `"gamma"` too,
+            such as `{"image": x, "gamma": g}`.
+        gamma: Number or float32 `[B]` with one steerable preference; `[k]` or
+            `[B, k]` with several; or a mapping by name. Overrides a gamma in
+            the inputs. Clipped to the trained support. Defaults to a sample in
+            training and to the preferences' defaults otherwise.
+        budget: Number or float32 `[B]`, fractions of full cost in [0, 1]. It
+            replaces gamma in a calibrated model (`calibrate`).
         choices: int32 `[B, n]`, modules to take; -1 asks the controller.
-        decision: Overrides the model's for this call.
-        routing: Overrides the model's for this call: a name of
+        decision: Decision for this call, in place of the model's.
+        routing: Routing for this call, in place of the model's: a name of
             `composer_tf.layers.routing.STRATEGIES`.
-        paths: K tuples of n modules, or -1, or -2 for a module drawn uniformly
-            where the decision is a sample: paths that every example takes,
-            instead of `choices`.
+        paths: K tuples of n modules, the paths that every example takes, in
+            place of `choices`. -1 asks the controller; -2 draws a module
+            uniformly, where the decision is a sample.
         training: Bool.
-        return_composition: Return a `Composition` instead of its outputs.
+        return_composition: Whether to return a `Composition` instead of its
+            outputs.
 
     Attributes:
-        metalayers: As given.
-        routed_layers: Those of them that are `Metalayer`s, n.
-        num_modules: m_1, ..., m_n.
-        controller: A `Controller`.
-        preferences: A `PreferenceCollection`, which is iterable.
-        calibration: What a budget stands for, a `Calibration`, or `None`.
-        cost_table: Once built, the cost of every part, a `CostTable`.
-        overhead: Once built, what every path costs beside its modules, a
-            fraction of full cost.
-        build_shape: Once built, the shape of the input with its batch axis, or
-            shapes by name.
+        metalayers: List of the `Metalayer`s and fixed steps, as given.
+        routed_layers: The n steps of `metalayers` that are `Metalayer`s.
+        num_modules: Numbers of modules m_1, ..., m_n.
+        controller: The `Controller`.
+        preferences: The `PreferenceCollection`, which is iterable.
+        calibration: `Calibration`, which gives the gamma of a budget, or
+            `None`.
+        cost_table: `CostTable` with the cost of every part, once built.
+        overhead: Cost of every path besides its modules, a fraction of full
+            cost, once built.
+        build_shape: Shape of the input with its batch axis, or shapes by name,
+            once built.
 
-    Called as a layer of another Keras model, only its modules, stem and fixed
-    steps are trained: its controller learns in its own `fit`. As a part of
-    another Composer it is refused.
+    Called as a layer of another Keras model, it trains only its modules, stem
+    and fixed steps: its controller learns in its own `fit`. It cannot be a part
+    of another Composer.
 
     Returns:
         `[R, ...]`, the activations after the last step: logits, for a
@@ -126,7 +129,7 @@ class Composer(ExportableModel):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        # Inputs may be integers and gamma is float32: layers cast on their own.
+        # Inputs may be integers and gamma is float32: each layer casts its own.
         super().__init__(
             metalayers=metalayers,
             controller=controller,
@@ -169,8 +172,8 @@ class Composer(ExportableModel):
             gamma_seeds, choice_seeds = self._draw_seeds(
                 bool(training), decision == "sample"
             )
-            # Not of what the stem gives: a runtime with a layout of its own
-            # would copy all of it, to tell its shape.
+            # Not from the stem's output: a runtime with a layout of its own
+            # would copy all of it just to read its shape.
             batch_size = tf.shape(tf.nest.flatten(inputs)[0])[0]
             gamma = self._resolve_gamma(gamma, batch_size, gamma_seeds)
             scaled = self.preferences.scale(gamma)  # [B, k]

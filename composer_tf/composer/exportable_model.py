@@ -15,7 +15,7 @@ from composer_tf.composer.steerable_model import without_gamma
 from composer_tf.objectives import losses
 from composer_tf.policy import STEERING
 
-_SWEEP = 9  # Gammas that tell an artifact's users how they are spread.
+_SWEEP = 9  # Gammas that show an artifact's users how they are spread.
 
 
 class ExportableModel(BudgetedModel):
@@ -28,27 +28,26 @@ class ExportableModel(BudgetedModel):
         verbose: bool | None = None,
         **options: Any,
     ) -> dict[str, Any]:
-        """Writes an artifact whose input gamma steers it, for deployment.
+        """Writes an artifact for deployment, steered by its input gamma.
 
-        That of a calibrated model knows budgets too. Modules that are not
-        chosen do not run. The outputs are `logits` and
-        `probabilities` of a classifier, else `outputs`; `choices` int32
-        `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
-        metalayer has fewer than m modules; and `cost` float32 `[B]`, a
-        fraction of full cost.
+        The artifact of a calibrated model takes budgets too. Modules that are
+        not chosen do not run. The outputs are `logits` and `probabilities` of a
+        classifier, `outputs` otherwise; `choices` int32 `[B, n]`;
+        `module_probabilities` float32 `[B, n, m]`, 0 where a metalayer has
+        fewer than m modules; and `cost` float32 `[B]`, a fraction of full cost.
 
         Args:
-            filepath: File or folder to write, in place of one that is there.
+            filepath: File or folder to write; an existing one is replaced.
             format: `"tf_saved_model"` (default), `"tflite"` or `"onnx"`. In the
-                last two a model of mixed precision computes in float32.
+                last two, a mixed-precision model computes in float32.
             verbose: Whether to print the path.
-            **options: Of `export_saved_model`, `export_litert` or
+            **options: Options of `export_saved_model`, `export_litert` or
                 `export_onnx` in `composer_tf.exporters`; and `input_dtypes`,
-                types by input name, or one type of the only input. They default
-                to those of the stem's `keras.Input`s, else to float32.
+                types by input name, or the type of the only input. They default
+                to those of the stem's `keras.Input`s, otherwise to float32.
 
         Returns:
-            The artifact's description, as it is written beside it.
+            Description of the artifact, which is also written as JSON.
 
         Raises:
             ValueError: If the model is not built or not compiled, or an option
@@ -70,11 +69,11 @@ class ExportableModel(BudgetedModel):
         """The model as exporters see it.
 
         Args:
-            input_dtypes: As of `export`.
-            format: As of `export`.
+            input_dtypes: Same as in `export`.
+            format: Same as in `export`.
 
         Returns:
-            What `composer_tf.exporters` take.
+            Model that the functions of `composer_tf.exporters` take.
 
         Raises:
             ValueError: If the model is not built or not compiled.
@@ -101,7 +100,7 @@ class ExportableModel(BudgetedModel):
     def _routed(
         self, input_dtypes: Mapping[str, str] | str | None
     ) -> exporters.RoutedModel:
-        """`routed_model`, in the precision that the model has."""
+        """`routed_model`, in the precision of the model."""
         shapes = self.build_shape
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}
@@ -145,7 +144,7 @@ class ExportableModel(BudgetedModel):
         choices: tf.Tensor | None,
         routing: str,
     ) -> dict[str, tf.Tensor]:
-        """`Forward` of the exporters."""
+        """Implements `Forward` of the exporters."""
         composition = self(
             without_gamma(inputs),
             gamma=gamma,
@@ -182,13 +181,13 @@ class ExportableModel(BudgetedModel):
 def _declared_dtypes(
     step: keras.layers.Layer, names: Sequence[str]
 ) -> dict[str, str]:
-    """Types of the `keras.Input`s of a first step, as far as it has any.
+    """Types of the `keras.Input`s of a first step, if it has any.
 
-    Half precision is left out: a step casts to it, and is fed float32.
+    Half precision is left out: the step is fed float32 and casts.
     """
     tensors = getattr(step, "inputs", None) or []
     declared = {tensor.name: tensor.dtype for tensor in tensors}
-    if len(names) == len(tensors) == 1:  # Which may have another name.
+    if len(names) == len(tensors) == 1:  # Its name may differ.
         declared = {names[0]: tensors[0].dtype}
     return {
         name: dtype
@@ -200,7 +199,7 @@ def _declared_dtypes(
 def _checked_dtypes(
     input_dtypes: Mapping[str, str] | str | None, names: Sequence[str]
 ) -> dict[str, str]:
-    """Types by name, as the user gave them."""
+    """Types by name, as given by the user."""
     if input_dtypes is None:
         return {}
     if isinstance(input_dtypes, (str, tf.DType)):

@@ -1,4 +1,4 @@
-"""What a Composer is made of: its layers, their shapes and their costs."""
+"""The parts of a Composer: layers, their shapes and their costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,11 +21,14 @@ class ModularModel(SteerableModel):
     """A stem, metalayers with fixed steps between them, and a controller.
 
     Args:
-        metalayers: As of `Composer`, with `controller`, `stem` and `costs`.
-        **kwargs: Of `SteerableModel`.
+        metalayers: Same as in `Composer`.
+        controller: Same as in `Composer`.
+        stem: Same as in `Composer`.
+        costs: Same as in `Composer`.
+        **kwargs: Arguments of `SteerableModel`.
 
     Attributes:
-        routed_layers: Those of `metalayers` that are `Metalayer`s.
+        routed_layers: The steps of `metalayers` that are `Metalayer`s.
         build_shape: Shape of the input, or shapes by name, once built.
         output_row_shape: Shape of one row of the output, once built.
         cost_table: Cost of each part, once built.
@@ -84,18 +87,18 @@ class ModularModel(SteerableModel):
 
     @property
     def num_modules(self) -> list[int]:
-        """m_1, ..., m_n."""
+        """Numbers of modules m_1, ..., m_n."""
         return [metalayer.num_modules for metalayer in self.routed_layers]
 
     @property
     def overhead(self) -> float:
-        """Stem, fixed steps and controller, as a fraction of full cost."""
+        """Cost of stem, fixed steps and controller, a fraction of full cost."""
         return self.cost_table.overhead
 
     def build(self, input_shape: Any) -> None:
         shape = _any_batch(without_gamma(input_shape))
         self.build_shape = shape
-        if isinstance(input_shape, Mapping):  # Export needs a name it has.
+        if isinstance(input_shape, Mapping):  # Export needs its name.
             inputs = {k: v for k, v in input_shape.items() if k != "gamma"}
             exporters.check_names(inputs)
             self.build_shape = _any_batch(inputs)
@@ -150,16 +153,16 @@ class ModularModel(SteerableModel):
         states = self._random_states()
         for i, state in enumerate(states):
             state.assign(store[f"random_state_{i}"])
-        names = store.keys()  # A stored group is no mapping otherwise.
+        names = store.keys()  # Otherwise a stored group is no mapping.
         own = {n: store[n] for n in names if not n.startswith("random_state")}
         super().load_own_variables(own)
 
     def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:
-        """Outputs `[B, ...]` of one path c_1, ..., c_n, asking no controller.
+        """Outputs `[B, ...]` of one path c_1, ..., c_n, without the controller.
 
         Args:
-            inputs: As of the model; a gamma among them is not used.
-            path: A module of each metalayer.
+            inputs: Inputs of the model; a gamma among them is ignored.
+            path: One module of each metalayer.
 
         Raises:
             ValueError: If the path is not one module of each metalayer.
@@ -173,7 +176,7 @@ class ModularModel(SteerableModel):
         """The stem, the fixed steps and one module of each metalayer.
 
         Args:
-            path: c_1, ..., c_n.
+            path: Modules c_1, ..., c_n.
 
         Raises:
             ValueError: If it does not name a module of each metalayer.
@@ -187,7 +190,7 @@ class ModularModel(SteerableModel):
         ]
 
     def _prices(self, gamma: tf.Tensor) -> list[tf.Tensor] | None:
-        """Of the modules of each metalayer, n tensors float32 `[B, m_i]`."""
+        """Prices of each metalayer's modules, n tensors float32 `[B, m_i]`."""
         if self._price_tables is None:
             return None
         return [tf.matmul(gamma, table) for table in self._price_tables]
@@ -209,14 +212,14 @@ class ModularModel(SteerableModel):
         return costs_lib.count(self.costs, fixed, routed, self.controller)
 
     def _random_states(self) -> list[Any]:
-        """Of every seed generator, the modules' too, so that runs resume."""
+        """States of all seed generators, also in modules, so runs resume."""
         return [v for v in self.variables if v.path.endswith("generator_state")]
 
 
 def _check_no_composer(
     stem: keras.layers.Layer | None, steps: Sequence[keras.layers.Layer]
 ) -> None:
-    """Raises `TypeError` for a model whose own training nothing would run."""
+    """Raises `TypeError` for a Composer inside: it would not train itself."""
     parts = [] if stem is None else [("`stem`", stem)]
     for step in steps:
         is_metalayer = isinstance(step, Metalayer)

@@ -1,4 +1,4 @@
-"""Training by policy gradients behind the usual Keras verbs."""
+"""Training by policy gradients with the usual Keras methods."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from composer_tf.objectives.sandwich import Sandwich
 from composer_tf.policy import Composition
 
 _LOGGED = ("loss", "cost", "reward", "entropy")
-_FUSED_FROM = 1_000_000  # Weights: for fewer, compiling takes too long.
+_FUSED_FROM = 1_000_000  # Weights; for fewer, compiling takes too long.
 
 
 class PolicyGradientModel(ModularModel):
@@ -30,12 +30,13 @@ class PolicyGradientModel(ModularModel):
     A subclass has a `call` that takes `paths` and `return_composition`.
 
     Args:
-        estimator: How the gradient is estimated.
-        sandwich: What is trained beside the sampled paths, or `None`.
-        **kwargs: Of `ModularModel`.
+        estimator: Estimator of the gradient, or its name.
+        sandwich: `Sandwich`, which trains more paths than the sampled ones, or
+            `None`.
+        **kwargs: Arguments of `ModularModel`.
 
     Attributes:
-        reward: As given to `compile`.
+        reward: Reward that was given to `compile`.
     """
 
     def __init__(
@@ -90,38 +91,38 @@ class PolicyGradientModel(ModularModel):
         reward: rewards_lib.Reward = None,
         **kwargs: Any,
     ) -> None:
-        """As `keras.Model.compile`, for a model with one output.
+        """Same as `keras.Model.compile`, for a model with one output.
 
-        The reward of an example is minus its loss, unless another one is given:
-        modules are trained on the loss then, and the policy on the reward,
-        which need not be differentiable. The logs hold, beside loss and
-        metrics, `cost` (fraction of full cost), `reward` (with all costs, in
+        The reward of an example is minus its loss, unless another reward is
+        given: then the modules are trained on the loss and the policy on the
+        reward, which need not be differentiable. Besides loss and metrics, the
+        logs hold `cost` (fraction of full cost), `reward` (with all costs, in
         its own unit: nats, for cross-entropy) and `entropy` (of the policy, in
-        nats). The logged `loss` is that of the data and of regularisation, not
-        of what else is trained (sandwich, distillation, probes, baseline); but
-        in training it is not finite either where any of that is not. Sample
-        weights weigh the loss, as of Keras, and neither cost, reward, entropy
-        nor `metrics`.
+        nats). The logged `loss` is the data loss plus regularization, without
+        what else is trained (sandwich, distillation, probes, baseline); but in
+        training it is not finite if any of these is not. Sample weights weigh
+        the loss, as in Keras, but not cost, reward, entropy or `metrics`.
 
         Args:
-            optimizer: Optimizer of modules and controller. Defaults to Adam.
+            optimizer: Keras optimizer of modules and controller. Defaults to
+                Adam.
             loss: Any Keras loss or a function that keeps the batch axis.
-                Defaults to sparse categorical cross-entropy from logits. What
-                is trained is the mean over examples of weight times loss.
-            metrics: Keras metrics or names, none named as what is logged
+                Defaults to sparse categorical cross-entropy from logits. The
+                mean over examples of weight times loss is minimized.
+            metrics: Keras metrics or names, none named like one that is logged
                 anyway.
-            reward: What the policy maximises beside the costs, in place of
-                minus the loss (`"log_probability"`): for a classifier of
+            reward: Reward that the policy maximizes besides the costs, in place
+                of minus the loss (`"log_probability"`): for a classifier of
                 integer labels on logits, its `"accuracy"` or the label's
                 `"probability"`; or a function of `y_true`, `y_pred` that
                 returns `[B]`, the larger the better. Gamma is in its unit.
-            **kwargs: The other arguments of `keras.Model.compile`, but for
+            **kwargs: Other arguments of `keras.Model.compile`, except
                 `loss_weights`. With `jit_compile="auto"` (default) XLA compiles
-                the optimizer's update alone, for models of a million weights or
-                more, on GPUs too and with any routing; with `False` nothing.
+                only the optimizer's update, for models of a million weights or
+                more, on GPUs too and with any routing; with `False`, nothing.
 
         Raises:
-            TypeError: If there are several losses, or one is the reward, or a
+            TypeError: If there are several losses, the reward is a loss, or a
                 subclass overrides `compute_loss`.
             ValueError: If `loss_weights` is given, a loss that sums over the
                 batch or that a sandwich cannot distil, an unknown reward, or a
@@ -157,14 +158,14 @@ class PolicyGradientModel(ModularModel):
         return {**config, **as_given, "reward": serialize(self.reward)}
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """As `keras.Model.fit`; bad data is refused before training starts.
+        """Same as `keras.Model.fit`; checks data in memory before training.
 
         Args:
-            x: As of Keras. May hold `"gamma"` beside the input, which is then
-                used instead of a sample.
-            y: As of Keras.
-            *args: As of Keras.
-            **kwargs: As of Keras.
+            x: Same as in Keras. It may hold `"gamma"` besides the input, which
+                is then used instead of a sample.
+            y: Same as in Keras.
+            *args: Same as in Keras.
+            **kwargs: Same as in Keras.
 
         Raises:
             TypeError: If targets are not one array.
@@ -185,31 +186,30 @@ class PolicyGradientModel(ModularModel):
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_on_batch`; `x` may hold `"gamma"`, as in `fit`.
+        """Same as `keras.Model.train_on_batch`, with gammas as in `fit`.
 
         Args:
-            x: As of Keras.
-            *args: As of Keras.
-            **kwargs: As of Keras.
+            x: Same as in `fit`.
+            *args: Same as in Keras.
+            **kwargs: Same as in Keras.
         """
         return super().train_on_batch(
             self._with_gamma_by_row(x), *args, **kwargs
         )
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any):
-        """As of the base classes.
+        """Same as in the base classes, with checks of targets and weights.
 
         Args:
-            x: As of Keras.
-            y: As of Keras.
-            *args: As of Keras.
-            **kwargs: As of `SteerableModel.evaluate`.
+            x: Same as in Keras.
+            y: Same as in Keras.
+            *args: Same as in Keras.
+            **kwargs: Same as in `SteerableModel.evaluate`.
 
         Raises:
             TypeError: If targets are not one array.
             ValueError: If sample weights are not one per example, or not
-                finite, or modules add losses that are known in dense routing
-                only.
+                finite, or modules add losses that only dense routing collects.
         """
         # A step that was traced for other shapes may not know these.
         validation.check_targets((x, y, kwargs.get("sample_weight")))
@@ -217,7 +217,7 @@ class PolicyGradientModel(ModularModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = _unpack(data)
-        if not self.built:  # The sandwich needs its costs.
+        if not self.built:  # The sandwich needs the costs.
             self.build(tf.nest.map_structure(lambda array: array.shape, x))
         paths = self.estimator.paths(self.num_modules)
         beside = []
@@ -261,7 +261,7 @@ class PolicyGradientModel(ModularModel):
             training=False,
             return_composition=True,
         )
-        for metalayer in self.routed_layers:  # The loss has theirs in it.
+        for metalayer in self.routed_layers:  # The loss includes theirs.
             routing.check_no_leaked_losses(
                 metalayer.modules, composition.outputs
             )
@@ -277,9 +277,9 @@ class PolicyGradientModel(ModularModel):
     ) -> None:
         """Lets the optimizer update the weights.
 
-        Of many weights that takes longer than a few modules do on their rows:
-        an optimizer goes over all of them several times, and as XLA compiles it
-        once.
+        With many weights that takes longer than a few modules on their rows: an
+        optimizer passes over all weights several times, but only once if XLA
+        compiles it.
         """
         fuses = (
             self._may_fuse
@@ -312,11 +312,11 @@ class PolicyGradientModel(ModularModel):
         """This replica's share of the loss; the gradients are summed.
 
         Args:
-            batch: Of all replicas.
-            rows: Of this one, along the estimator's paths.
-            others: Of this one, along the sandwich's.
+            batch: Batch of all replicas.
+            rows: Rows of this replica, along the estimator's paths.
+            others: Rows of this replica, along the sandwich's paths.
             probe_losses: float32 `[B]`, of the controller's probes.
-            sample_weight: Of this one.
+            sample_weight: `[B]` or `[B, 1]`, of this replica, or `None`.
         """
         surrogate = self.estimator(
             batch.losses,
@@ -345,7 +345,7 @@ class PolicyGradientModel(ModularModel):
         )
 
     def _penalty(self) -> tf.Tensor:
-        """Regularisation and what layers added with `add_loss`."""
+        """Regularization and what layers added with `add_loss`."""
         penalties = [tf.cast(loss, tf.float32) for loss in self.losses]
         return tf.add_n([tf.zeros([]), *penalties])
 
@@ -353,9 +353,9 @@ class PolicyGradientModel(ModularModel):
         """Updates loss, cost, reward and entropy.
 
         Args:
-            batch: Of all replicas.
-            applied: The scalar that is trained, if any. Guards look at the
-                logged loss only, so it tells them where that is not finite.
+            batch: Batch of all replicas.
+            applied: Scalar loss that is trained, if any. Guards see only the
+                logged loss, so that is made non-finite where this one is.
         """
         policy = batch.policy
         rewards = self.preferences.cost(policy, batch.gamma) + batch.rewards
@@ -372,7 +372,7 @@ class PolicyGradientModel(ModularModel):
         loss_metric.update_state(losses)
 
     def _check_labels(self, x: Any, y: Any) -> None:
-        """Of arrays; data sets are read only while training."""
+        """Checks labels in arrays; data sets are read only in training."""
         if y is None or isinstance(x, tf.data.Dataset):
             return
         if losses_lib.takes_labels(self.loss):

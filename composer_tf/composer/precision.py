@@ -1,4 +1,4 @@
-"""Models that compute in half precision, for devices that cannot."""
+"""Float32 copies of mixed-precision models, for devices that need them."""
 
 import tempfile
 from typing import Any
@@ -15,11 +15,11 @@ def float32_copy(model: keras.Model) -> keras.Model:
     Mixed precision keeps its weights in float32, so nothing is lost.
 
     Args:
-        model: Built; its classes are registered, as for saving.
+        model: Built model whose classes are registered, as for saving.
 
     Returns:
-        A copy, compiled with the same loss; or the model itself if no layer of
-        it has mixed precision.
+        Copy, compiled with the same loss; or the model itself if none of its
+        layers has mixed precision.
 
     Example:
         >>> dense = keras.layers.Dense(3, dtype="mixed_bfloat16")
@@ -47,7 +47,7 @@ def float32_copy(model: keras.Model) -> keras.Model:
 
 
 def _hand_over_state(model: keras.Model, copy: keras.Model) -> None:
-    """Gives all layers what saving and loading would, such as vocabularies."""
+    """Copies all that saving and loading would, such as vocabularies."""
     copy.set_weights(model.get_weights())
     layers = zip(model._flatten_layers(), copy._flatten_layers(), strict=True)
     for layer, twin in layers:
@@ -63,7 +63,7 @@ def _hand_over_state(model: keras.Model, copy: keras.Model) -> None:
 def _in_float32(config: Any) -> Any:
     """A config with every mixed policy replaced, by name or as an object.
 
-    And the types of inputs that a model of mixed precision casts to.
+    Half-precision types of a model's inputs are replaced too.
     """
     if isinstance(config, dict):
         replaced = {key: _in_float32(value) for key, value in config.items()}

@@ -1,4 +1,4 @@
-"""A Keras model that trains under `tf.distribute` too."""
+"""A Keras model that also trains under `tf.distribute`."""
 
 import inspect
 from typing import Any
@@ -19,22 +19,23 @@ _REFUSED = {
 
 
 class ReplicatedModel(keras.Model):
-    """What Keras 3 needs to `fit` a model of several replicas.
+    """Adds what Keras 3 needs to `fit` a model over several replicas.
 
-    Make and compile it in the scope of a `MirroredStrategy` (several devices)
-    or a `MultiWorkerMirroredStrategy` (several machines); all else is as on one
-    device. With several machines build it there too. Modules with a state of
-    their own (dropout's, batch normalization's) keep one on each replica.
+    Make and compile the model in the scope of a `MirroredStrategy` (several
+    devices) or a `MultiWorkerMirroredStrategy` (several machines); everything
+    else is as on one device. With several machines, build it in the scope too.
+    Modules with a state of their own, such as dropout or batch normalization,
+    keep one on each replica.
     """
 
     def compile(
         self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any
     ) -> None:
-        """As `keras.Model.compile`.
+        """Same as `keras.Model.compile`.
 
         Raises:
-            ValueError: If the model has several replicas, and an argument is
-                given that Keras ignores or applies wrongly then.
+            ValueError: If the model has several replicas and an argument is
+                given that Keras then ignores or applies wrongly.
         """
         replicated = self.distribute_strategy.num_replicas_in_sync > 1
         if replicated:
@@ -45,7 +46,7 @@ class ReplicatedModel(keras.Model):
             _check_optimizer(self.optimizer)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        # Keras compiles a loaded model of an own `compile` in no other way.
+        # Keras compiles a loaded model with its own `compile` in no other way.
         config = keras.saving.deserialize_keras_object(config)
         if self.distribute_strategy.num_replicas_in_sync > 1:
             config |= {"jit_compile": False, "steps_per_execution": 1}
@@ -54,18 +55,19 @@ class ReplicatedModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`.
+        """Same as `keras.Model.fit`.
 
         Raises:
             ValueError: If the loss stops being finite, as it does for labels
-                outside of the model's classes (which are named where TensorFlow
-                looks at them: on CPUs, without XLA); or with several workers,
-                if arrays are to be shuffled, which each would do its own way.
+                outside the model's classes (the error names them where
+                TensorFlow checks them: on CPUs, without XLA); or, with several
+                workers, if arrays are to be shuffled, which each worker would
+                do in its own way.
         """
         bound = inspect.signature(super().fit).bind_partial(*args, **kwargs)
         arguments = bound.arguments
         if isinstance(arguments.get("x"), tf.data.Dataset):
-            arguments.setdefault("shuffle", False)  # Keras would warn of it.
+            arguments.setdefault("shuffle", False)  # Keras would warn about it.
         elif self._is_multi_worker and arguments.get("shuffle", True):
             raise ValueError(
                 "With several workers `x` must be a tf.data.Dataset, or "
@@ -79,11 +81,11 @@ class ReplicatedModel(keras.Model):
             return super().fit(**arguments, callbacks=callbacks)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`.
+        """Same as `keras.Model.evaluate`.
 
         Raises:
-            ValueError: If labels are outside of the model's classes, where
-                TensorFlow looks at them: on CPUs, without XLA.
+            ValueError: If labels are outside the model's classes, where
+                TensorFlow checks them: on CPUs, without XLA.
         """
         with validation.named_labels():
             return super().evaluate(*args, **kwargs)
@@ -104,7 +106,7 @@ class ReplicatedModel(keras.Model):
     def _maybe_symbolic_build(
         self, iterator: Any = None, data_batch: Any = None
     ) -> None:
-        """As Keras, which fails with several workers and with uneven shares."""
+        """As in Keras, which fails with several workers or uneven shares."""
         if self._is_multi_worker:
             if not self.built:
                 raise ValueError(

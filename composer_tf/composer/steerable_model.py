@@ -19,12 +19,12 @@ Decision = Literal["mode", "sample"]
 
 
 class SteerableModel(ReplicatedModel):
-    """A Keras model whose behaviour follows gamma at test time.
+    """A Keras model that is steered by gamma at test time.
 
     Args:
-        preferences: What gamma steers.
-        decision: `"mode"` or `"sample"`, of the policy, outside of training.
-        **kwargs: Of `keras.Model`.
+        preferences: Preferences that gamma steers.
+        decision: `"mode"` or `"sample"` of the policy, outside training.
+        **kwargs: Arguments of `keras.Model`.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class SteerableModel(ReplicatedModel):
         validation.check_choice("decision", decision, get_args(Decision))
         self.preferences = preferences
         self.decision: Decision = decision
-        # Of `predict` and `evaluate` while they run. Their compiled functions
-        # read the gamma, and have the decision in them.
+        # For `predict` and `evaluate` while they run. Their compiled functions
+        # read the gamma, and have the decision built in.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
         self._test_decision: Decision = decision
-        self._functions: dict[str, tuple[Any, Any]] = {}  # Of other decisions.
-        # Keras makes copies and pickles from the config, without it.
+        self._functions: dict[str, tuple[Any, Any]] = {}  # For other decisions.
+        # Keras copies and pickles a model by its config, without this lock.
         self._steering = threading.RLock()
 
     def __call__(
@@ -54,7 +54,7 @@ class SteerableModel(ReplicatedModel):
         **kwargs: Any,
     ):
         gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
-        # Keras takes tensors, and no mixture of them with numbers.
+        # Keras takes tensors, but no mixture of tensors and numbers.
         if isinstance(inputs, Mapping) and inputs.get("gamma") is not None:
             inputs = {**inputs, "gamma": self._as_tensor(inputs["gamma"])}
         if gamma is not None:
@@ -63,7 +63,7 @@ class SteerableModel(ReplicatedModel):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         super().compile(*args, **kwargs)
-        self._functions.clear()  # They are of what was compiled before.
+        self._functions.clear()  # They belong to what was compiled before.
 
     def predict(
         self,
@@ -74,26 +74,27 @@ class SteerableModel(ReplicatedModel):
         decision: Decision | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `keras.Model.predict`, at a given gamma or within a budget.
+        """Same as `keras.Model.predict`, at a given gamma or within a budget.
 
         Args:
-            x: As of Keras. A mapping may hold `"gamma"`, of any such form.
-            *args: As of Keras.
-            gamma: With one steerable preference a number or one value per
-                example; with several `[k]` or `[N, k]`; or a mapping by name.
-                Values per example need `x` in memory; put them into a data
-                set as `{"image": x, "gamma": gamma}`.
-            budget: In place of gamma, once the model is calibrated: a number
-                or one value per example, fractions of full cost in [0, 1].
-                Below the cheapest cost it gets the cheapest gamma, which
-                exceeds it.
+            x: Same as in Keras. A mapping may hold `"gamma"`, in any form of
+                the argument.
+            *args: Same as in Keras.
+            gamma: Number or one value per example with one steerable
+                preference; `[k]` or `[N, k]` with several; or a mapping by
+                name. Values per example need `x` in memory; a data set yields
+                them as `{"image": x, "gamma": gamma}`.
+            budget: Number or one value per example, fractions of full cost in
+                [0, 1]. It replaces gamma in a calibrated model. A budget below
+                the cheapest cost gets the cheapest gamma, which exceeds it.
             decision: `"mode"` or `"sample"`. Defaults to the model's.
-            **kwargs: As of Keras.
+            **kwargs: Same as in Keras.
 
         Raises:
-            ValueError: If gamma does not fit or is not finite, budget does
+            ValueError: If gamma does not fit or is not finite, the budget does
                 not fit or is not in [0, 1], both are given, the model is not
-                calibrated, or a budget's decision is not the mode.
+                calibrated, or a budget is given and the decision is not
+                `"mode"`.
         """
         with self._steered(x, gamma, budget, decision) as steered:
             return super().predict(steered, *args, **kwargs)
@@ -107,7 +108,7 @@ class SteerableModel(ReplicatedModel):
         decision: Decision | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `keras.Model.evaluate`, steered as `predict` is."""
+        """Same as `keras.Model.evaluate`, steered like `predict`."""
         with self._steered(x, gamma, budget, decision) as steered:
             return super().evaluate(steered, *args, **kwargs)
 
@@ -118,7 +119,7 @@ class SteerableModel(ReplicatedModel):
         budget: Budget | None = None,
         decision: Decision | None = None,
     ) -> Any:
-        """As `keras.Model.predict_on_batch`, steered as `predict` is."""
+        """Same as `keras.Model.predict_on_batch`, steered like `predict`."""
         with self._steered(x, gamma, budget, decision) as steered:
             return super().predict_on_batch(steered)
 
@@ -131,7 +132,7 @@ class SteerableModel(ReplicatedModel):
         decision: Decision | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `keras.Model.test_on_batch`, steered as `predict` is."""
+        """Same as `keras.Model.test_on_batch`, steered like `predict`."""
         with self._steered(x, gamma, budget, decision) as steered:
             return super().test_on_batch(steered, *args, **kwargs)
 
@@ -140,7 +141,7 @@ class SteerableModel(ReplicatedModel):
         return self(x, **self._steering_of_step(x), training=False)
 
     def _steering_of_step(self, x: Any) -> dict[str, Any]:
-        """Decision and gamma, unless a batch brings its own, for the call."""
+        """Decision and gamma for the call, unless a batch brings a gamma."""
         gamma = None
         if self.preferences.names and not _holds_gamma(x):
             gamma = self._test_gamma[tf.newaxis, :]
@@ -155,8 +156,8 @@ class SteerableModel(ReplicatedModel):
         """The gamma of each row, float32 `[B, k]`, clipped to its support.
 
         Args:
-            gamma: What the user gave, or `None`.
-            batch_size: B.
+            gamma: Gamma that the user gave, or `None`.
+            batch_size: Batch size B.
             sampling_seeds: int32 `[k, 2]` to sample gamma where none is given,
                 or `None` for the default.
         """
@@ -180,7 +181,7 @@ class SteerableModel(ReplicatedModel):
         budget: Budget | None,
         decision: Decision | None,
     ) -> Gamma | None:
-        """What the user gave, or the gamma that the budget stands for."""
+        """The gamma that was given, or the one that the budget stands for."""
         raise NotImplementedError
 
     @contextlib.contextmanager
@@ -193,7 +194,7 @@ class SteerableModel(ReplicatedModel):
     ) -> Iterator[Any]:
         """Sets gamma and decision for a while; yields the inputs to use.
 
-        One thread at a time. A call within another one, as of a callback, has
+        One thread runs at a time. A call within another, as in a callback, uses
         the defaults unless it is given others.
         """
         gamma = self._gamma_of(gamma, budget, decision)
@@ -220,7 +221,7 @@ class SteerableModel(ReplicatedModel):
                 self._test_gamma.assign(previous[1])
 
     def _with_gamma_by_row(self, x: Any) -> Any:
-        """Arrays, with one row of gamma for each example if they hold one."""
+        """Arrays with one row of gamma per example, if they hold a gamma."""
         if not isinstance(x, Mapping) or x.get("gamma") is None:
             return x
         if not isinstance(x["gamma"], Mapping) and np.ndim(x["gamma"]) > 0:
@@ -256,7 +257,7 @@ def _is_symbolic_or_tensor(gamma: Any) -> bool:
 
 
 def split_gamma(inputs: Any, gamma: Gamma | None) -> tuple[Any, Gamma | None]:
-    """Takes gamma out of the inputs; one given as an argument comes first."""
+    """Takes gamma out of the inputs; the argument takes precedence."""
     if not isinstance(inputs, Mapping):
         return inputs, gamma
     if gamma is None:
@@ -265,7 +266,7 @@ def split_gamma(inputs: Any, gamma: Gamma | None) -> tuple[Any, Gamma | None]:
 
 
 def without_gamma(inputs: Any) -> Any:
-    """The model's own inputs; a single one stands for itself."""
+    """The inputs without gamma; a single one is taken out of its mapping."""
     if not isinstance(inputs, Mapping):
         return inputs
     rest = {name: value for name, value in inputs.items() if name != "gamma"}
@@ -278,7 +279,7 @@ def without_gamma(inputs: Any) -> Any:
 
 
 def _check_lengths(inputs: Mapping[str, Any]) -> None:
-    """Keras stumbles over a mapping of unequal lengths."""
+    """Raises for unequal lengths, which Keras does not handle."""
     shapes = {
         k: tuple(v.shape) for k, v in inputs.items() if hasattr(v, "shape")
     }

@@ -1,4 +1,4 @@
-"""Random views of training images, a batch at a time."""
+"""Random views of training images, one batch at a time."""
 
 import tensorflow as tf
 
@@ -6,19 +6,21 @@ import tensorflow as tf
 def shift_and_flip(
     images: tf.Tensor, seed: tf.Tensor, max_shift: int = 4, flip: bool = True
 ) -> tf.Tensor:
-    """Shifts each image by whole pixels of its own, and mirrors it or not.
+    """Shifts each image by its own number of pixels, and mirrors some.
 
-    What moves in from outside is 0. An image is mirrored with probability 1/2.
+    Pixels that move in from outside are 0. An image is mirrored with
+    probability 1/2.
 
     Args:
         images: `[B, H, W, C]`.
         seed: int32 or int64 `[2]`; the same seed gives the same views.
-        max_shift: Pixels, int >= 0, in each direction. Defaults to 4.
-        flip: Whether to mirror left and right. Defaults to true; digits are
-            not to be.
+        max_shift: Largest shift in each direction, in pixels, int >= 0.
+            Defaults to 4.
+        flip: Whether to mirror left and right, which digits must not be.
+            Defaults to true.
 
     Returns:
-        Same shape and dtype.
+        `[B, H, W, C]`, same dtype as `images`.
 
     Example:
         >>> images = tf.ones([2, 5, 5, 1], tf.uint8)

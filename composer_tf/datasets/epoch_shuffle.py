@@ -7,14 +7,14 @@ import tensorflow as tf
 class EpochShuffle(keras.callbacks.Callback):
     """A new permutation for each epoch, the same one in every run.
 
-    `tf.data.Dataset.shuffle` starts again from its seed when a run resumes;
-    this one does not. Give the same object to `load` and to the callbacks of
+    `tf.data.Dataset.shuffle` starts over from its seed when a run resumes; this
+    shuffle does not. Pass the same object to `load` and to the callbacks of
     `fit`, and a run resumed at epoch e sees the order that epoch e would have
     had. Without the callback the order still changes with every pass, counted
     from the start of the process.
 
     Args:
-        seed: Int. Defaults to 0.
+        seed: Int, seed of all permutations. Defaults to 0.
 
     Example:
         >>> shuffle = EpochShuffle(seed=1)
@@ -41,10 +41,11 @@ class EpochShuffle(keras.callbacks.Callback):
         Args:
             index: int64 `[B]`, positions in `[0, size)`.
             size: Length of the data.
-            key: Scalar int64.
+            key: Scalar int64, such as `next_key` returns.
 
         Returns:
-            Same as `index`; all positions together are a permutation.
+            int64 `[B]`, rows in `[0, size)`. Over all positions they are a
+            permutation.
         """
         seed = tf.stack([tf.cast(self.seed, tf.int64), key])
         shuffle = tf.random.experimental.index_shuffle  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""Loads a data set by name, or says within seconds why it cannot."""
+"""Loads a data set by name, or fails within seconds and says why."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ from composer_tf.datasets.wide_mnist import (
     wide_mnist_dataset_builder as wide_mnist,
 )
 
-# Of data sets that have no validation split of their own.
+# For data sets that have no validation split of their own.
 _SPLITS = {
     "train": "train[:-5000]",
     "validation": "train[-5000:]",
@@ -65,14 +65,16 @@ def load(
         name: One of `NAMES`: `"wide_mnist/digits"` (no download),
             `"wide_mnist/mnist"`, `"mnist"`, `"cifar10"`.
         batch_size: Examples per batch. Defaults to 128.
-        splits: Of `"train"`, `"validation"` and `"test"`. Defaults to train
-            and test.
-        shuffle: Orders the train split. Defaults to `EpochShuffle(0)`. Hand
-            the same object to the callbacks of `fit` for a run that resumes.
+        splits: Names among `"train"`, `"validation"` and `"test"`. Defaults to
+            train and test.
+        shuffle: Shuffle that orders the train split. Defaults to
+            `EpochShuffle(0)`. Pass the same object to the callbacks of `fit`
+            for a run that can resume.
         passes: Passes over the train split in one epoch. Defaults to 1.
         augment: Whether to shift, and in CIFAR-10 mirror, the train split's
             images at random. Defaults to false.
-        data_dir: Of TFDS. Defaults to `$TFDS_DATA_DIR` or TFDS's own default.
+        data_dir: Data folder of TFDS. Defaults to `$TFDS_DATA_DIR` or TFDS's
+            own default.
 
     Returns:
         One data set per split, of (uint8 `[B, H, W, C]`, int64 `[B]`). The
@@ -153,7 +155,7 @@ def _prepared_builder(
 
 
 def _download(source: tfds.core.DatasetBuilder) -> None:
-    """Prepares what is fetched, or says how to without a network."""
+    """Prepares a data set that must be fetched, or says how to offline."""
     if source.is_prepared():
         return
     url = next(iter(source.url_infos or {}))

@@ -26,15 +26,16 @@ def batches(
         images: `[N, ...]`.
         labels: `[N]`.
         batch_size: Examples per batch.
-        shuffle: Gives the order of each epoch, and drops the remainder of each
-            pass. `None` keeps order and remainder.
-        passes: Passes over the data in one epoch; more make a useful epoch of
-            a small data set, and need `shuffle`.
-        augment: Maps a batch of images and an int64 `[2]` seed, another one for
-            every batch of every epoch, to a batch of views. Needs `shuffle`.
+        shuffle: Shuffle that gives the order of each epoch; the remainder of
+            each pass is dropped. `None` keeps order and remainder.
+        passes: Passes over the data in one epoch. Several give a small data set
+            epochs of a useful length; they need `shuffle`.
+        augment: Function that maps a batch of images and an int64 `[2]` seed,
+            a new one for every batch of every epoch, to a batch of views. Needs
+            `shuffle`.
 
     Returns:
-        A finite data set of (images, labels) with a known cardinality.
+        Finite data set of (images, labels) with a known cardinality.
 
     Raises:
         ValueError: If `batch_size` is not in `[1, N]`, `passes` below 1, or
@@ -87,10 +88,10 @@ def batches(
 
 
 def _prefetched(data: tf.data.Dataset) -> tf.data.Dataset:
-    """Every worker of `tf.distribute` reads all and takes its rows of each.
+    """Prefetches; each `tf.distribute` worker takes its rows of each batch.
 
-    Nothing is tuned: `tf.data` ends a pass only when its tuner wakes up, and
-    that sleeps ever longer, so that a pass may take twice its time.
+    Autotuning is off: `tf.data` ends a pass only when its tuner wakes up, and
+    the tuner sleeps ever longer, so a pass may take twice its time.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

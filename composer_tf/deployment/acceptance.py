@@ -1,4 +1,4 @@
-"""Whether an artifact may stand for its model, and how long it takes."""
+"""Decides whether an artifact may replace its model, and times it."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,17 @@ from composer_tf.exporters.artifacts import (
 from composer_tf.exporters.exposure import Exposure, SteerBy, expose
 from composer_tf.exporters.signatures import MAIN, OVERRIDE
 
-_MAX_RELATIVE_ERROR = 0.25  # However quantized.
-# Of outputs up to 1, by quantization; larger ones in proportion.
+_MAX_RELATIVE_ERROR = 0.25  # With any quantization.
+# For outputs up to 1, by quantization; larger ones in proportion.
 _TOLERANCES = {"none": 1e-5, "float16": 1e-3}
 
 
 class Limits(NamedTuple):
-    """What a quantized artifact may lose; any other is to make equal choices.
+    """Limits for a quantized artifact; any other must make equal choices.
 
     Attributes:
-        accuracy_loss: How far the accuracy, a mean over all gammas, may fall.
-        choice_agreement: On how many choices it must agree, a fraction.
+        accuracy_loss: Largest drop in accuracy, a mean over all gammas.
+        choice_agreement: Smallest fraction of choices that must agree.
     """
 
     accuracy_loss: float = 0.005
@@ -46,15 +46,15 @@ def verify(
     """Compares an artifact with its model, and times it if it is right.
 
     Args:
-        model: What was exported.
-        path: The artifact. Others that are needed are written beside it.
-        format: Its format.
-        options: What it was exported with.
-        examples: What to run on.
-        limits: What it may lose.
+        model: Model that was exported.
+        path: Path of the artifact. More are written beside it if needed.
+        format: Format of the artifact.
+        options: Options that it was exported with.
+        examples: Examples to run on.
+        limits: Limits for a quantized artifact.
 
     Returns:
-        Facts for the report, and how the artifact fails: nothing, if it is
+        Facts for the report, and a list of failures, empty if the artifact is
         right.
     """
     twin = path.with_name(f"forced-{path.name}")
@@ -73,7 +73,7 @@ def verify(
     if options.get("batch_size"):
         another = LiteRTArtifact(path, batched=True)
     elif format == "tf_saved_model" and not exposure.free:
-        another = SavedModelArtifact(path, MAIN)  # And not `default_gamma`.
+        another = SavedModelArtifact(path, MAIN)  # Instead of `default_gamma`.
     parity = verification.compare(
         model,
         exposure,
@@ -105,12 +105,12 @@ def verify(
 def failures(
     parity: verification.Parity, quantization: str, limits: Limits
 ) -> list[str]:
-    """Where an artifact is not its model, in words.
+    """Describes how an artifact differs too much from its model.
 
     Args:
-        parity: How they compare.
-        quantization: Of the artifact, `"none"` if it has none.
-        limits: What it may lose.
+        parity: Comparison of the two.
+        quantization: Quantization of the artifact, `"none"` if it has none.
+        limits: Limits for a quantized artifact.
     """
     found = []
     tolerance = _TOLERANCES.get(quantization, np.inf)
@@ -141,7 +141,7 @@ def failures(
 
 
 def _facts(parity: verification.Parity) -> dict[str, Any]:
-    """What the report says of it."""
+    """Facts about a comparison, for the report."""
     facts: dict[str, Any] = {
         "max_abs_error": parity.max_abs_error,
         "max_relative_error": parity.relative_error,
@@ -160,7 +160,7 @@ def _alone(
     format: str,
     options: Mapping[str, Any],
 ) -> Artifact:
-    """An artifact of just the modules of one path, quantized alike."""
+    """An artifact of only the modules of one path, quantized alike."""
     kept = ("quantization", "calibration_data")
     plain = {key: options[key] for key in kept if key in options}
     exporters.export(model.alone(chosen), path, format, **plain)
@@ -175,7 +175,7 @@ def _latency_ratio(
     inputs: Mapping[str, np.ndarray],
     steer_by: SteerBy,
 ) -> float:
-    """Time of a forced path over that of a file with just its modules."""
+    """Time of a forced path over that of a file with only its modules."""
     rows = min(forced.batch_size, len(next(iter(inputs.values()))))
     feed = {name: value[:rows] for name, value in inputs.items()}
     steered = {**feed, OVERRIDE: np.tile(np.array(path, np.int32), [rows, 1])}

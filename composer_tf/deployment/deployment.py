@@ -1,4 +1,4 @@
-"""A saved model in, a verified artifact and its report out."""
+"""Turns a saved model into a verified artifact and its report."""
 
 import importlib
 import os
@@ -24,7 +24,7 @@ from composer_tf.workdir import atomic_path, write_json
 
 _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256
-_MAX_CAUSE = 300  # Characters of what Keras says of a file.
+_MAX_CAUSE = 300  # Characters of a message from Keras about a file.
 _NO_CAUSE = r"\s|Graph execution error|Detected at node|Node: |<stack traces"
 LIMITS = acceptance.Limits()
 
@@ -42,40 +42,40 @@ def deploy(
     min_choice_agreement: float = LIMITS.choice_agreement,
     **options: Any,
 ) -> dict[str, Any]:
-    """Exports a `.keras` file, and verifies what was written.
+    """Exports a `.keras` file, and verifies the artifact.
 
-    Beside the artifact stand `OUTPUT.report.json` and, of a file,
-    `OUTPUT.json`. Of a process that is killed at the very end, those of an
-    artifact that was replaced may stand beside the new one.
+    It writes `OUTPUT.report.json` beside the artifact and, if that is a file,
+    `OUTPUT.json`. If the process is killed at the very end, those of a replaced
+    artifact may remain beside the new one.
 
     Args:
-        model_path: A saved Composer.
+        model_path: File of a saved Composer.
         output: File or folder to write.
         format: `"tf_saved_model"`, `"tflite"` (or `"litert"`) or `"onnx"`.
-        data: Where examples come from: a name of `composer_tf.datasets`, or an
-            `.npz` file with an array for each input, and `labels` if known,
-            integers `[N]` or `[N, 1]`. Needed for `quantization="int8"`, which
-            is calibrated on a half of a file's rows that it is not judged by.
-            Without it the verification runs on random inputs.
+        data: Source of examples: a name of `composer_tf.datasets`, or an `.npz`
+            file with an array for each input, and `labels` if known, integers
+            `[N]` or `[N, 1]`. Needed for `quantization="int8"`, which is
+            calibrated on one half of a file's rows and verified on the other.
+            Without it, the verification runs on random inputs.
         verify: Whether to compare the artifact with the model, and to time it.
         overwrite: Whether an existing artifact may be replaced.
-        modules: Python modules to import first, which register classes that
-            the model has of its own.
-        input_dtypes: Types by input name, or one type of the only input. They
-            default to those of the stem's `keras.Input`s, else to float32.
-        max_accuracy_loss: How far the accuracy on data with labels, a mean over
-            all gammas, may fall. Where the cheapest path can only guess, int8
-            may turn all its guesses at once. Defaults to 0.005.
-        min_choice_agreement: On how many choices a quantized artifact must
-            agree with the model, a fraction. Where gamma is between two modules
-            many are close. Defaults to 0.99.
-        **options: Of the format's exporter.
+        modules: Python modules to import first, which register the model's
+            custom classes.
+        input_dtypes: Types by input name, or the type of the only input. They
+            default to those of the stem's `keras.Input`s, otherwise to float32.
+        max_accuracy_loss: Largest drop in accuracy on data with labels, a mean
+            over all gammas. Where the cheapest path can only guess, int8 may
+            change all its guesses at once. Defaults to 0.005.
+        min_choice_agreement: Smallest fraction of choices on which a quantized
+            artifact must agree with the model. At gammas between two modules,
+            many choices are close. Defaults to 0.99.
+        **options: Options of the format's exporter.
 
     Returns:
-        The report: `format`, `bytes`, and if verified: `verified_on`, which is
+        Report with `format`, `bytes` and, if verified: `verified_on`, which is
         `data` or `"random inputs"`; `max_abs_error` of all outputs but `logits`
         or `outputs`; `max_relative_error` of those, or of `probabilities` if
-        there are none, as a part of the largest value; `choice_agreement`,
+        there are none, relative to the largest value; `choice_agreement`,
         `latency_ratio_cheapest`, `latency_ratio_full`; and of data with labels
         `accuracy_model` and `accuracy_artifact`.
 
@@ -133,7 +133,7 @@ def _load(path: str | os.PathLike) -> Composer:
         with warnings.catch_warnings():  # No artifact needs its optimizer.
             warnings.filterwarnings("ignore", "Skipping variable loading")
             model = keras.saving.load_model(path, compile=True)
-    except Exception as error:  # Of Keras, zip, h5 or JSON.
+    except Exception as error:  # From Keras, zip, h5 or JSON.
         raise DeploymentError(_not_loaded(path, str(error))) from error
     if not isinstance(model, Composer):
         raise DeploymentError(
@@ -143,14 +143,14 @@ def _load(path: str | os.PathLike) -> Composer:
 
 
 def _not_loaded(path: str | os.PathLike, message: str) -> str:
-    """What is wrong with a file, without all that Keras read of it."""
+    """What is wrong with a file, without all that Keras read from it."""
     own = re.search(r"Could not locate (class|function) '(\w+)'", message)
     if own:
         return (
             f"{path} has a {own[1]} {own[2]!r} of its own: `modules` must name "
             "the Python module that defines and registers it."
         )
-    # Above its cause Keras prints the configuration.
+    # Keras prints the configuration above the cause.
     cause = message.rpartition("Exception encountered: ")[2]
     return (
         f"{path} is no Keras model, or is damaged, or has classes of its own, "
@@ -185,14 +185,14 @@ def _verified(
     judged_on: Examples,
     limits: acceptance.Limits,
 ) -> dict[str, Any]:
-    """Facts for the report, of an artifact that is right."""
+    """Facts for the report; raises if the artifact is not right."""
     try:
         facts, failures = acceptance.verify(
             model, artifact, format, options, judged_on, limits
         )
     except (ValueError, ImportError):
         raise
-    except Exception as error:  # Of three runtimes, each with its own kinds.
+    except Exception as error:  # From three runtimes, each with its own kinds.
         cause = _cause(error).rstrip(".")
         hint = (
             "It was verified on random inputs; `data` gives real ones, and "
@@ -215,7 +215,7 @@ def _verified(
 
 
 def _cause(error: Exception) -> str:
-    """The line that tells; above it TensorFlow prints where a node is from."""
+    """The line with the cause; TensorFlow prints a node's origin above it."""
     message = str(error)
     if isinstance(error, tf.errors.OpError):
         several = re.search(r"^ *\(0\) (.+)", message, re.MULTILINE)
@@ -232,7 +232,7 @@ def _first_line(message: str) -> str:
 
 
 def _move(folder: pathlib.Path, target: pathlib.Path) -> None:
-    """Puts the finished files in their places; no old one stays beside them."""
+    """Moves the finished files to their places, and removes old ones."""
     with atomic_path(target) as partial:
         os.rename(folder / target.name, partial)
     for name in (f"{target.name}.json", f"{target.name}.report.json"):

@@ -1,4 +1,4 @@
-"""What a deployment may end in."""
+"""The errors of a deployment."""
 
 
 class DeploymentError(RuntimeError):

@@ -20,9 +20,9 @@ class Examples(NamedTuple):
     """Inputs by name, `[N, ...]`, and labels.
 
     Attributes:
-        inputs: As the model takes them.
+        inputs: Arrays that the model takes, by name.
         labels: Integers `[N]`, or `None` if not known.
-        source: What the report says that they are.
+        source: Source of the examples, for the report.
     """
 
     inputs: dict[str, np.ndarray]
@@ -31,17 +31,17 @@ class Examples(NamedTuple):
 
     @property
     def are_random(self) -> bool:
-        """Whether they may not be what the model is made for."""
+        """Whether the inputs are random, and may not suit the model."""
         return self.source == _RANDOM
 
     def one_by_one(self) -> Iterator[dict[str, np.ndarray]]:
-        """Inputs of each example alone, `[1, ...]`."""
+        """Yields the inputs of each example, `[1, ...]`, by name."""
         for i in range(len(next(iter(self.inputs.values())))):
             yield {name: rows[i : i + 1] for name, rows in self.inputs.items()}
 
 
 def made_up(model: exporters.RoutedModel, count: int) -> Examples:
-    """So many examples of random inputs."""
+    """`count` examples of random inputs."""
     random = np.random.default_rng(0)
     return Examples(random_inputs(model, count, random), None, _RANDOM)
 
@@ -49,15 +49,14 @@ def made_up(model: exporters.RoutedModel, count: int) -> Examples:
 def read(
     data: str, model: exporters.RoutedModel, split: str, count: int
 ) -> Examples:
-    """Examples of a split, as the model takes them.
+    """Reads examples of a split in the form that the model takes.
 
     Args:
-        data: A name of `composer_tf.datasets`, or an `.npz` file of the inputs
-            and perhaps `labels`, half of whose rows, at random, are of either
-            split.
-        model: To be verified.
+        data: Name of `composer_tf.datasets`, or an `.npz` file of the inputs
+            and perhaps `labels`; each split is a random half of its rows.
+        model: Model to verify.
         split: `"train"` or `"test"`.
-        count: How many at most.
+        count: Most examples to return.
 
     Raises:
         DeploymentError: If there is no such data, or it does not fit.
@@ -88,7 +87,7 @@ def read(
 
 
 def _half(rows: int, split: str) -> np.ndarray:
-    """Indices of half of the rows: none is calibrated on and judged by."""
+    """Indices of half of the rows; the halves of the splits are disjoint."""
     order = np.random.default_rng(0).permutation(rows)
     test, train = np.array_split(order, 2)
     if split == "train" and not len(train):
@@ -135,7 +134,7 @@ def _load_arrays(path: str) -> dict[str, np.ndarray]:
 def _check_keys(
     model: exporters.RoutedModel, arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Labels by another name would go unused, and judge nothing."""
+    """Raises for unknown names: labels by another name would go unused."""
     known = [*model.inputs, "labels"]
     unknown = [name for name in arrays if name not in known]
     if unknown:
@@ -147,7 +146,7 @@ def _check_keys(
 def _check_inputs(
     model: exporters.RoutedModel, arrays: Mapping[str, np.ndarray]
 ) -> int:
-    """How many rows all inputs have."""
+    """Checks the inputs, and returns their number of rows."""
     for name, spec in model.inputs.items():
         if name not in arrays or not spec.shape.is_compatible_with(
             arrays[name].shape

@@ -12,7 +12,7 @@ from composer_tf.preferences import PreferenceCollection
 
 
 class Estimator(keras.layers.Layer, abc.ABC):
-    """How the gradient of the objective (10) is estimated.
+    """An estimator of the gradient of the objective (10).
 
     An estimator says how many paths each example takes in a training step and
     turns their losses into one surrogate loss per example. It is a Keras layer
@@ -32,7 +32,7 @@ class Estimator(keras.layers.Layer, abc.ABC):
         """
 
     def path_weights(self, log_probs: tf.Tensor) -> tf.Tensor:
-        """How much each path counts in the logs, float32 `[K, B]`."""
+        """Weight of each path in the logs, float32 `[K, B]`."""
         return tf.ones_like(log_probs) / tf.cast(
             tf.shape(log_probs)[0], tf.float32
         )
@@ -50,19 +50,19 @@ class Estimator(keras.layers.Layer, abc.ABC):
     ) -> tf.Tensor:
         """The surrogate loss, whose gradient is minus that of (10).
 
-        With several replicas the tensors hold the rows of all of them. What
-        trainable weights of the estimator's own compute passes through
+        With several replicas the tensors hold the rows of all of them. The
+        output of the estimator's own trainable weights passes through
         `replicas.count_once`.
 
         Args:
             losses: float32 `[K, B]`, -log p(y|x,c).
-            policy: Of batch shape `[K, B]`.
-            preferences: The costs.
+            policy: Policy of batch shape `[K, B]`.
+            preferences: Preferences, which give the costs.
             gamma: float32 `[B, k]`.
             context: float32 `[B, d]`, what a baseline may depend on: a summary
                 of the first metalayer's input and the scaled gamma.
-            sample_weight: float32 `[B]`, weighs the examples. Defaults to 1.
-            rewards: float32 `[K, B]`, what the policy is to maximise beside the
+            sample_weight: float32 `[B]`, weights of examples. Defaults to 1.
+            rewards: float32 `[K, B]`, what the policy maximizes besides the
                 costs. Defaults to minus the losses, as in (10).
 
         Returns:
@@ -78,7 +78,7 @@ class Estimator(keras.layers.Layer, abc.ABC):
 def sampled_paths(
     num_paths: int, num_modules: Sequence[int]
 ) -> list[tuple[int, ...]]:
-    """So many paths that are all the policy's.
+    """`num_paths` paths, sampled from the policy at every metalayer.
 
     Example:
         >>> sampled_paths(2, [4, 3, 4])
@@ -95,14 +95,14 @@ def example_rewards(
     sample_weight: tf.Tensor | float,
     rewards: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The two parts of what multiplies grad log p(c|x), without gradients.
+    """The two parts of the factor of grad log p(c|x), without gradients.
 
     Returns:
-        Rewards float32 `[K, B]`, the given ones or log p(y|x,c), plus every
-        cost of the example alone, to which a baseline applies; and credits
-        float32 `[K, B]`, the example's share of costs over the batch, to which
-        none applies. The weights are in the credits, where they weigh every
-        example's gamma, but not in the rewards.
+        float32 `[K, B]`, rewards: the given ones or log p(y|x,c), plus all
+        costs of the example alone; a baseline applies to them. And float32
+        `[K, B]`, credits: the example's share of costs over the batch; no
+        baseline applies. The credits include the sample weights, as weights of
+        every example's gamma; the rewards do not.
     """
     rewards = -losses if rewards is None else rewards
     credits = tf.zeros_like(losses)

@@ -15,10 +15,10 @@ from composer_tf.preferences import PreferenceCollection
 class Exact(Estimator):
     """Enumerates all m_1 * ... * m_n paths of every example: no sampling noise.
 
-    For small models, and the truth that the other estimators are tested
-    against. A step costs as much as training every path on every example; with
-    a single metalayer that is every module once, no more than XLA computes for
-    one sample.
+    It is for small models, and the reference that the other estimators are
+    tested against. A step costs as much as training every path on every
+    example; with a single metalayer that is every module once, no more than XLA
+    computes for one sample.
 
     Raises:
         ValueError: In training, if there are more than 256 paths.

@@ -1,7 +1,7 @@
 """Policy gradients as pure functions of tensors (appendix A).
 
 Losses here are surrogates: their gradient is minus the estimate of equation
-(11). `...` is empty or `[K]` where every example takes K paths.
+(11). `...` is empty, or `[K]` where every example takes K paths.
 """
 
 import tensorflow as tf
@@ -21,7 +21,7 @@ def reinforce_loss(
         losses: float32 `[..., B]`, -log p(y|x,c), differentiable in the
             modules.
         costs: float32 `[..., B]`, C(p, c, gamma), differentiable in p.
-        advantages: float32 `[..., B]`, log p(y|x,c) + C less a baseline.
+        advantages: float32 `[..., B]`, log p(y|x,c) + C minus a baseline.
         log_probs: float32 `[..., B]`, log p(c|x).
 
     Returns:
@@ -46,8 +46,8 @@ def exact_loss(
         losses: float32 `[P, B]`, -log p(y|x,c) of each of the P paths.
         expected_costs: float32 `[B]`, E_c[C(p, c, gamma)].
         log_probs: float32 `[P, B]`, log p(c|x) of each path.
-        rewards: float32 `[P, B]`, what the policy is to maximise in place of
-            minus the losses, which then train the modules alone.
+        rewards: float32 `[P, B]`, what the policy maximizes in place of minus
+            the losses, which then train only the modules.
 
     Returns:
         float32 `[B]`.
@@ -61,15 +61,15 @@ def exact_loss(
 
 
 def mean_of_others(rewards: tf.Tensor, axis: int) -> tf.Tensor:
-    """The mean along an axis without the entry itself; 0 if it is alone.
+    """The mean of the other entries along an axis; 0 if there are none.
 
-    As a baseline it does not depend on the entry's own choices, so it leaves
+    As a baseline it does not depend on the entry's own choices, so it keeps
     the gradient unbiased. Along the batch it is the batch-mean baseline; along
     K samples of an example it is leave-one-out.
 
     Args:
         rewards: float32, any shape.
-        axis: The axis to average along.
+        axis: Axis to average along.
 
     Returns:
         float32, same shape.

@@ -1,4 +1,4 @@
-"""REINFORCE with K samples, each the others' baseline."""
+"""REINFORCE with K samples, whose baseline is the mean of the others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +20,11 @@ from composer_tf.preferences import PreferenceCollection
 class LeaveOneOut(Estimator):
     """K sampled paths per example; the baseline is the other paths' mean.
 
-    The baseline depends on the input and gamma without being learned; a step
-    costs about K times that of one sample.
+    The baseline depends on the input and gamma without being learned. A step
+    costs about K times as much as with one sample.
 
     Args:
-        num_samples: K, int >= 2. Defaults to 4.
+        num_samples: Number of paths K, int >= 2. Defaults to 4.
 
     Raises:
         ValueError: If `num_samples` is smaller than 2.

@@ -21,19 +21,21 @@ Baseline = Literal["none", "batch_mean", "moving_average", "learned"]
 
 @keras.saving.register_keras_serializable(package="composer_tf")
 class Reinforce(Estimator):
-    """One sampled path per example, equation (11), less a baseline.
+    """One sampled path per example, equation (11), with a baseline.
 
     Args:
-        baseline: What is subtracted from the reward. None of them biases the
-            gradient, as long as no module mixes the rows of a batch and the
-            controller holds no logit at its floor (`max_gap`).
-            `"none"`: nothing, as the paper writes it.
+        baseline: Baseline to subtract from the reward. None of them biases the
+            gradient, as long as no module mixes the rows of a batch and no
+            logit is at the controller's bound (`max_gap`).
+            `"none"`: nothing, as in the paper.
             `"batch_mean"`: the mean reward of the batch's other examples.
             `"moving_average"`: an average over past batches.
             `"learned"`: a small network of the input's summary and gamma,
-                trained on the squared error to the reward; the default, as it
-                leaves the least variance (`benchmarks/estimator_variance.py`).
-        decay: Of the moving average, per batch, in [0, 1). Defaults to 0.99.
+                trained on the squared error to the reward. It is the default,
+                as it leaves the least variance
+                (`benchmarks/estimator_variance.py`).
+        decay: Decay of the moving average per batch, in [0, 1). Defaults to
+            0.99.
         units: Hidden units of the learned baseline. Defaults to 32.
 
     Raises:
@@ -115,7 +117,7 @@ class Reinforce(Estimator):
         if self.baseline == "batch_mean":
             return functional.mean_of_others(rewards, axis=-1), 0.0
         if self.baseline == "moving_average":
-            average = tf.convert_to_tensor(self.average)  # Of the past only.
+            average = tf.convert_to_tensor(self.average)  # Past batches only.
             change = (1.0 - self.decay) * (tf.reduce_mean(rewards) - average)
             self.average.assign(average + change)
             return average, 0.0

@@ -1,4 +1,4 @@
-"""Measurements and pictures of a trained Composer."""
+"""Measurements and plots of a trained Composer."""
 
 from composer_tf.evaluation.baselines import PathOutcomes as PathOutcomes
 from composer_tf.evaluation.baselines import cascade as cascade

@@ -3,9 +3,9 @@
 =================== =====================================================
 random mixture      chance picks the module (the paper's baseline)
 input-independent   the best mixture of whole paths that ignores the input
-cascade             a cheap network, and a dear one where it is unsure
+cascade             a cheap network, then a dear one where it is unsure
 early exit          a network that may answer before its last layer
-oracle              the cheapest path that is right, if any, is known
+oracle              picks the cheapest path that is right, if any is
 =================== =====================================================
 """
 
@@ -25,12 +25,12 @@ _NUM_POINTS = 101
 
 
 class PathOutcomes(NamedTuple):
-    """How each of the P paths does on each of N examples.
+    """Results of each of P paths on each of N examples.
 
     Attributes:
         paths: int32 `[P, n]`.
-        costs: float64 `[P]`, as fractions of full cost, with the overhead.
-        correct: bool `[P, N]`.
+        costs: float64 `[P]`, fractions of full cost, overhead included.
+        correct: bool `[P, N]`, whether the likeliest class is the label.
     """
 
     paths: np.ndarray
@@ -47,17 +47,17 @@ def evaluate_random_mixture(
     """The paper's baseline: choosing at random between the same modules.
 
     At every metalayer an example takes the dearest module with probability
-    `share`, and otherwise the cheapest.
+    `share`, and the cheapest one otherwise.
 
     Args:
         model: A trained classifier.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
-        shares: Probabilities in [0, 1]. Defaults to 11, evenly from 0 to 1.
-        seed: Of the choices.
+        shares: Probabilities in [0, 1]. Defaults to 11, evenly spaced.
+        seed: Seed of the random choices, the same for every share.
 
     Returns:
         One point per share, with the share as its gamma. Costs are those of
-        the Composer that the modules are in, its controller's included.
+        the Composer that holds the modules, its controller included.
 
     Raises:
         ValueError: If a share is not in [0, 1].
@@ -92,10 +92,10 @@ def evaluate_paths(
     Args:
         model: A trained classifier.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
-        max_paths: How many paths it may have. Defaults to 256.
+        max_paths: Most paths that the model may have. Defaults to 256.
 
     Raises:
-        ValueError: If it has more.
+        ValueError: If the model has more paths.
     """
     recorder = Recorder(model, data)
     paths = np.array(all_paths(model.num_modules, max_paths), np.int32)
@@ -111,14 +111,14 @@ def evaluate_paths(
 
 
 def input_independent(outcomes: PathOutcomes) -> list[Point]:
-    """The best that mixing whole paths can do without looking at the input.
+    """The best mixtures of whole paths that ignore the input.
 
     Args:
-        outcomes: Of `evaluate_paths`.
+        outcomes: Result of `evaluate_paths`.
 
     Returns:
-        The corners of the upper concave hull of the paths' own points, from
-        the cheapest path to the most accurate one.
+        Corners of the upper concave hull of the paths' points, from the
+        cheapest path to the most accurate one.
 
     Example:
         >>> outcomes = PathOutcomes(
@@ -137,7 +137,7 @@ def input_independent(outcomes: PathOutcomes) -> list[Point]:
         slopes = (accuracies[right] - accuracies[here]) / (
             outcomes.costs[right] - outcomes.costs[here]
         )
-        # Of equal slopes the farthest, so that a corner is one.
+        # Of equal slopes, the farthest point: the others are no corners.
         corners.append(right[np.lexsort([-outcomes.costs[right], -slopes])[0]])
     return [
         Point("input_independent", cost, cost, float(accuracies[i]))
@@ -147,16 +147,18 @@ def input_independent(outcomes: PathOutcomes) -> list[Point]:
 
 
 def oracle(outcomes: PathOutcomes) -> list[Point]:
-    """The best per-example choice of paths, by one who knows the labels.
+    """The best per-example choice of paths, given the labels.
 
-    An example starts on the cheapest path; where that is wrong, the cheapest
-    right one can be bought for it, and the cheapest purchases are made first.
+    Every example starts on the cheapest path. Where that path is wrong, the
+    example can move to the cheapest path that is right, at extra cost; the
+    moves with the least extra cost are made first.
 
     Args:
-        outcomes: Of `evaluate_paths`.
+        outcomes: Result of `evaluate_paths`.
 
     Returns:
-        101 points or fewer, from the cheapest path to all that can be right.
+        At most 101 points, from the cheapest path for every example to a right
+        path for every example that has one.
 
     Example:
         >>> outcomes = PathOutcomes(
@@ -187,18 +189,18 @@ def cascade(
     cheap_cost: float,
     dear_cost: float,
 ) -> list[Point]:
-    """A cheap network first, and a dear one where its confidence is low.
+    """A cheap network first, then a dear one where confidence is low.
 
     Args:
-        cheap_probabilities: float `[N, classes]`, of the cheap network.
-        dear_probabilities: float `[N, classes]`, of the dear one.
+        cheap_probabilities: float `[N, classes]`, from the cheap network.
+        dear_probabilities: float `[N, classes]`, from the dear one.
         labels: int `[N]`.
-        cheap_cost: Of the cheap network, on every example.
-        dear_cost: Of the dear one, beside it.
+        cheap_cost: Cost of the cheap network, which every example pays.
+        dear_cost: Cost of the dear one, paid on top where it runs.
 
     Returns:
-        101 points or fewer, over the whole range of thresholds: from the cheap
-        network alone to both for every example.
+        At most 101 points over the whole range of thresholds, from the cheap
+        network alone to both networks for every example.
 
     Raises:
         ValueError: If the probabilities differ in shape, or the labels are not
@@ -218,7 +220,7 @@ def cascade(
             f"[N, classes] alike, got shapes {shapes[0]} and {shapes[1]}."
         )
     confidence = np.max(cheap_probabilities, axis=-1)  # [N]
-    order = np.argsort(confidence, kind="stable")  # The least sure first.
+    order = np.argsort(confidence, kind="stable")  # Least sure first.
     labels = validation.label_vector(labels, len(order))[order]
     cheap = np.argmax(cheap_probabilities, axis=-1)[order] == labels
     dear = np.argmax(dear_probabilities, axis=-1)[order] == labels
@@ -245,13 +247,13 @@ def early_exit(
     """A network that each example leaves at the first confident exit.
 
     Args:
-        probabilities: float `[N, exits, classes]`, of each exit.
+        probabilities: float `[N, exits, classes]`, from each exit.
         labels: int `[N]`.
-        costs: Of what has run when an example leaves, one for each exit.
+        costs: Cost of all that has run by each exit, one number per exit.
 
     Returns:
-        101 points or fewer, over the whole range of thresholds: from the first
-        exit for every example to the last.
+        At most 101 points over the whole range of thresholds, from the first
+        exit for every example to the last exit for every example.
 
     Raises:
         ValueError: If the labels are not one integer for each example.
@@ -282,7 +284,9 @@ def early_exit(
 
 
 def exits_taken(confidence: np.ndarray, threshold: float) -> np.ndarray:
-    """The first exit `[N]` whose confidence `[N, exits]` is above a threshold.
+    """The first exit `[N]` whose confidence `[N, exits]` exceeds a threshold.
+
+    An example that is confident nowhere takes the last exit.
 
     Example:
         >>> exits_taken(np.array([[0.9, 0.9, 0.9], [0.5, 0.6, 0.7]]), 0.8)

@@ -1,4 +1,4 @@
-"""What a Composer decided on a data set: all other measures come from it."""
+"""What a Composer decided on a data set; all other measures use this."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -23,10 +23,10 @@ class Decisions(NamedTuple):
     Attributes:
         labels: int64 `[N]`.
         correct: bool `[N]`, whether the likeliest class is the label.
-        cost: float32 `[N]`, as a fraction of full cost, with the overhead.
-        entropy: float32 `[N]`, of the policy, in nats.
-        choices: int32 `[N, n]`.
-        probabilities: n arrays, the i-th float32 `[N, m_i]`.
+        cost: float32 `[N]`, fraction of full cost, overhead included.
+        entropy: float32 `[N]`, entropy of the policy, in nats.
+        choices: int32 `[N, n]`, the module taken at each metalayer.
+        probabilities: n arrays, the i-th float32 `[N, m_i]`: the policy.
     """
 
     labels: np.ndarray
@@ -43,8 +43,8 @@ class Recorder:
     Args:
         model: A classifier whose outputs are `[batch, classes]`.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
-            Sample weights beside them are not used, and examples with the
-            loss's `ignore_class` as their label are left out.
+            Sample weights are ignored, and examples whose label is the loss's
+            `ignore_class` are left out.
 
     Raises:
         ValueError: If the data can be read only once.
@@ -61,11 +61,11 @@ class Recorder:
         )
 
     def at(self, gamma: Mapping[str, float] | float | None = None) -> Decisions:
-        """The decisions at a gamma; preferences left out keep their default.
+        """The decisions at a given gamma.
 
         Args:
-            gamma: Number for each preference by name, or one number if the
-                model has one preference. Defaults to the defaults of all.
+            gamma: Preference name to gamma, or a number if there is only one
+                preference. Preferences that are left out keep their defaults.
 
         Raises:
             ValueError: If labels are missing or not integers, one for each
@@ -75,10 +75,10 @@ class Recorder:
         return self._record(parsed, lambda size: None)
 
     def forced(self, choose: Callable[[int], np.ndarray]) -> Decisions:
-        """The decisions where paths are forced.
+        """The decisions along forced paths.
 
         Args:
-            choose: Maps a batch size B to the paths, int32 `[B, n]`.
+            choose: Function that maps a batch size B to paths, int32 `[B, n]`.
         """
         return self._record(None, lambda size: tf.constant(choose(size)))
 
@@ -138,7 +138,7 @@ def _unpack(batch: Any) -> tuple[Any, Any]:
 
 
 def batched(data: LabelledData) -> tf.data.Dataset:
-    """The data as batches, which a data set holds already."""
+    """Batches of the data; a `tf.data.Dataset` is batched already."""
     validation.check_rereadable(data)
     if not isinstance(data, tuple):
         return data

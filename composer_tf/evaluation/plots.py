@@ -33,8 +33,8 @@ def plot_tradeoff(points: Sequence[Point], path: str | os.PathLike) -> None:
     """Draws accuracy against cost, a line per method (Figure 2, left).
 
     Args:
-        points: Of any number of methods.
-        path: Of the PNG.
+        points: Points of any number of methods.
+        path: PNG file to write.
     """
     figure = _figure(5.5, 4.0)
     axes = figure.subplots()
@@ -70,12 +70,12 @@ def plot_routing(
     """Draws the probability of each module per label (Figure 2, right).
 
     Args:
-        probabilities: `[G, num_classes, m]`.
-        gammas: G values, a heatmap each; `None` stands in no title.
-        module_names: m names, the columns.
-        label_names: The rows; the first is drawn at the bottom, as the paper
-            has left digits at the bottom.
-        path: Of the PNG.
+        probabilities: `[G, num_classes, m]`, one heatmap per gamma.
+        gammas: G values, one per heatmap; `None` leaves out the title.
+        module_names: m names, one per column.
+        label_names: Names of the rows. The first row is drawn at the bottom,
+            where the paper has the left digits.
+        path: PNG file to write.
     """
     width = max(1.6, 0.4 * len(module_names) + 0.4)
     figure = _figure(width * len(gammas) + 1.6, 0.22 * len(label_names) + 1.8)
@@ -106,10 +106,10 @@ def plot_entropy(
     """Draws the policy's entropy against a preference (Figure 6).
 
     Args:
-        gammas: The preference.
-        entropies: Mean entropy of the policy at each, in nats.
-        name: Of the preference.
-        path: Of the PNG.
+        gammas: Values of the preference.
+        entropies: Mean entropy of the policy at each gamma, in nats.
+        name: Name of the preference, for the axis label.
+        path: PNG file to write.
     """
     figure = _figure(5.0, 3.2)
     axes = figure.subplots()
@@ -128,14 +128,14 @@ def plot_examples(
     path: str | os.PathLike,
     width: int = 48,
 ) -> None:
-    """Draws images in rows by the module they were sent to (Figure 3).
+    """Draws images, one row per module that they were sent to (Figure 3).
 
     Args:
         images: uint8 `[N, H, W, C]`.
-        choices: int `[N]`.
-        module_names: m names, a row of images each, the first at the top.
-        path: Of the PNG.
-        width: Images in a row, at most.
+        choices: int `[N]`, the module of each image.
+        module_names: m names, one per row of images, the first at the top.
+        path: PNG file to write.
+        width: Most images in a row.
     """
     height, image_width, channels = images.shape[1:]
     rows = np.full(
@@ -164,5 +164,5 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
-    # Without the version of the library in it the file is reproducible.
+    # Without the library version in it, the file is reproducible.
     figure.savefig(path, dpi=150, format="png", metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""Points of accuracy against cost, and what a line of them is worth."""
+"""Points of accuracy against cost, and measures of a line of points."""
 
 import csv
 import os
@@ -12,13 +12,13 @@ class Point(NamedTuple):
     """One row of a trade-off table.
 
     Attributes:
-        method: Such as `"composer"`, `"random_mixture"` or `"cascade"`.
-        gamma: What was set: the preference; of a random mixture the share of
-            examples that take the dearest module, of a cascade or early exits
-            the threshold, of the others the share of full cost to spend.
-        cost: Mean cost per example, a fraction of the full path's, with
-            everything that the method has to run.
-        accuracy: Share of examples whose likeliest class is right.
+        method: Name such as `"composer"`, `"random_mixture"` or `"cascade"`.
+        gamma: Setting that gave the point: the gamma of a Composer; for a
+            random mixture, the probability of the dearest module; for a cascade
+            or early exits, the threshold; otherwise the point's own cost.
+        cost: Mean cost per example, as a fraction of full cost, of everything
+            that the method has to run.
+        accuracy: Share of examples whose likeliest class is the label.
     """
 
     method: str
@@ -28,7 +28,7 @@ class Point(NamedTuple):
 
 
 def accuracy_at_cost(points: Sequence[Point], cost: float) -> float | None:
-    """Best accuracy of points that cost at most `cost`; `None` if none does.
+    """Best accuracy of the points that cost at most `cost`, or `None`.
 
     Example:
         >>> points = [Point("composer", 6.0, 0.2, 0.5),
@@ -45,13 +45,13 @@ def interpolated_accuracy(
 ) -> np.ndarray:
     """Accuracy along the line through the points, at any cost.
 
-    What lies between two points is reached by giving some examples the one
-    setting and the rest the other. What a lower cost buys, a higher one does
-    too.
+    An accuracy between two points is reached by giving some examples one
+    setting and the rest the other. A higher cost buys at least the accuracy
+    that a lower one does.
 
     Args:
-        points: Of one method, in any order.
-        costs: Where.
+        points: Points of one method, in any order.
+        costs: Costs at which to read the accuracy.
 
     Returns:
         float64, one per cost; NaN below the cheapest point.
@@ -71,16 +71,16 @@ def interpolated_accuracy(
 def normalized_area(
     points: Sequence[Point], worst: Sequence[Point], best: Sequence[Point]
 ) -> float:
-    """Area between a line and the worst, over that of the best.
+    """Area between a line and the worst, over the area of the best.
 
-    0 is as good as `worst` and 1 as good as `best`, from where all three have
-    begun to the dearest point of any; a line stays at its best beyond its end.
-    NaN if `best` is nowhere above `worst`.
+    0 means as good as `worst`, 1 as good as `best`. The area runs from the
+    lowest cost at which all three lines exist to the highest cost of any; past
+    its end, a line keeps its best accuracy. NaN if that of `best` is 0.
 
     Args:
-        points: Of the method.
-        worst: Of the random mixture.
-        best: Of the oracle.
+        points: Points of the method.
+        worst: Points of the random mixture.
+        best: Points of the oracle.
 
     Example:
         >>> mixture = [Point("m", 0, 0.0, 0.0), Point("m", 1, 1.0, 1.0)]
@@ -100,7 +100,7 @@ def normalized_area(
 
 
 def write_csv(points: Sequence[Point], path: str | os.PathLike) -> None:
-    """Writes points as `method,gamma,cost,accuracy`."""
+    """Writes points as CSV rows `method,gamma,cost,accuracy`."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Point._fields)

@@ -1,7 +1,8 @@
-"""Whether modules specialise in different kinds of examples, in numbers.
+"""Measures of how modules specialize in different kinds of examples.
 
-Each measure takes choices int `[N]` of one metalayer (or `[N, n]` of all) and
-labels int `[N]`, such as a `Recorder` gives for any Composer and labelled data.
+Measures take choices, int `[N]` of one metalayer or `[N, n]` of all, and most
+take labels, int `[N]`. A `Recorder` gives both for any Composer and labeled
+data.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from composer_tf.evaluation.decisions import (
 
 
 class Estimate(NamedTuple):
-    """A number and the bounds of its 95 % bootstrap interval."""
+    """A number and the bounds of its 95% bootstrap interval."""
 
     value: float
     low: float
@@ -33,14 +34,15 @@ def mutual_information(
 ) -> Estimate:
     """Mutual information of module and label, in nats (appendix B.2).
 
-    0 if a label says nothing of the module; at most the entropy of either. The
-    plug-in estimate, which is too high by about (m - 1)(classes - 1) / 2N.
+    It is 0 if the label says nothing about the module, and at most the entropy
+    of either. This is the plug-in estimate, which is too high by about
+    (m - 1)(classes - 1) / 2N.
 
     Args:
         choices: int `[N]`.
         labels: int `[N]`.
-        num_resamples: Of the bootstrap; 0 for no interval (NaN).
-        seed: Of the bootstrap.
+        num_resamples: Number of bootstrap samples; 0 for no interval (NaN).
+        seed: Seed of the bootstrap.
 
     Raises:
         ValueError: If the shapes differ or there is no example.
@@ -71,7 +73,7 @@ def mutual_information(
 def contingency(choices: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How often each label went to each module, int `[labels, modules]`.
 
-    Only what occurs has a row or column.
+    Only labels and modules that occur have a row or column.
 
     Example:
         >>> contingency(np.array([0, 2, 2]), np.array([1, 1, 3])).tolist()
@@ -85,7 +87,7 @@ def contingency(choices: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def usage(choices: np.ndarray, num_modules: int) -> np.ndarray:
-    """Share of the examples on each module, float64 `[m]`.
+    """Share of the examples sent to each module, float64 `[m]`.
 
     Example:
         >>> usage(np.array([0, 2, 2, 2]), 3).tolist()
@@ -98,10 +100,10 @@ def usage(choices: np.ndarray, num_modules: int) -> np.ndarray:
 def main_module_shares(
     choices: np.ndarray, labels: np.ndarray
 ) -> dict[int, tuple[int, float]]:
-    """The module that most of each label goes to, and how much of it.
+    """The module that each label goes to most, and its share of the label.
 
     Returns:
-        Label to (module, share of the label's examples).
+        Mapping from label to (module, share of the label's examples).
 
     Example:
         >>> main_module_shares(np.array([0, 1, 1, 1]), np.array([7, 7, 7, 8]))
@@ -116,7 +118,7 @@ def main_module_shares(
 
 
 def path_table(choices: np.ndarray) -> list[tuple[tuple[int, ...], float]]:
-    """The paths that are taken and their shares, the most used first.
+    """The paths that are taken, and their shares, most used first.
 
     Args:
         choices: int `[N, n]`.
@@ -164,17 +166,17 @@ def module_probabilities(
     preference: str | None = None,
     metalayer: int = 0,
 ) -> np.ndarray:
-    """The heatmaps of Figure 2: probability of each module per label.
+    """The heatmaps of Figure 2: probability of each module by label.
 
     Args:
         model: A trained Composer.
         data: Batches of (inputs, integer labels in `[0, num_classes)`), or
             one such pair of arrays.
-        gammas: G values, a heatmap each.
-        num_classes: Rows of a heatmap.
-        preference: Which preference the gammas are of. Defaults to
+        gammas: G values, one per heatmap.
+        num_classes: Number of labels, the rows of a heatmap.
+        preference: Name of the preference that the gammas set. Defaults to
             that of `calibrate`. The others keep their defaults.
-        metalayer: Which metalayer, 0 for the first.
+        metalayer: Index of the metalayer, 0 for the first.
 
     Returns:
         float64 `[G, num_classes, m]`, averaged over the examples of each

@@ -1,4 +1,4 @@
-"""Accuracy against cost of one model along gamma."""
+"""Accuracy against cost of one model as gamma varies."""
 
 from collections.abc import Sequence
 
@@ -24,8 +24,8 @@ def evaluate_tradeoff(
     Args:
         model: A trained classifier.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
-        gammas: Values to try. Defaults to 17 of `gamma_grid`.
-        preference: Which preference they are of. Defaults to that of
+        gammas: Values to try. Defaults to 17 from `gamma_grid`.
+        preference: Name of the preference that they set. Defaults to that of
             `calibrate`. The others keep their defaults.
 
     Returns:
@@ -54,7 +54,7 @@ def evaluate_tradeoff(
 
 
 def point(method: str, setting: float, decisions: Decisions) -> Point:
-    """Mean cost and accuracy of what was decided."""
+    """The mean cost and accuracy of decisions, as a point."""
     return Point(
         method,
         float(setting),
@@ -64,9 +64,9 @@ def point(method: str, setting: float, decisions: Decisions) -> Point:
 
 
 def gamma_grid(model: Composer, preference: str, size: int) -> list[float]:
-    """`size` gammas over the support of a preference, even on its scale.
+    """`size` gammas over the support of a preference, evenly spaced.
 
-    Those of `Uniform` are so in themselves, those of `LogUniform` in their
-    logarithm.
+    Those of `Uniform` are evenly spaced themselves; those of `LogUniform`, in
+    their logarithm.
     """
     return list(model.preferences.swept(preference).gamma.sweep(size))

@@ -1,7 +1,7 @@
-"""Artifacts of a routed model, in every format one contract.
+"""Artifacts of a routed model, with one contract in every format.
 
 An artifact takes the model's inputs and `gamma`, and modules that are not
-chosen do not run. Exporters know a forward function and nothing of training.
+chosen do not run. Exporters know a forward function and nothing about training.
 """
 
 import os
@@ -30,10 +30,10 @@ def canonical_format(format: str) -> str:
     """Returns the canonical name of an export format.
 
     Args:
-        format: Of `FORMATS`, or `"litert"`, as Keras calls `"tflite"`.
+        format: Name in `FORMATS`, or `"litert"`, Keras's name for `"tflite"`.
 
     Raises:
-        ValueError: If it is another.
+        ValueError: If the format is another one.
     """
     format = {"litert": "tflite"}.get(format, format)
     validation.check_choice("format", format, tuple(FORMATS))
@@ -49,13 +49,13 @@ def export(
     """Writes an artifact; see the function of each format for its options.
 
     Args:
-        model: To export.
+        model: Model to export.
         path: File or folder to write.
-        format: Of `FORMATS`; `"litert"`, as Keras has it, is `"tflite"`.
-        **options: Of the format's function.
+        format: Name in `FORMATS`, or `"litert"`, Keras's name for `"tflite"`.
+        **options: Options of the format's function.
 
     Returns:
-        The artifact's description.
+        Description of the artifact.
 
     Raises:
         ValueError: If the format is unknown, or an artifact of it does not

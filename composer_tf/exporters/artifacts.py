@@ -1,4 +1,4 @@
-"""Artifacts run as their users run them, each in its own runtime."""
+"""Artifacts run as users run them, each in its own runtime."""
 
 import abc
 import functools
@@ -25,10 +25,10 @@ Outputs = dict[str, np.ndarray]
 
 
 class Artifact(abc.ABC):
-    """A file or folder of an exporter, loaded.
+    """A loaded file or folder of an exporter.
 
     Attributes:
-        batch_size: How many examples it is made for at once.
+        batch_size: Number of examples that it is made to take at once.
     """
 
     batch_size: int
@@ -37,18 +37,18 @@ class Artifact(abc.ABC):
         """A function without arguments that runs the artifact, to be timed.
 
         Args:
-            feed: Arrays `[B, ...]` by input name. Without `gamma` and
-                `budget` the default is taken.
+            feed: Arrays `[B, ...]` by input name. Without `gamma` and `budget`
+                the default is used.
         """
         (call,) = self.callers([feed])
         return call
 
     @abc.abstractmethod
     def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
-        """As `caller`, a function for each feed, to be called in any order.
+        """Same as `caller`, one function per feed, to be called in any order.
 
         Args:
-            feeds: Each with the same inputs, of the same shapes.
+            feeds: Feeds with the same inputs, of the same shapes.
         """
 
     @abc.abstractmethod
@@ -60,9 +60,9 @@ class SavedModelArtifact(Artifact):
     """A SavedModel in TensorFlow.
 
     Args:
-        path: The folder.
-        signature: Which one to run. By default that of the inputs that are
-            fed, without gamma and budget `default_gamma`.
+        path: Folder of the SavedModel.
+        signature: Name of the signature to run. Defaults to the one for the
+            inputs that are fed: `default_gamma` without gamma and budget.
     """
 
     batch_size = 32
@@ -89,7 +89,7 @@ class SavedModelArtifact(Artifact):
 
     @staticmethod
     def _name(feed: Feed) -> str:
-        """Of the signature for these inputs."""
+        """Name of the signature for these inputs."""
         if OVERRIDE in feed:
             return FORCED
         if "gamma" in feed:
@@ -101,9 +101,9 @@ class LiteRTArtifact(Artifact):
     """A TFLite file in LiteRT, on one thread.
 
     Args:
-        path: The file.
-        batched: Whether to run its signature `batch`, of a static number of
-            examples, instead of those of one example.
+        path: File to load.
+        batched: Whether to run the signature `batch`, for a static number of
+            examples, instead of those for one example.
     """
 
     def __init__(self, path: str | os.PathLike, batched: bool = False) -> None:
@@ -117,9 +117,9 @@ class LiteRTArtifact(Artifact):
             self.batch_size = int(first["shape"][0])
 
     def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
-        # A Python runner allocates anew at each call; others set the inputs of
-        # an interpreter that stays as it is, and invoke. One for all feeds, as
-        # an application has it: another's weights would not be in the cache.
+        # A Python runner allocates again at each call; other languages set the
+        # inputs of one interpreter and invoke it. All feeds share one, as in an
+        # application: the weights of another would not be in the cache.
         runner = self._runner(feeds[0])
         runner(**feeds[0])
         wrapper, subgraph = runner._interpreter_wrapper, runner._subgraph_index
@@ -147,12 +147,12 @@ class LiteRTArtifact(Artifact):
         }
 
     def _batch(self, values: np.ndarray, start: int) -> np.ndarray:
-        """`batch_size` rows from `start` on, the last repeated at the end."""
+        """`batch_size` rows from `start` on; the last row fills the end."""
         rows = np.arange(start, start + self.batch_size)
         return values[np.minimum(rows, len(values) - 1)]
 
     def _runner(self, feed: Feed) -> Any:
-        """The runner of the signature with just these inputs."""
+        """The runner of the signature with exactly these inputs."""
         interpreter = self._open()
         if self._batched:
             return interpreter.get_signature_runner(BATCH)
@@ -173,7 +173,7 @@ class OnnxArtifact(Artifact):
         onnxruntime = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # It warns that gamma has a default.
-        # Threads that go on spinning take the cores of what runs next.
+        # Threads that keep spinning take cores from what runs next.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -201,7 +201,7 @@ def open_artifact(path: str | os.PathLike, format: str) -> Artifact:
     """Loads an artifact in the runtime of its format.
 
     Raises:
-        ImportError: If the runtime is missing; it names the extra.
+        ImportError: If the runtime is missing; the error names the extra.
     """
     try:
         return _CLASSES[format](path)

@@ -1,4 +1,4 @@
-"""The facts of an artifact that its users need, as JSON."""
+"""The facts about an artifact that its users need, as JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,19 +21,19 @@ def describe(
     """Describes an artifact.
 
     Args:
-        model: What was exported.
-        exposure: Of its gammas.
+        model: Model that was exported.
+        exposure: Exposure of its gammas.
         format: `"tf_saved_model"`, `"tflite"` or `"onnx"`.
-        signatures: Its functions by name, as `signature` makes them.
+        signatures: Functions from `signature`, by name.
         with_override: Whether the artifact has the input `override`, if its
-            functions have.
-        **facts: Of the format.
+            functions have it.
+        **facts: Further facts about the format.
 
     Returns:
-        What JSON can hold: the format, the version of this package, the name
-        of the model, its inputs, the names of what each signature takes and of
-        what all return, the free gammas and the fixed ones, the calibration,
-        the costs of modules and what every path costs beside them, and `facts`.
+        Mapping for JSON: the format, the version of this package, the name of
+        the model, its inputs, the names of each signature's inputs and of the
+        outputs, the free gammas and the fixed ones, the calibration, the costs
+        of modules, the overhead of every path, and `facts`.
     """
     traced = next(iter(signatures.values())).get_concrete_function()
     return {
@@ -63,7 +63,7 @@ def describe(
 
 
 def _listed(calibration: Calibration | None) -> dict[str, Any] | None:
-    """A calibration as JSON holds it."""
+    """A calibration for JSON."""
     if calibration is None:
         return None
     name, gammas, costs = calibration

@@ -17,13 +17,14 @@ Gammas = Mapping[str, float] | float  # By name; a number if there is one.
 
 
 class Exposure(NamedTuple):
-    """Which gammas of a model are inputs of its artifact, and which fixed.
+    """Which gammas of a model are inputs of its artifact, and which are fixed.
 
     Attributes:
-        gammas: All of the model's.
-        fixed: Values of those that are no input, by name.
-        has_own_default: Whether a default is not the model's.
-        calibration: What the gamma of a budget comes from, if it is free.
+        gammas: All gammas of the model.
+        fixed: Values of the gammas that are no inputs, by name.
+        has_own_default: Whether any default differs from the model's.
+        calibration: Calibration that gives the gamma of a budget, if that gamma
+            is free; `None` otherwise.
     """
 
     gammas: Sequence[GammaInput]
@@ -33,7 +34,7 @@ class Exposure(NamedTuple):
 
     @property
     def free(self) -> list[GammaInput]:
-        """Those that are inputs, in order."""
+        """The gammas that are inputs, in order."""
         return [g for g in self.gammas if g.name not in self.fixed]
 
     @property
@@ -42,19 +43,19 @@ class Exposure(NamedTuple):
         return self._row([gamma.default for gamma in self.free])
 
     def default_of(self, steer_by: SteerBy) -> np.ndarray:
-        """The default of an input: of `budget` NaN, for the default gamma."""
+        """The default of an input; NaN for `budget` means the default gamma."""
         return self._row([np.nan]) if steer_by == "budget" else self.default
 
     def at_share(
         self, share: float | np.ndarray, steer_by: SteerBy = "gamma"
     ) -> np.ndarray:
-        """One row of `gamma`, a share in [0, 1] of the way through supports.
+        """One row of `gamma`, a share in [0, 1] of the way along its support.
 
-        Or one of `budget`, from the cheapest to the dearest.
+        Or one row of `budget`, from the cheapest to the dearest cost.
 
         Args:
-            share: For all, or one for each gamma that is an input.
-            steer_by: Which of the two.
+            share: Share for all gammas, or one for each that is an input.
+            steer_by: Name of the input, `"gamma"` or `"budget"`.
         """
         shares = np.broadcast_to(share, [len(self.free)])
         if steer_by == "budget":
@@ -67,19 +68,19 @@ class Exposure(NamedTuple):
 
     @staticmethod
     def _row(values: Sequence[float]) -> np.ndarray:
-        """float32 `[1]` of one value, `[1, k]` of more."""
+        """float32 `[1]` for one value, `[1, k]` for k values."""
         row = np.array(values, np.float32)
         return row if len(values) == 1 else row[np.newaxis]
 
     def spec(
         self, batch_size: int | None, steer_by: SteerBy = "gamma"
     ) -> tf.TensorSpec | None:
-        """The input `gamma`: float32 `[batch]` of one, `[batch, k]` of more.
+        """Spec of `gamma`: float32 `[batch]` for one, `[batch, k]` for more.
 
-        Or the input `budget`: float32 `[batch]`.
+        Or spec of `budget`: float32 `[batch]`.
 
         Raises:
-            ValueError: If it is `budget`, and its gamma is not calibrated.
+            ValueError: If it is `budget` and there is no calibration.
         """
         if steer_by == "budget" and self.calibration is None:
             raise ValueError(
@@ -93,13 +94,13 @@ class Exposure(NamedTuple):
         return tf.TensorSpec([batch_size, *columns], tf.float32, steer_by)
 
     def gamma_of(self, budget: tf.Tensor) -> tf.Tensor:
-        """The gamma of a budget `[rows]`, the others at their defaults.
+        """The gammas for a budget `[rows]`, the others at their defaults.
 
         Returns:
             float32 `[rows, k]`; NaN, which stands for the default, where a
-            budget is bad.
+            budget is NaN or infinite.
         """
-        assert self.calibration is not None  # Else there is no such input.
+        assert self.calibration is not None  # Otherwise there is no such input.
         gamma = self.calibration.gamma(budget)
         columns = [
             gamma
@@ -110,10 +111,10 @@ class Exposure(NamedTuple):
         return tf.stack(columns, axis=1)
 
     def complete(self, gamma: tf.Tensor | None) -> tf.Tensor | None:
-        """The model's own gamma `[rows, k]`, from the input, if there is one.
+        """The full gamma `[rows, k]` of the model, made from the input.
 
         Args:
-            gamma: As in `spec`, or `None` for the defaults.
+            gamma: Tensor of the shape in `spec`, or `None` for the defaults.
         """
         if not self.free:
             fixed = [self.fixed[gamma.name] for gamma in self.gammas]
@@ -121,7 +122,7 @@ class Exposure(NamedTuple):
         default = tf.constant(self.default)
         table = default if gamma is None else gamma
         table = tf.reshape(table, [-1, len(self.free)])
-        if self.has_own_default:  # The model itself takes care of its own.
+        if self.has_own_default:  # The model handles its own defaults.
             table = finite_or(table, tf.reshape(default, [-1]))
         if not self.fixed:
             return table
@@ -147,18 +148,19 @@ def expose(
     """Decides which gammas are inputs, and their defaults.
 
     Args:
-        gammas: The model's.
-        fix: Values of gammas that shall be no input, by name; a number where
-            there is only one gamma.
-        default: Other defaults than the model's, likewise.
-        calibration: Of the model, or `None`. It is dropped if its gamma is
-            fixed, or another one takes a value that it was not measured at.
+        gammas: All gammas of the model.
+        fix: Values of gammas to fix, so that they are no inputs, by name; or a
+            number if there is only one gamma.
+        default: Defaults to use in place of the model's, in the same form.
+        calibration: Calibration of the model, or `None`. It is dropped if its
+            gamma is fixed, or another gamma's value differs from the default
+            at which it was measured.
 
     Raises:
-        ValueError: If a name is unknown or given to both, a value is outside
-            the support, or a number is given without names and there is not
-            just one gamma.
-        TypeError: If it is neither a mapping of numbers nor a number.
+        ValueError: If a name is unknown or in both mappings, a value is outside
+            the support, or a number is given and there is not exactly one
+            gamma.
+        TypeError: If an argument is neither a mapping of numbers nor a number.
 
     Example:
         >>> exposure = expose([GammaInput("glimpse", -4.0, 6.0, 0.0)],

@@ -55,40 +55,42 @@ def export_litert(
 ) -> dict[str, Any]:
     """Writes a file of builtin operators only, and its description beside it.
 
-    Signature `serving_default` takes one example and `gamma`, and runs just
-    the chosen modules, by real `IF`s. `default_gamma` takes no gamma, `budget`,
-    of a calibrated model, takes `budget`. `batch`, on request, takes a static
-    number of examples, each with its own gamma.
+    The signature `serving_default` takes one example and `gamma`, and runs only
+    the chosen modules, by real `IF` operators. `default_gamma` takes no gamma;
+    `budget`, for a calibrated model, takes `budget`; `batch`, on request, takes
+    a static number of examples, each with its own gamma.
 
     Args:
-        model: To export.
+        model: Model to export.
         path: File to write. The description goes to `path` + `.json`.
         quantization: `"none"`; `"float16"` or `"dynamic"` for the weights;
             `"int8"` for weights and activations. Defaults to `"none"`.
-        batch_size: Examples of the signature `batch`; `None` for no such
-            signature. Not with `"int8"`.
-        micro: Makes a file for TensorFlow Lite Micro: one signature, and only
-            operators that it has.
+        batch_size: Number of examples that the signature `batch` takes; `None`
+            for no such signature. Not with `"int8"`.
+        micro: Whether the file is for TensorFlow Lite Micro: one signature, of
+            operators that it has only.
         calibration_data: Examples for `"int8"` only, each a mapping from input
             name to an array `[1, ...]`. They run at gammas over the whole
-            support, and on forced paths through every module, so that none
-            stays without a range.
-        fix: Gammas that shall be no input, with their values, by name; a
-            number where there is only one.
-        default_gamma: Defaults in place of the model's, likewise.
-        steer_by: `"gamma"` (default), or with `micro` `"budget"`, for that
-            input in its place, of a calibrated model.
-        with_override: Keeps an input `override`, int32 `[batch, n]`: modules to
-            take, -1 to ask the controller.
+            support, and on forced paths through every module, so that none is
+            left without a range.
+        fix: Values of gammas to fix, so that they are no inputs, by name; or a
+            number if there is only one gamma.
+        default_gamma: Defaults to use in place of the model's, in the same
+            form.
+        steer_by: Input that steers, `"gamma"` (default), or `"budget"` with
+            `micro` and a calibrated model.
+        with_override: Whether to keep an input `override`, int32 `[batch, n]`:
+            modules to take, -1 to ask the controller.
 
     Returns:
-        The description.
+        Description of the artifact.
 
     Raises:
-        ValueError: If an argument does not fit the model or another, the
-            model has lookup tables that LiteRT lacks, or the path is a folder.
-        ConverterError: Of TensorFlow, if the model needs operators that LiteRT
-            lacks.
+        ValueError: If an argument does not fit the model or another argument,
+            the model has lookup tables that LiteRT lacks, or the path is a
+            folder.
+        ConverterError: If the model needs operators that LiteRT lacks (an
+            error of TensorFlow).
     """
     target = prepare_target(path, "tflite")
     _check_options(quantization, batch_size, micro, steer_by)
@@ -96,7 +98,7 @@ def export_litert(
         model, quantization, calibration_data
     )
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)
-    # Calibration forces paths; a constant takes the input's place after it.
+    # Calibration forces paths; then a constant replaces the input.
     calibrated = quantization == "int8" and model.num_metalayers > 0
     forced = with_override or calibrated
     signatures = _signatures(
@@ -165,7 +167,7 @@ def _signatures(
     steer_by: SteerBy,
     forced: bool,
 ) -> dict[str, Any]:
-    """By name; all have an input `override` if `forced`."""
+    """Signatures by name; all have an input `override` if `forced`."""
 
     def make(batch_size: int, steer_by: SteerBy | None) -> Any:
         return signature(
@@ -209,7 +211,7 @@ def _convert(
             )
             converter._experimental_calibrate_only = True
         with warnings.catch_warnings():
-            # The converter calibrates by an interpreter that warns of its end.
+            # The converter uses an interpreter that warns of its deprecation.
             warnings.filterwarnings("ignore", category=UserWarning)
             content = _converted(converter)
     if quantization == "int8":
@@ -220,7 +222,7 @@ def _convert(
 
 
 def _converted(converter: Any) -> bytes:
-    """The converter's file; where it fails, it says on what, and what helps."""
+    """The converter's file; if it fails, the error says why and what helps."""
     try:
         return converter.convert()
     except ConverterError as error:

@@ -1,4 +1,4 @@
-"""Examples on which int8 finds the ranges of what a LiteRT file computes."""
+"""Examples that give int8 the ranges of values in a LiteRT file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,18 +14,18 @@ Example = Mapping[str, np.ndarray]
 
 _LOOPS = ("While", "StatelessWhile")
 _LIST = tf.variant.as_datatype_enum
-_NUM_GAMMAS = 9  # Calibrated at, over the support of each.
+_NUM_GAMMAS = 9  # To calibrate at, over the support of each.
 
 
 def checked_examples(
     model: RoutedModel, quantization: str, data: Iterable[Example] | None
 ) -> list[Example]:
-    """`calibration_data` as a list; empty where no quantization needs it.
+    """`calibration_data` as a list, empty if the quantization needs none.
 
     Raises:
-        ValueError: If it is missing, empty or not needed, holds something else
-            than mappings from each input's name to an array `[1, ...]` of
-            finite numbers, or an input is text.
+        ValueError: If it is missing, empty or not needed, holds anything but
+            mappings from each input's name to an array `[1, ...]` of finite
+            numbers, or an input is text.
     """
     if data is None:
         if quantization == "int8":
@@ -84,10 +84,10 @@ def _check_example(example: Any, shapes: Mapping[str, tf.TensorShape]) -> None:
 def check_loops(signatures: Mapping[str, Any]) -> None:
     """Raises `ValueError` for loops on which TensorFlow's calibrator crashes.
 
-    Those hold lists of tensors, as of time steps; it runs others.
+    These hold lists of tensors, such as time steps; other loops run.
 
     Args:
-        signatures: By name.
+        signatures: Functions by name.
     """
     for function in signatures.values():
         graph = function.get_concrete_function().graph.as_graph_def()
@@ -113,17 +113,17 @@ def feeds(
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Every example, at gammas of the whole support and on forced paths.
 
-    First each module is forced in all metalayers at once, then paths are
-    random, where -1 asks the controller; it computes its logits either way.
+    First, each module is forced in all metalayers at once; then paths are
+    random, and -1 asks the controller, which computes its logits either way.
 
     Args:
-        model: To calibrate.
-        exposure: Of its gammas.
-        examples: One or more, as of `checked_examples`.
-        signatures: By name.
+        model: Model to calibrate.
+        exposure: Exposure of its gammas.
+        examples: One or more examples from `checked_examples`.
+        signatures: Functions by name.
 
     Yields:
-        A signature's name, and its inputs.
+        Name of a signature, and its inputs.
     """
     random = np.random.default_rng(0)
     sizes = np.array([len(costs) for costs in model.module_costs])

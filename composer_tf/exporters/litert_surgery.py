@@ -1,4 +1,4 @@
-"""What the LiteRT converter does not offer, done on the file that it wrote."""
+"""Edits of LiteRT files that the converter does not offer."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from composer_tf.policy import STEERING
 
 
 def with_constant_input(content: bytes, name: str, value: int) -> bytes:
-    """Makes an int32 input a constant, filled with one value.
+    """Replaces an int32 input by a constant, filled with one value.
 
     Args:
-        content: A model.
-        name: Of the input, in every signature that has it.
-        value: The constant.
+        content: Content of a LiteRT file.
+        name: Name of the input, in every signature that has it.
+        value: Value of the constant.
     """
     model = _read(content)
     for entry in model.signatureDefs:
@@ -35,12 +35,12 @@ def with_constant_input(content: bytes, name: str, value: int) -> bytes:
 def with_float16_weights(content: bytes) -> bytes:
     """Stores the weights of all modules in half the space, as float16.
 
-    What steers keeps its weights: they are few, and a choice must not
-    depend on the last bits of one.
+    Weights of what steers stay float32: they are few, and a choice must not
+    depend on the last bits of a weight.
     """
     model = _read(content)
     dequantize = _add_dequantize(model)
-    halved: dict[int, int] = {}  # From a buffer to that of its float16.
+    halved: dict[int, int] = {}  # From a buffer to its float16 buffer.
     for graph in model.subgraphs:
         weights = {
             i
@@ -61,7 +61,7 @@ def with_float16_weights(content: bytes) -> bytes:
             stored.type = schema.TensorType.FLOAT16
             stored.buffer = halved[tensor.buffer]
             graph.tensors.append(stored)
-            tensor.buffer = 0  # Computed, now.
+            tensor.buffer = 0  # It is now computed.
             op: Any = schema.OperatorT()
             op.opcodeIndex = dequantize
             op.inputs, op.outputs = [len(graph.tensors) - 1], [i]
@@ -73,11 +73,11 @@ def with_float16_weights(content: bytes) -> bytes:
 
 
 def quantized(calibrated: bytes) -> bytes:
-    """Makes a calibrated model int8, all but what decides.
+    """Quantizes a calibrated model to int8, except for what steers.
 
     Neither a choice nor gamma's effect may depend on 8 bits. The public
-    converter leaves nothing out; a node without ranges stays float, unless its
-    operator has a range of its own, as softmax: hence the names too.
+    converter cannot exclude nodes. A node without ranges stays float, unless
+    its operator has a fixed range, such as softmax: so names are given too.
     """
     model = _read(calibrated)
     names = []
@@ -95,7 +95,7 @@ def quantized(calibrated: bytes) -> bytes:
 
 
 def _steers(model: Any, graph: Any, op: Any) -> bool:
-    """Whether an operator decides, or computes an output without weights."""
+    """Whether an operator steers, or computes an output without weights."""
     if len(op.outputs) == 0:  # It fills a lookup table.
         return False
     inputs = [graph.tensors[i] for i in op.inputs if i >= 0]
@@ -129,7 +129,7 @@ def _add_dequantize(model: Any) -> int:
     code: Any = schema.OperatorCodeT()
     code.builtinCode = schema.BuiltinOperator.DEQUANTIZE
     code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = 3  # The first that takes float16.
+    code.version = 3  # The first version that takes float16.
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1
 

@@ -1,4 +1,4 @@
-"""ONNX, for ONNX Runtime on anything."""
+"""ONNX, for ONNX Runtime on any platform."""
 
 import os
 from typing import Any
@@ -32,18 +32,19 @@ def export_onnx(
     ONNX Runtime does no work.
 
     Args:
-        model: To export.
+        model: Model to export.
         path: File to write. The description goes to `path` + `.json`.
-        fix: Gammas that shall be no input, with their values, by name; a
-            number where there is only one.
-        default_gamma: Defaults in place of the model's, likewise.
-        steer_by: `"gamma"` (default), or `"budget"` for that input in its
-            place, of a calibrated model. Not fed, it has the default gamma too.
-        with_override: Adds the input `override`, int32 `[batch, n]`: modules to
-            take, -1 to ask the controller.
+        fix: Values of gammas to fix, so that they are no inputs, by name; or a
+            number if there is only one gamma.
+        default_gamma: Defaults to use in place of the model's, in the same
+            form.
+        steer_by: Input that steers, `"gamma"` (default), or `"budget"` for a
+            calibrated model. If it is not fed, the default gamma is used.
+        with_override: Whether to add the input `override`, int32 `[batch, n]`:
+            modules to take, -1 to ask the controller.
 
     Returns:
-        The description.
+        Description of the artifact.
 
     Raises:
         ValueError: If an argument does not fit the model, the model is not

@@ -1,4 +1,4 @@
-"""What an exporter needs to know of a model, and nothing of how it trains."""
+"""What an exporter needs to know about a model; nothing about training."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,14 @@ class Forward(Protocol):
 
     Args:
         inputs: Tensors `[B, ...]` by name.
-        gamma: float32 `[1, k]` or `[B, k]`, as the user gave it; `None` if the
+        gamma: float32 `[1, k]` or `[B, k]`, not clipped yet; `None` if the
             model has none.
-        choices: int32 `[B, n]` of modules to take, -1 to ask the controller;
-            or `None`.
+        choices: int32 `[B, n]`, modules to take, -1 to ask the controller; or
+            `None`.
         routing: Name of a strategy of `composer_tf.layers.routing`.
 
     Returns:
-        The outputs of the contract by name, each with `[B, ...]`.
+        Outputs of the contract by name, each `[B, ...]`.
     """
 
     def __call__(
@@ -37,14 +37,14 @@ class Forward(Protocol):
 
 
 class GammaInput(NamedTuple):
-    """A steerable preference, as a deployed model knows it.
+    """A steerable preference of a deployed model.
 
     Attributes:
-        name: Of the preference.
+        name: Name of the preference.
         low: Lower bound of the trained support.
-        high: Upper bound.
-        default: Taken where no gamma is given, or a bad one.
-        sweep: Gammas from low to high in even steps of the controller's scale.
+        high: Upper bound of the trained support.
+        default: Gamma to use where none is given, or one that is not finite.
+        sweep: Gammas from low to high in even steps on the controller's scale.
             Defaults to the two ends.
     """
 
@@ -55,7 +55,7 @@ class GammaInput(NamedTuple):
     sweep: tuple[float, ...] = ()
 
     def at_share(self, share: float) -> float:
-        """The gamma a share in [0, 1] of the way through the support.
+        """The gamma a share in [0, 1] of the way along the support.
 
         Example:
             >>> sweep = (0.01, 0.1, 1.0)
@@ -71,17 +71,18 @@ class RoutedModel:
     """A forward function and its facts.
 
     Attributes:
-        name: Of the model.
-        forward: The function.
-        along: Runs a given path c_1, ..., c_n without the controller: the least
-            that its answer can cost. Returns outputs by name.
-        inputs: Shape and type of each input, the batch axis `None`.
+        name: Name of the model.
+        forward: Forward function.
+        along: Function that runs a given path c_1, ..., c_n without the
+            controller, at the lowest possible cost. Returns outputs by name.
+        inputs: Shape and type of each input; the batch axis is `None`.
         gammas: The k steerable preferences.
-        module_costs: beta: n tuples, a fraction of full cost for each module.
-        overhead: What every path costs beside its modules, a fraction.
-        variables: All that `forward` reads.
-        tables: Lookup tables, of which `forward` may read some.
-        calibration: What each gamma of one of them costs, or `None`.
+        module_costs: beta, n tuples with a fraction of full cost per module.
+        overhead: Cost of every path besides its modules, a fraction of full
+            cost.
+        variables: All variables that `forward` reads.
+        tables: Lookup tables, some of which `forward` may read.
+        calibration: Measured cost of each gamma of one preference, or `None`.
     """
 
     name: str
@@ -99,11 +100,11 @@ class RoutedModel:
 
     @property
     def num_metalayers(self) -> int:
-        """How many choices a path has: n of the paper."""
+        """Number of choices in a path, n in the paper."""
         return len(self.module_costs)
 
     def alone(self, path: Sequence[int]) -> "RoutedModel":
-        """The model that holds just the modules of one path, and no choice."""
+        """A model that holds only the modules of one path, and no choice."""
 
         def forward(inputs, gamma, choices, routing):
             return self.along(inputs, path)

@@ -1,27 +1,27 @@
-"""Made-up inputs, to warm up, to verify and to time."""
+"""Random inputs, for warm-up, verification and timing."""
 
 import numpy as np
 import tensorflow as tf
 
 from composer_tf.exporters.routed_model import RoutedModel
 
-# Of inputs that are normalized already, and of bytes, which models rescale:
-# there the first are all but constant, and all go the same way. Normal rows and
-# not uniform ones, as their parts have means of their own, which controllers
-# see.
+# Deviations for normalized inputs and for bytes, which models rescale. For a
+# model of bytes, rows at scale 1 are nearly constant and all take the same way.
+# Rows are normal, not uniform, as their parts then differ in mean, which
+# controllers see.
 _SCALES = (1.0, 16.0, 255.0)
 
 
 def random_inputs(
     model: RoutedModel, rows: int, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Values that the inputs may hold, `[rows, ...]`.
+    """Values that the inputs may hold, `[rows, ...]`, by name.
 
-    Bytes for uint8, 0 or 1 for other integers, booleans, else normal, of
-    deviations 1, 16 and 255 in turn, row by row.
+    These are bytes for uint8, 0 or 1 for other integers, booleans for bool, and
+    otherwise normal values, with deviations 1, 16 and 255 in turn by row.
 
     Raises:
-        ValueError: If a size is not known, or it is text.
+        ValueError: If the size of an input is not known, or it is text.
     """
     return {
         name: _random(spec, rows, random) for name, spec in model.inputs.items()

@@ -1,4 +1,4 @@
-"""SavedModel: what TensorFlow and TensorFlow Serving load."""
+"""SavedModel, for TensorFlow and TensorFlow Serving."""
 
 import dataclasses
 import json
@@ -38,24 +38,26 @@ def export_saved_model(
     """Writes a folder that runs without composer_tf and Keras.
 
     Signatures: `serving_default` takes the inputs and `gamma`, which has a
-    default where the caller honours it; `default_gamma` takes no gamma;
-    `budget`, of a calibrated model, takes `budget`. The batch may have any
+    default where the caller honors it; `default_gamma` takes no gamma;
+    `budget`, for a calibrated model, takes `budget`. The batch may have any
     size; each module runs on the rows that chose it, and one that no row chose
     does not run.
 
     Args:
-        model: To export.
-        path: Folder to write; a SavedModel that is there is replaced.
-        fix: Gammas that shall be no input, with their values, by name; a
-            number where there is only one.
-        default_gamma: Defaults in place of the model's, likewise.
-        warmup_requests: How many requests TensorFlow Serving shall replay when
+        model: Model to export.
+        path: Folder to write; an existing SavedModel is replaced.
+        fix: Values of gammas to fix, so that they are no inputs, by name; or a
+            number if there is only one gamma.
+        default_gamma: Defaults to use in place of the model's, in the same
+            form.
+        warmup_requests: Number of requests that TensorFlow Serving replays when
             it loads the model, 0 to 1000. Needs `tensorflow-serving-api`.
-        with_override: Adds a signature `forced` with the input `override`,
-            int32 `[batch, n]`: modules to take, -1 to ask the controller.
+        with_override: Whether to add a signature `forced` with the input
+            `override`, int32 `[batch, n]`: modules to take, -1 to ask the
+            controller.
 
     Returns:
-        The model's description, as written to `assets.extra/composer.json`.
+        Description of the artifact, also in `assets.extra/composer.json`.
 
     Raises:
         ValueError: If an argument does not fit the model, or the path is a
@@ -94,7 +96,7 @@ def export_saved_model(
 def _traced_once(model: RoutedModel) -> RoutedModel:
     """The same model, as one graph that its signatures share.
 
-    Traced for each of them it takes half as long again to load.
+    If each signature were traced, loading would take half as long again.
     """
 
     @tf.function(autograph=False)
@@ -113,7 +115,7 @@ def _traced_once(model: RoutedModel) -> RoutedModel:
 def write_saved_model(
     model: RoutedModel, signatures: Mapping[str, Any], path: pathlib.Path
 ) -> None:
-    """Writes signatures, and the variables and tables they share, once."""
+    """Writes signatures, and once the variables and tables they share."""
     module: Any = tf.Module()
     module.v = list(model.variables)
     module.tables = tables_read(model, signatures)

@@ -13,17 +13,17 @@ from composer_tf.exporters.exposure import STEER_BY, Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.policy import STEERING
 
-# Signatures of an artifact, as far as its format has them.
-MAIN = "serving_default"  # Takes a gamma, or what steers in its place.
-DEFAULT_GAMMA = "default_gamma"  # Takes none.
+# Signatures of an artifact; no format has all of them.
+MAIN = "serving_default"  # Takes gamma, or the input in its place.
+DEFAULT_GAMMA = "default_gamma"  # Takes no gamma.
 BUDGET = "budget"  # Takes a budget.
 BATCH = "batch"  # Takes a static number of rows.
-FORCED = "forced"  # Takes paths too, by the input `override`.
+FORCED = "forced"  # Also takes paths, by the input `override`.
 
 # Input, int32 [batch, n]: modules to take, -1 to ask the controller.
 OVERRIDE = "override"
 
-# An ONNX file has one space of names for inputs and outputs.
+# An ONNX file has one namespace for inputs and outputs.
 _OUTPUTS = (
     "logits",
     "probabilities",
@@ -63,20 +63,20 @@ def signature(
     """A `tf.function` of named inputs, traced for one batch size or any.
 
     Args:
-        model: To run.
-        exposure: Of its gammas.
-        routing: Name of a strategy.
-        batch_size: Static, or `None` for any.
-        steer_by: Whether `gamma` or `budget` is an input; with `None` the
-            default gamma is used.
+        model: Model to run.
+        exposure: Exposure of its gammas.
+        routing: Name of a strategy of `composer_tf.layers.routing`.
+        batch_size: Static batch size, or `None` for any.
+        steer_by: Name of the input that steers, `"gamma"` or `"budget"`; with
+            `None` the default gamma is used.
         with_override: Whether `override` is an input.
 
     Returns:
-        A function whose keyword arguments are the inputs; `gamma` has its
-        default.
+        Function whose keyword arguments are the inputs; the one that steers has
+        a default.
 
     Raises:
-        ValueError: If it shall take a budget, and the model is not calibrated.
+        ValueError: If `budget` is an input and the model is not calibrated.
     """
     specs: dict[str, tf.TensorSpec] = {
         name: tf.TensorSpec([batch_size, *spec.shape[1:]], spec.dtype, name)

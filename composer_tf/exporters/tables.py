@@ -1,4 +1,4 @@
-"""Lookup tables, as of `keras.layers.StringLookup`, in an artifact."""
+"""Lookup tables in an artifact, such as of `keras.layers.StringLookup`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from composer_tf.exporters.routed_model import RoutedModel, Table
 def tables_read(
     model: RoutedModel, signatures: Mapping[str, Any]
 ) -> list[Table]:
-    """Those of the model's tables that signatures read.
+    """The tables of a model that signatures read.
 
-    A layer has others, such as the counts of its words.
+    A layer has other tables, such as the counts of its words.
 
     Args:
-        model: Which is exported.
-        signatures: By name.
+        model: Model to export.
+        signatures: Functions by name.
     """
     read = {
         id(tensor)
@@ -36,10 +36,10 @@ def check_tables(
     """Raises `ValueError` if signatures read a table that is not convertible.
 
     Args:
-        model: Which is exported.
-        signatures: By name.
-        runtime: As the error calls it.
-        held: Types of keys and values of the tables that it can have.
+        model: Model to export.
+        signatures: Functions by name.
+        runtime: Name of the runtime in the error.
+        held: Types of keys and values of the tables that the runtime has.
     """
     for table in tables_read(model, signatures):
         if (table.key_dtype, table.value_dtype) not in held:

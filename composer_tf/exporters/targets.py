@@ -1,4 +1,4 @@
-"""Where an artifact is written, and what stands there already."""
+"""Checks of the path that an artifact is written to."""
 
 import os
 import pathlib
@@ -9,9 +9,9 @@ _SUFFIXES = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
 def check_target(path: str | os.PathLike, format: str) -> None:
     """Raises `ValueError` if an artifact does not belong at a path.
 
-    That is if the suffix is that of another format, a symbolic link stands
-    there, a file where a folder is to be written, a folder where a file is, or
-    a folder that holds something else than a SavedModel.
+    It does not if the suffix is that of another format, the path is a symbolic
+    link, it is a file and a folder is to be written, it is a folder and a file
+    is to be written, or it is a folder that holds anything but a SavedModel.
     """
     _check_suffix(path, format)
     path = pathlib.Path(path)
@@ -43,7 +43,7 @@ def check_target(path: str | os.PathLike, format: str) -> None:
 
 
 def prepare_target(path: str | os.PathLike, format: str) -> pathlib.Path:
-    """The path, checked by `check_target`; the folder it is in exists."""
+    """The path, checked by `check_target`; creates its parent folder."""
     check_target(path, format)
     target = pathlib.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

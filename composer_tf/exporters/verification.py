@@ -1,4 +1,4 @@
-"""Whether an artifact does what its model does, and runs only what it must."""
+"""Comparison of an artifact with its model, and timing in turns."""
 
 import statistics
 import time
@@ -18,7 +18,7 @@ from composer_tf.policy import all_paths
 _NUM_GAMMAS = 9
 _MAX_PATHS = 64
 _NUM_FORCED = 4  # Examples on each forced path.
-_TIE = 1e-5  # Choices whose probabilities are closer may differ.
+_TIE = 1e-5  # Choices whose probabilities are closer than this may differ.
 _ANSWERS = ("logits", "outputs", "probabilities")
 _OF_ANY_SCALE = _ANSWERS[:2]  # A model has one, or neither.
 
@@ -27,12 +27,12 @@ class Parity(NamedTuple):
     """How an artifact's outputs compare with the model's.
 
     Attributes:
-        errors: Largest absolute difference of each output, of rows that took
-            the same path.
+        errors: Largest absolute difference of each output, over the rows that
+            took the same path.
         largest: Largest absolute value of each output of the model.
-        choice_agreement: Share of rows of the same choices, ties left out.
-        accuracies: Of the model and of the artifact, means over all gammas
-            and budgets; `None` without labels.
+        choice_agreement: Share of rows with the same choices, without ties.
+        accuracies: Accuracies of the model and of the artifact, means over all
+            gammas and budgets; `None` without labels.
     """
 
     errors: dict[str, float]
@@ -42,18 +42,18 @@ class Parity(NamedTuple):
 
     @property
     def max_abs_error(self) -> float:
-        """Of all but `logits` or `outputs`, whose scale is the model's own."""
+        """Largest error but of `logits` or `outputs`, which have any scale."""
         errors = [e for n, e in self.errors.items() if n not in _OF_ANY_SCALE]
-        return float(np.max(errors))  # Which keeps NaN, as max() may not.
+        return float(np.max(errors))  # It keeps NaN; max() may not.
 
     @property
     def answer(self) -> str:
-        """Name of the output that tells most, as `probabilities` may be 1."""
+        """Name of the output that tells most about the model's answer."""
         return next(name for name in _ANSWERS if name in self.errors)
 
     @property
     def relative_error(self) -> float:
-        """Error of the `answer`, as a part of its largest value."""
+        """Error of the `answer`, relative to its largest value."""
         return self.errors[self.answer] / (self.largest[self.answer] or 1.0)
 
 
@@ -70,18 +70,18 @@ def compare(
 ) -> Parity:
     """Runs an artifact and its model over all gammas and forced paths.
 
-    And over all budgets, where the model gets the gamma of each.
+    It runs both over all budgets too; there the model gets the gamma of each.
 
     Args:
-        model: What was exported.
-        exposure: Of its gammas.
-        artifact: What shall be verified.
-        forced: The same, exported `with_override`.
+        model: Model that was exported.
+        exposure: Exposure of its gammas.
+        artifact: Artifact to verify.
+        forced: The same artifact, exported `with_override`.
         inputs: `[B, ...]` by name.
         labels: Integers `[B]`, for a classifier's accuracy.
         has_default: Whether the artifact can be run without gamma.
-        another: A second signature of the artifact that takes gamma, if there
-            is one, such as that for batches.
+        another: Second signature of the artifact that takes gamma, such as the
+            one for batches, or `None`.
         steer_by: Inputs that steer the artifact; the first steers `forced`.
 
     Raises:
@@ -123,12 +123,12 @@ def interleaved_seconds(
     rounds: int = 30,
     round_seconds: float = 0.02,
 ) -> dict[str, float]:
-    """Median time of one call of each, taken in turns.
+    """Median time in seconds of one call of each, measured in turns.
 
     Args:
         callers: Functions to time, by name.
-        rounds: How often each has its turn.
-        round_seconds: About how long a turn lasts.
+        rounds: Number of turns of each function.
+        round_seconds: Approximate duration of a turn.
     """
     repeats = {}
     for name, call in callers.items():
@@ -150,9 +150,9 @@ def interleaved_seconds(
 def _steerings(
     exposure: Exposure, rows: int, steer_by: SteerBy
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """What steers the model, which takes gamma, and what the artifact.
+    """Inputs that steer the model, which takes gamma, and the artifact.
 
-    One value for all rows, over the supports; and all of them mixed.
+    Values are the same for all rows, along the supports; then mixed.
     """
     if not exposure.free:
         yield {}, {}
@@ -177,7 +177,7 @@ def _steerings(
 
 
 def _paths(model: RoutedModel) -> Sequence[Sequence[int]]:
-    """All paths, or a fixed sample of them when there are very many."""
+    """All paths, or a fixed sample of them if there are too many."""
     sizes = [len(costs) for costs in model.module_costs]
     if np.prod(sizes, dtype=float) <= _MAX_PATHS:
         return all_paths(sizes)
@@ -205,7 +205,7 @@ def _accuracy(outputs: Outputs, labels: np.ndarray) -> float:
 
 
 def _tied(outputs: Outputs) -> np.ndarray:
-    """Rows in which two modules are as likely, as far as float32 can tell."""
+    """Rows whose two likeliest modules float32 cannot tell apart."""
     ordered = np.sort(outputs["module_probabilities"], axis=-1)
     if ordered.shape[-1] == 1:
         return np.zeros(len(ordered), bool)
@@ -213,7 +213,7 @@ def _tied(outputs: Outputs) -> np.ndarray:
 
 
 class _Tally:
-    """Collects how pairs of outputs compare."""
+    """Accumulates comparisons of pairs of outputs."""
 
     def __init__(self) -> None:
         self._errors: dict[str, float] = {}

@@ -22,17 +22,17 @@ def write_warmup_requests(
     count: int,
     folder: pathlib.Path,
 ) -> None:
-    """Writes requests of random inputs along the whole support of gamma.
+    """Writes requests with random inputs along the whole support of gamma.
 
-    A server that replays them has run every path that the controller takes for
-    them before its first user waits. Where a budget is an input too, every
-    other request gives one.
+    A server that replays them has already run every path that the controller
+    takes for them before the first user's request. If the model takes a budget
+    too, every other request gives one.
 
     Args:
-        model: What is served.
-        exposure: Of its gammas.
-        count: How many, 1 to 1000.
-        folder: Where TensorFlow Serving looks for them: `assets.extra`.
+        model: Model to serve.
+        exposure: Exposure of its gammas.
+        count: Number of requests, 1 to 1000.
+        folder: Folder `assets.extra`, where TensorFlow Serving looks for them.
 
     Raises:
         ValueError: If there are too many for TensorFlow Serving.

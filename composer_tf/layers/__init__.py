@@ -1,4 +1,4 @@
-"""Keras layers: metalayers, controllers, glimpses, and how rows are routed."""
+"""Keras layers: metalayers, controllers, glimpses, and routing of rows."""
 
 from composer_tf.layers.controller import Controller as Controller
 from composer_tf.layers.feed_forward_controller import (

@@ -1,4 +1,4 @@
-"""Blocks of rows whose module is known: no routing is needed for them."""
+"""Blocks of rows whose module is known, which need no routing."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,17 +15,17 @@ def by_blocks(
     run_unknown: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     dtype: str,
 ) -> tf.Tensor:
-    """Runs each module on its own blocks of rows, as far as they are known.
+    """Runs each module on its own blocks of rows, where they are known.
 
-    It needs no condition and compiles under XLA. Blocks may be one and the same
-    tensor: a module then runs on it once.
+    It needs no conditionals and compiles under XLA. Several blocks may be the
+    same tensor: a module then runs on it once.
 
     Args:
         modules: m callables that map `[B, ...]` to `[B, *output_shape]`.
         parts: The K blocks of rows, each `[B, ...]`.
-        choices: The choices of each, int32 `[B]`, in `[0, m)`.
-        blocks: The one choice of each, -1 for a block of unknown ones.
-        run_unknown: Maps rows and their choices to outputs.
+        choices: The choices of each block, int32 `[B]`, in `[0, m)`.
+        blocks: The choice that all rows of a block share; -1 if not known.
+        run_unknown: Function that maps rows and their choices to outputs.
         dtype: Data type of the output.
 
     Returns:

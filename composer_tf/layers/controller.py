@@ -1,4 +1,4 @@
-"""What every controller shares: how it sees activations, and its contract."""
+"""The base of all controllers: how they see activations, their contract."""
 
 import abc
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ class Observation(NamedTuple):
 
     Attributes:
         summary: float32 `[B, s]`, average activations, normalized.
-        features: float32 `[B, d]`, the summary, and of a probe's guess all
-            probabilities, the highest, and the entropy.
+        features: float32 `[B, d]`, the summary; with a probe, also the
+            probabilities of its guess, the highest one, and their entropy.
         guess: float32 `[B, classes]`, logits of the probe, or `None`.
     """
 
@@ -31,42 +31,44 @@ class Controller(keras.layers.Layer, abc.ABC):
     """The functions g_1, ..., g_n of equation (2), given gamma too.
 
     The Composer asks it once per metalayer, in order. Activations of any rank
-    are summarised to one float32 vector: spatial axes are average-pooled to at
-    most `grid` cells each. All of the controller computes in float32, under
-    mixed precision too.
+    are summarized to one float32 vector: spatial axes are average-pooled to at
+    most `grid` cells each. The whole controller computes in float32, also under
+    mixed precision.
 
-    How far a logit lies below the greatest is bounded, so that every module
+    How far a logit may lie below the greatest is bounded, so that every module
     keeps a chance of being tried: a policy that is certain too early would
     never learn that another module has become better. With the default of 4 and
-    two modules that chance is at least 1.8 %. Being tried is not enough, if
-    what is learned of it does not arrive: far beyond its bound a tanh passes no
-    gradient, and the policy stays where it is. This bound (`floor_gaps`) always
-    passes the gradient that leads back.
+    two modules that chance is at least 1.8%. Being tried is not enough if its
+    gradient is lost: far beyond its bound a tanh passes no gradient, and the
+    policy stays where it is. This bound (`floor_gaps`) always passes the
+    gradient that leads back.
 
-    What gamma charges for a module is known, so it is not left to be learned: a
-    multiple of the price is taken off the logits. Else a policy whose gammas
-    favour cheap modules on average may settle on them before it notices gamma.
+    What gamma charges for a module is known and need not be learned: a multiple
+    of the price is subtracted from the logits. Otherwise a policy whose gammas
+    favor cheap modules on average may settle on them before it notices gamma.
 
-    Which examples gain by a dear module depends on how sure the model is of
-    them by then, and little of that shows in average activations. With `probe`
-    a linear classifier of each summary is trained beside the model, on the same
-    loss, and the controller sees what it guesses, how likely it finds that, and
-    the entropy. No gradient of a probe reaches the modules.
+    Which examples gain from an expensive module depends on how sure the model
+    is about them at that point, and average activations show little of that.
+    With `probe`, a linear classifier of each summary is trained beside the
+    model, on the same loss, and the controller sees the probabilities of its
+    guess, the highest one, and their entropy. No gradient of a probe reaches
+    the modules.
 
     A subclass implements `build_steps`, `initial_state` and `call`; prices and
-    the bound are applied to what it returns (`finalize_logits`).
+    the bound are applied to the logits it returns (`finalize_logits`).
 
     Args:
         units: Size of the hidden representation, int >= 1. Defaults to 32.
         grid: Cells per spatial axis that the activations are pooled to, int
-            >= 1. Defaults to 4. More shows the controller finer detail and
-            makes it dearer.
-        max_gap: How far a logit may lie below the greatest, float > 0, or
-            `None` for no bound. Defaults to 4.
-        price_factor: By how many nats the gap between the logits of the dearest
-            and the cheapest module grows, before training, from one end of
-            gamma's support to the other, float >= 0; there is none at 0. It is
-            trained; 0 leaves prices to be learned. Defaults to 16.
+            >= 1. Defaults to 4. More cells show the controller finer detail and
+            raise its cost.
+        max_gap: Largest gap of a logit below the greatest, float > 0, or `None`
+            for no bound. Defaults to 4.
+        price_factor: Growth in nats of the gap between the logits of the
+            dearest and the cheapest module from one end of gamma's support to
+            the other, before training, float >= 0. There is no such gap at
+            gamma 0. The factor is trained; a factor of 0 leaves prices to be
+            learned. Defaults to 16.
         probe: Whether the controller guesses the answer of a classifier before
             each metalayer. Defaults to false.
 
@@ -112,16 +114,17 @@ class Controller(keras.layers.Layer, abc.ABC):
         """Creates the weights for a given sequence of metalayers.
 
         Args:
-            activation_shapes: n shapes, of the input of each metalayer, with
-                the batch axis.
-            num_modules: m_1, ..., m_n.
-            num_gammas: k, how many gammas the policy is steered by.
+            activation_shapes: n shapes with the batch axis, those of the input
+                of each metalayer.
+            num_modules: Numbers of modules m_1, ..., m_n.
+            num_gammas: Number k of gammas that steer the policy.
             has_prices: Whether one of them charges for modules.
-            output_row_shape: Of the model's answer, which probes guess.
+            output_row_shape: Shape of one row of the model's output, which
+                probes guess.
 
         Raises:
-            ValueError: If it is built for something else already, activations
-                cannot be summarised, images have channels first, or there is
+            ValueError: If it is already built for something else, activations
+                cannot be summarized, images have channels first, or there is
                 nothing for probes to guess.
         """
         arguments = {
@@ -161,7 +164,7 @@ class Controller(keras.layers.Layer, abc.ABC):
                 initializer=keras.initializers.Constant(self.price_factor),
             )
         self.built = True
-        if not self.trainable:  # Else layers made here would be.
+        if not self.trainable:  # Otherwise layers made here would be.
             self.trainable = False
 
     def _build_observation(
@@ -199,11 +202,11 @@ class Controller(keras.layers.Layer, abc.ABC):
         num_modules: Sequence[int],
         num_gammas: int,
     ) -> None:
-        """Creates the weights, given the length of each step's features."""
+        """Creates the weights, given the size of each step's features."""
 
     @abc.abstractmethod
     def initial_state(self, batch_size: tf.Tensor) -> tf.Tensor:
-        """The state before the first metalayer, s >= 0.
+        """The state before the first metalayer, of size s >= 0.
 
         Returns:
             float32 `[B, s]`, or `[1, s]` for all rows.
@@ -221,11 +224,12 @@ class Controller(keras.layers.Layer, abc.ABC):
         """p_i = g_i(a_{i-1}, c_{i-1}), equation (2), as logits.
 
         Args:
-            features: float32 `[B, d]`, what `observe` returns of a_{i-1}.
+            features: float32 `[B, d]`, the features that `observe` returns for
+                a_{i-1}.
             previous_choices: int32 `[B]`, c_{i-1}, or `None` at the first.
             gamma: float32 `[B, k]`, scaled to [-1, 1].
-            state: float32 `[B, s]`, or what `initial_state` returns.
-            index: Which metalayer, 0 for the first.
+            state: float32 `[B, s]`, or the result of `initial_state`.
+            index: Index of the metalayer, 0 for the first.
 
         Returns:
             Logits float32 `[B, m_i]` and the next state, float32 `[B, s]`.
@@ -234,10 +238,10 @@ class Controller(keras.layers.Layer, abc.ABC):
     def finalize_logits(
         self, logits: tf.Tensor, price: tf.Tensor | None
     ) -> tf.Tensor:
-        """Takes the price off, and holds all logits near the greatest.
+        """Subtracts the price, and bounds the gaps below the greatest logit.
 
         Args:
-            logits: float32 `[B, m_i]`, as `call` returns them.
+            logits: float32 `[B, m_i]`, from `call`.
             price: float32 `[B, m_i]`, what gamma charges
                 (`PreferenceCollection.price_table`), or `None`.
         """
@@ -252,10 +256,10 @@ class Controller(keras.layers.Layer, abc.ABC):
 
         Args:
             activations: `[B, ...]`.
-            index: Which metalayer, 0 for the first.
+            index: Index of the metalayer, 0 for the first.
         """
         averages = summarize(activations, self._shapes[index], self.grid)
-        # A baseline reads it too, which inputs that no stem scales would make
+        # A baseline reads it too. Inputs that no stem scales would make that
         # so large that its gradient drowns all others.
         summary = self.norms[index](averages)
         if not self.probe:
@@ -269,7 +273,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         return Observation(summary, seen, guess)
 
     def feature_size(self, index: int) -> int:
-        """Length d of the features that `observe` returns."""
+        """Size d of the features that `observe` returns."""
         size = summary_size(self._shapes[index], self.grid)
         return size + (self.probes[index].units + 2 if self.probe else 0)
 
@@ -313,5 +317,5 @@ class Controller(keras.layers.Layer, abc.ABC):
 
 
 def one_hot(choices: tf.Tensor, depth: int) -> tf.Tensor:
-    """Int32 `[B]` to float32 `[B, depth]`, by a gather: every target has it."""
+    """Maps int32 `[B]` to float32 `[B, depth]` by a gather, for all targets."""
     return tf.gather(tf.constant(np.eye(depth, dtype=np.float32)), choices)

@@ -1,4 +1,4 @@
-"""Controller functions that share nothing."""
+"""A controller whose functions share nothing."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,18 @@ from composer_tf.layers.controller import Controller, one_hot
 class FeedForwardController(Controller):
     """One small network per metalayer, without a hidden state.
 
-    g_i sees the activations before metalayer i, the choice before it, and
-    gamma.
+    g_i sees the activations before metalayer i, the previous choice, and gamma.
 
     Args:
         units: Size of each hidden layer, int >= 1. Defaults to 32.
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
-        max_gap: How far a logit may lie below the greatest, float > 0, or
-            `None`. Defaults to 4.
-        price_factor: How far gamma's prices drive logits apart before training,
-            in nats, float >= 0. Defaults to 16.
-        probe: Whether the controller guesses the answer before each metalayer.
-            Defaults to false.
+        max_gap: Largest gap of a logit below the greatest, float > 0, or
+            `None` for no bound. Defaults to 4.
+        price_factor: Gap in nats that gamma's prices put between logits before
+            training (`Controller`), float >= 0. Defaults to 16.
+        probe: Whether the controller guesses the answer of a classifier before
+            each metalayer. Defaults to false.
 
     Example:
         >>> FeedForwardController(units=16).get_config()["units"]

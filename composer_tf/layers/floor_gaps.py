@@ -1,4 +1,4 @@
-"""A bound on logits that lets go of what it holds."""
+"""A bound on logits that still passes the gradient leading back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,23 +7,23 @@ import tensorflow as tf
 
 
 def floor_gaps(logits: tf.Tensor, depth: float) -> tf.Tensor:
-    """Logits below the greatest one, no deeper than `depth`.
+    """Gaps of logits below the greatest one, no deeper than `depth`.
 
     Shifting all logits alike changes no probability, so only these gaps matter,
-    and the greatest stays the greatest. A gap at the floor passes the gradient
-    that leads it up again, and drops the one that leads further down: an
-    ordinary floor would hold it there for good.
+    and the greatest stays the greatest. At the floor, a gap passes the gradient
+    that leads up again and drops the one that leads further down; an ordinary
+    floor would drop both, and the gap would stay there.
 
-    That gradient is exact above the floor. At the floor it is one-sided: of the
-    noise of a sampled gradient it keeps what leads up, so a module there is
-    tried a little more often than an unbiased estimate would have it.
+    The gradient is exact above the floor. At the floor it is one-sided: it
+    keeps only the part of a sampled gradient's noise that leads up, so a module
+    there is tried slightly more often than with an unbiased estimate.
 
     Args:
         logits: float32 `[..., m]`.
-        depth: Above 0.
+        depth: Largest gap, above 0.
 
     Returns:
-        Same shape, in [-depth, 0].
+        float32 `[..., m]`, in [-depth, 0].
     """
 
     def with_gradient(gaps: tf.Tensor) -> tuple[tf.Tensor, Callable]:

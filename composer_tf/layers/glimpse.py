@@ -1,4 +1,4 @@
-"""A module's view of a part of the image."""
+"""A layer that shows a module a part of the image."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 class Glimpse(keras.layers.Layer):
     """Crops a fixed window out of an image (section 3.1).
 
-    Put it first in a module that should see a part of the input only: the
+    Put it first in a module that should see only a part of the input: the
     small module of Wide-MNIST sees the left half.
 
     Args:

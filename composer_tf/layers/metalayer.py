@@ -1,4 +1,4 @@
-"""A set of modules of which one runs for each example."""
+"""A set of modules, one of which runs for each example."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ class Metalayer(keras.layers.Layer):
     Args:
         modules: Keras layers or models, at least one. They may differ in
             everything but the shape of their output, and each maps one tensor
-            to one tensor. A layer object may stand in one place only.
+            to one tensor. A layer object may appear only once.
 
     Call arguments:
         inputs: `[B, ...]`, the activations a_{i-1}.
         choices: int32 `[B]`, the module of each row, in `[0, m_i)`.
         routing: Name of one of `composer_tf.layers.routing.STRATEGIES`.
-            Defaults to `"partition"`, which is dense, with a warning, where the
-            shape of an output row is not known. Results are equal; which rows a
-            module runs on is not.
-        blocks: If the rows are D blocks of equal size, the D choices of these,
-            as far as they are known beforehand, and -1 for what is not
-            (default). Known blocks need no routing: under XLA too, only their
-            module runs, and on equal rows only once.
-        sources: Of each block, which one of the blocks of `inputs` its rows
-            are. Defaults to the same.
+            Defaults to `"partition"`, which becomes dense, with a warning,
+            where the shape of an output row is not known. Results are equal;
+            which rows a module runs on differs.
+        blocks: D choices, if the rows are D blocks of equal size: the module
+            that all rows of a block take, or -1 if not known (default). Known
+            blocks need no routing: also under XLA only their module runs, and
+            only once on equal rows.
+        sources: Indices of the blocks of `inputs` that the D blocks are taken
+            from. Defaults to the same blocks.
 
     Returns:
         `[B, ...]`, the activations a_i, in the metalayer's compute dtype.
@@ -73,7 +73,7 @@ class Metalayer(keras.layers.Layer):
 
     @property
     def num_modules(self) -> int:
-        """m_i."""
+        """Number of modules m_i."""
         return len(self.modules)
 
     def build(self, input_shape: Shape) -> None:
@@ -119,7 +119,7 @@ class Metalayer(keras.layers.Layer):
                 self.modules, rows, choices, self._row_shape, self.compute_dtype
             )
 
-        # Routing by choices runs a module once, on known and unknown rows.
+        # Routing by choices runs each module once, on known and unknown rows.
         num_known = sum(block >= 0 for block in blocks)
         least = 1 if routing == "dense" else len(blocks)
         if num_known < least or masked:
@@ -142,9 +142,9 @@ class Metalayer(keras.layers.Layer):
         return outputs
 
     def _routing_of(self, routing: str, masked: bool) -> str:
-        """The routing that is asked for, or what rows of this kind need."""
+        """The routing that is asked for, or the one that these rows need."""
         if not self._row_shape.is_fully_defined():
-            # An empty part would have no known shape.
+            # An empty part would have an unknown shape.
             if routing not in ("dense", "partition"):
                 raise ValueError(
                     f"Routing {routing!r} needs modules whose output shape is "
@@ -185,11 +185,11 @@ class Metalayer(keras.layers.Layer):
 def layer_output_shape(
     layer: keras.layers.Layer, input_shape: Shape | Mapping[str, Shape]
 ) -> Shape:
-    """Builds a layer if it is not yet, and returns its output's shape.
+    """The output shape of a layer, which is built if it is not yet.
 
     Args:
         layer: Any Keras layer or model.
-        input_shape: With the batch axis; several named inputs as a mapping.
+        input_shape: Shape with the batch axis; a mapping for named inputs.
 
     Raises:
         TypeError: If the layer does not return one tensor.
@@ -201,7 +201,7 @@ def layer_output_shape(
     inputs: Any
     if isinstance(input_shape, Mapping):
         inputs = {name: keras.KerasTensor(s) for name, s in input_shape.items()}
-        # Where a model lists its inputs, Keras would take these by alphabet.
+        # For a model that lists its inputs, Keras would sort these by name.
         names = [tensor.name for tensor in getattr(layer, "inputs", None) or []]
         if set(names) == set(inputs) and not isinstance(layer.input, Mapping):
             inputs = [inputs[name] for name in names]

@@ -1,4 +1,4 @@
-"""The way of a batch through the metalayers: equations (2) to (4)."""
+"""The path of a batch through the metalayers: equations (2) to (4)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -27,13 +27,13 @@ class Path(NamedTuple):
 
     Attributes:
         outputs: `[R, ...]`, the activations after the last step.
-        logits: n tensors, the i-th float32 `[R, m_i]`, of the controller.
+        logits: n tensors, the i-th float32 `[R, m_i]`, from the controller.
         choices: int32 `[R, n]`, the modules that ran.
         context: float32 `[B, d]`, a summary of the first metalayer's input,
             and gamma.
-        guesses: n tensors float32 `[D_i, B, classes]`, of the controller's
-            probes before each metalayer, where D_i blocks of rows come; none
-            without probes.
+        guesses: n tensors float32 `[D_i, B, classes]`, logits of the
+            controller's probes before each metalayer, where D_i blocks of rows
+            arrive; none without probes.
     """
 
     outputs: tf.Tensor
@@ -44,12 +44,12 @@ class Path(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """How paths part at a metalayer: D blocks of rows come, D' go on.
+    """How paths part at a metalayer: D blocks of rows arrive, D' go on.
 
     Attributes:
-        sources: Of each block that goes on, the one that it comes from.
-        choices: The module of each, negative where it is not known.
-        block_of_path: Of each of the K paths, the block that it goes on in.
+        sources: Index of the arriving block, for each block that goes on.
+        choices: Module of each block that goes on, negative if not known.
+        block_of_path: Index of the block that goes on, for each of K paths.
     """
 
     sources: tuple[int, ...]
@@ -58,13 +58,13 @@ class Fork(NamedTuple):
 
 
 def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
-    """Where paths part; until then they are one block, which is run once.
+    """Where paths part; until then they share one block, which is run once.
 
     Args:
-        paths: K tuples of n modules, negative where they are not known.
+        paths: K tuples of n modules, negative if not known.
 
     Returns:
-        One for each metalayer.
+        One `Fork` per metalayer.
 
     Example:
         >>> first, second = forks([(0, 0), (0, 1), (1, -1), (0, 1)])
@@ -80,7 +80,7 @@ def forks(paths: Sequence[Sequence[int]]) -> list[Fork]:
         sources, choices, next_blocks = [], [], []
         for k, path in enumerate(paths):
             beginning = tuple(path[: i + 1])
-            if min(beginning) < 0:  # Equal by chance only: it stays apart.
+            if min(beginning) < 0:  # Unknown modules: it stays apart.
                 beginning = (*beginning, k)
             block = blocks.setdefault(beginning, len(blocks))
             if block == len(sources):
@@ -102,22 +102,22 @@ def follow(
     routing: str,
     paths: Sequence[Sequence[int]],
 ) -> Path:
-    """Asks the controller at each metalayer, and runs what is decided.
+    """Asks the controller at each metalayer, and runs the chosen modules.
 
-    What several paths of an example have in common is computed once.
+    The common beginning of several paths of an example is computed once.
 
     Args:
         steps: `Metalayer`s, at least one, and plain layers as fixed steps.
-        controller: Built for them.
+        controller: Controller that is built for them.
         activations: `[B, ...]`, a_0.
         gamma: float32 `[B, k]`, scaled to [-1, 1].
-        prices: n tensors float32 `[B, m_i]`, of gamma, or `None`.
-        decide: Maps logits float32 `[D * B, m_i]`, the metalayer's index i and
-            the modules of the D blocks, as far as they are known, to choices
-            int32 `[D * B]`, equation (3).
+        prices: n tensors float32 `[B, m_i]`, what gamma charges, or `None`.
+        decide: Function that maps logits float32 `[D * B, m_i]`, the
+            metalayer's index i and the modules of the D blocks (negative if not
+            known) to choices int32 `[D * B]`, equation (3).
         routing: Name of a strategy of `composer_tf.layers.routing`.
-        paths: K tuples of n modules that `decide` will choose, negative where
-            that is not known beforehand.
+        paths: K tuples of n modules that `decide` will choose, negative if not
+            known beforehand.
     """
     coming = iter(forks(paths))
     block_of_path: Sequence[int] = (0,) * len(paths)
@@ -145,10 +145,13 @@ def follow(
 
 
 class _Steering:
-    """A controller on the way, and what it has decided so far, as in `Path`.
+    """A controller along a path, and its decisions so far, as in `Path`.
 
     Args:
-        controller: As of `follow`, with `gamma`, `prices` and `decide`.
+        controller: Same as in `follow`.
+        gamma: Same as in `follow`.
+        prices: Same as in `follow`.
+        decide: Same as in `follow`.
     """
 
     def __init__(
@@ -163,7 +166,7 @@ class _Steering:
         self._prices = prices
         self._decide = decide
         self._state = controller.initial_state(tf.shape(gamma)[0])
-        self._choice: tf.Tensor | None = None  # At the metalayer before.
+        self._choice: tf.Tensor | None = None  # At the previous metalayer.
         self.context = gamma
         self.logits: list[tf.Tensor] = []
         self.choices: list[tf.Tensor] = []
@@ -173,8 +176,8 @@ class _Steering:
         """Equations (2) and (3) at the next metalayer.
 
         Args:
-            activations: `[D * B, ...]`, its input.
-            fork: How paths part at it.
+            activations: `[D * B, ...]`, the input of the metalayer.
+            fork: Fork of the paths at this metalayer.
 
         Returns:
             int32 `[D' * B]`, the module of each row that goes on.
@@ -217,18 +220,18 @@ def known_paths(
     batch_size: tf.Tensor,
     least: int,
 ) -> tuple[tf.Tensor | None, list[tuple[int, ...]]]:
-    """What is known of the choices beforehand: by example, or by path.
+    """Checks the choices that are known beforehand, by example or by path.
 
     Args:
         choices: `[B, n]`, or `None`.
-        paths: K tuples of n, which every example takes, or `None`.
-        num_modules: m_1, ..., m_n.
-        batch_size: B.
-        least: What a path may hold, down to `POLICY` or `UNIFORM`.
+        paths: K tuples of n modules, which every example takes, or `None`.
+        num_modules: Numbers of modules m_1, ..., m_n.
+        batch_size: Batch size B.
+        least: Smallest value in a path, `POLICY` or `UNIFORM`.
 
     Returns:
-        Choices int32 `[B, n]` or `None`, and the K paths: one that is the
-        policy's if there are none.
+        Choices int32 `[B, n]` or `None`, and the K paths: if none are given,
+        one path that asks the policy everywhere.
 
     Raises:
         ValueError: If both are given, or do not fit.
@@ -270,13 +273,13 @@ def decide_by(
     choices: tf.Tensor | None,
     batch_size: tf.Tensor,
 ) -> Decide:
-    """Equation (3): the mode or a sample of the policy, where none is given.
+    """Equation (3): the mode or a sample of the policy, if no module is given.
 
     Args:
-        seeds: Stateless, int32 `[n, 2]`; `None` for the mode.
-        choices: Int32 `[B, n]` of modules to take, `POLICY` to ask the policy;
+        seeds: int32 `[n, 2]`, stateless seeds; `None` for the mode.
+        choices: int32 `[B, n]`, modules to take, `POLICY` to ask the policy;
             or `None`. For one path only.
-        batch_size: B.
+        batch_size: Batch size B.
     """
 
     def decide(
@@ -302,7 +305,8 @@ def decide_by(
         drawn = replicas.draw(
             lambda rows: categorical(rows).sample(seed=seed), logits, num_blocks
         )
-        # Of NaN the sample is no module; the loss tells of it, not a kernel.
+        # A sample from NaN is no module. It is clipped, so that the loss shows
+        # the NaN and no kernel fails.
         return tf.minimum(drawn, tf.shape(logits)[-1] - 1)
 
     return decide
@@ -311,7 +315,7 @@ def decide_by(
 def _or_else(given: tf.Tensor, choice: tf.Tensor) -> tf.Tensor:
     """`given` where it names a module, else `choice`; int32 `[D * B]`.
 
-    tf.where(given < 0, choice, given), by operators that devices have too.
+    It is tf.where(given < 0, choice, given), by operators that devices have.
     """
     given = tf.maximum(given, POLICY)  # -1 if negative.
     return given - tf.minimum(given, 0) * (choice + 1)

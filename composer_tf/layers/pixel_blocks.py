@@ -1,4 +1,4 @@
-"""Two resolutions in one activation: pixels that become channels, and back."""
+"""Two resolutions in one activation: pixels to channels, and back."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class _PixelBlocks(keras.layers.Layer):
-    """What both directions share: the side of a block of pixels."""
+    """The base of both directions: the size of a block of pixels."""
 
     def __init__(self, block_size: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -26,7 +26,7 @@ class _PixelBlocks(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="composer_tf")
 class SpaceToDepth(_PixelBlocks):
-    """Makes each block of pixels one pixel, with the channels of all.
+    """Turns each block of pixels into one pixel with the channels of all.
 
     All modules of a metalayer read the same activation. With this layer it can
     hold features of two resolutions, side by side as channels.
@@ -35,7 +35,7 @@ class SpaceToDepth(_PixelBlocks):
         block_size: Height and width of a block, int >= 2. Defaults to 2.
 
     Call arguments:
-        inputs: `[B, height, width, channels]`, in whole blocks.
+        inputs: `[B, height, width, channels]`, made of whole blocks.
 
     Returns:
         `[B, height / block_size, width / block_size,
@@ -84,8 +84,8 @@ class DepthToSpace(_PixelBlocks):
         `[B, height * block_size, width * block_size, channels]`.
 
     Raises:
-        ValueError: If `block_size` is below 2, or the channels of the inputs
-            are no multiple of its square.
+        ValueError: If `block_size` is below 2, or the number of channels is not
+            a multiple of its square.
 
     Example:
         >>> pixels = tf.reshape(tf.range(16.0), [1, 4, 4, 1])

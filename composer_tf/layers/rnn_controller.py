@@ -13,19 +13,19 @@ class RNNController(Controller):
     """Controller functions that share weights and a hidden state (section 2).
 
     At each metalayer a GRU cell reads a projection of the activations, the
-    module chosen before, and gamma. The cell and the head are shared; the
+    previously chosen module, and gamma. The cell and the head are shared; the
     projection is not, as activations differ in shape.
 
     Args:
         units: Size of the hidden state, int >= 1. Defaults to 32.
         grid: Cells per spatial axis that activations are pooled to, int >= 1.
             Defaults to 4.
-        max_gap: How far a logit may lie below the greatest, float > 0, or
-            `None`. Defaults to 4.
-        price_factor: How far gamma's prices drive logits apart before training,
-            in nats, float >= 0. Defaults to 16.
-        probe: Whether the controller guesses the answer before each metalayer.
-            Defaults to false.
+        max_gap: Largest gap of a logit below the greatest, float > 0, or
+            `None` for no bound. Defaults to 4.
+        price_factor: Gap in nats that gamma's prices put between logits before
+            training (`Controller`), float >= 0. Defaults to 16.
+        probe: Whether the controller guesses the answer of a classifier before
+            each metalayer. Defaults to false.
 
     Example:
         >>> RNNController(units=16).get_config()["units"]

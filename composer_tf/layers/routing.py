@@ -43,9 +43,9 @@ def dense(
     """Runs every module on every row and takes the chosen row.
 
     It compiles under XLA and is the reference that the others are tested
-    against. A module that normalises over the batch sees all rows. And one
-    whose gradient is not finite on some row, such as that of x / |x| at 0, has
-    no finite gradient even if that row did not choose it.
+    against. A module that normalizes over the batch sees all rows, and one
+    whose gradient is not finite on some row, such as x / |x| at 0, has no
+    finite gradient even if that row did not choose it.
 
     Args:
         modules: m callables that map `[R, ...]` to `[R, *output_shape]`.
@@ -74,8 +74,8 @@ def partition(
 ) -> tf.Tensor:
     """Runs each module on its own rows only; one without rows does not run.
 
-    The guard around each module is what keeps it from running, and it keeps
-    layers that cannot take zero rows from being given any. Not for XLA.
+    The condition around each module keeps it from running without rows, which
+    some layers cannot handle. Not for XLA.
 
     Args:
         modules: m callables that map `[R, ...]` to `[R, *output_shape]`.
@@ -115,7 +115,7 @@ def branch(
     """
 
     def run(row: tf.Tensor, choice: tf.Tensor) -> tf.Tensor:
-        """One row `[1, ...]` by a scalar choice."""
+        """Runs one row `[1, ...]` by a scalar choice."""
         return _search(modules, 0, row, choice, output_shape, dtype)
 
     if inputs.shape[0] == 1:
@@ -140,16 +140,17 @@ def serving(
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """As `partition`, but a batch that agrees on one module is not copied.
+    """Like `partition`, but a batch that agrees on one module is not copied.
 
-    At one gamma for all rows many batches do. It has each module twice in the
-    graph, which is why training does without.
+    With one gamma for all rows, many batches agree. The graph holds each module
+    twice, which is why training does not use it.
 
     Arguments and result are those of `partition`.
     """
     agree = tf.reduce_all(choices == choices[:1])
-    # A session makes a condition wait for its inputs, by edges that keep it
-    # from fusing an activation with its convolution. Here they end, at no copy.
+    # A session adds edges that make a condition wait for its inputs, which keep
+    # it from fusing an activation with its convolution. They end here instead,
+    # without a copy.
     inputs = tf.identity(inputs)
 
     def together() -> tf.Tensor:
@@ -169,7 +170,7 @@ def scatter(
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """As `partition`, by sorting, splitting and gathering.
+    """Like `partition`, by sorting, splitting and gathering.
 
     Arguments and result are those of `partition`.
     """
@@ -185,9 +186,9 @@ def unguarded_scatter(
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """As `scatter`, but a module without rows runs on an empty batch.
+    """Like `scatter`, but a module without rows runs on an empty batch.
 
-    For runtimes where that is right and costs nothing, as ONNX Runtime;
+    For runtimes where that works and costs nothing, such as ONNX Runtime;
     TensorFlow's own convolutions return wrong shapes for it.
 
     Arguments and result are those of `partition`.
@@ -208,7 +209,7 @@ def _scatter(
     dtype: str,
     run: Callable[[Module, tf.Tensor, tf.TensorShape, str], tf.Tensor],
 ) -> tf.Tensor:
-    """Sorts rows by choice; what comes and goes is copied three times."""
+    """Sorts rows by choice; inputs and outputs are copied three times."""
     num_modules = len(modules)
     chosen = tf.range(num_modules)[:, tf.newaxis] == choices  # [m, B]
     order = tf.cast(tf.where(chosen)[:, 1], tf.int32)  # [B]
@@ -220,7 +221,7 @@ def _scatter(
         )
     ]
     # Merged as vectors: tf2onnx would move transpositions of images behind the
-    # merge, where ONNX Runtime cannot join them to what convolutions need.
+    # merge, where ONNX Runtime cannot join them with those of convolutions.
     size = output_shape.num_elements()
     vectors = [tf.reshape(rows, [-1, size]) for rows in outputs]
     shape = tf.shape(choices)
@@ -237,7 +238,7 @@ def _search(
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """Runs module `choice - first` on all rows, by halving the modules."""
+    """Runs module `choice - first` on all rows, found by bisection."""
     if len(modules) == 1:
         outputs = run_module(modules[0], rows, dtype)
         return tf.ensure_shape(outputs, [rows.shape[0], *output_shape])
@@ -268,9 +269,9 @@ def _run_unless_empty(
 
 
 def run_module(module: Module, rows: tf.Tensor, dtype: str) -> tf.Tensor:
-    """What a module makes of rows `[R, ...]`, in a data type.
+    """Outputs of a module for rows `[R, ...]`, cast to `dtype`.
 
-    It warns of a mask, which is lost where the rows of modules are merged.
+    It warns about a mask, which is lost where the rows of modules are merged.
     """
     outputs = module(rows)
     if getattr(outputs, "_keras_mask", None) is not None:
@@ -287,7 +288,7 @@ def run_module(module: Module, rows: tf.Tensor, dtype: str) -> tf.Tensor:
 def check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
     """Raises `ValueError` for a loss that was added inside a condition.
 
-    It cannot be read outside of it, so it could not be trained on.
+    It cannot be read outside the condition, so it could not be trained on.
     """
     if tf.executing_eagerly():
         return

@@ -17,18 +17,18 @@ _EPSILON = 1e-6
 class StandardizedConv2D(keras.layers.Layer):
     """A convolution whose kernel has mean 0 and a learned norm per channel.
 
-    At a gain of 1 activations vary after ReLU as much as before the
-    convolution, so that deep networks train without normalization. In LiteRT
-    and ONNX the kernel is a constant, and standardizing it costs nothing; a
-    SavedModel does it at every call.
+    At a gain of 1, activations vary as much after ReLU as before the
+    convolution, so deep networks train without normalization. In LiteRT and
+    ONNX the kernel is a constant, and standardizing it costs nothing; a
+    SavedModel standardizes it at every call.
 
     Args:
         filters: Output channels, int >= 1.
         kernel_size: Height and width of the kernel, int >= 1.
-        strides: Of both axes, int >= 1. Defaults to 1.
+        strides: Stride along both axes, int >= 1. Defaults to 1.
         padding: `"same"` (default) or `"valid"`.
-        gain: Initial value of the gain of each output channel, which is
-            learned. Defaults to 1.
+        gain: Initial gain of each output channel, which is learned. Defaults
+            to 1.
 
     Call arguments:
         inputs: `[B, height, width, channels]`.

@@ -1,4 +1,4 @@
-"""Activations of any rank as one vector: what a controller sees of them."""
+"""Summaries of activations of any rank as one vector, for controllers."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ def summarize(activations: tf.Tensor, shape: Shape, grid: int) -> tf.Tensor:
 
     Args:
         activations: `[B, ...]` of 2 to 5 axes.
-        shape: What is known of their shape, with the batch axis. If the size
-            of a spatial axis is unknown, all are averaged as a whole.
+        shape: Static shape of the activations, with the batch axis. If the size
+            of a spatial axis is unknown, each is averaged as a whole.
         grid: Cells per spatial axis, at least 1.
 
     Returns:
@@ -32,10 +32,11 @@ def summarize(activations: tf.Tensor, shape: Shape, grid: int) -> tf.Tensor:
 
 
 def summary_size(shape: Shape, grid: int) -> int:
-    """Length of the summary of activations of a shape.
+    """Length of the summary of activations of a given shape.
 
     Raises:
-        ValueError: If they have no 2 to 5 axes, or the last is unknown.
+        ValueError: If it does not have 2 to 5 axes, or the size of the last is
+            unknown.
     """
     if not 2 <= len(shape) <= 5:
         raise ValueError(
@@ -67,9 +68,9 @@ def _average(
 ) -> tf.Tensor:
     """Means over windows of the spatial axes, float32 `[B, cells * C]`.
 
-    Windows that do not fit an axis are smaller at both its ends. Sums, one axis
-    at a time, take a tenth of the time of TensorFlow's average pooling when the
-    channels are few.
+    Where windows do not fit an axis, those at both ends are smaller. Summing
+    one axis at a time takes a tenth of the time of TensorFlow's average pooling
+    when there are few channels.
     """
     rest = math.prod(shape[1:])  # type: ignore[arg-type]
     counts = np.ones([])
@@ -84,7 +85,7 @@ def _average(
             rows = tf.reshape(activations, [-1, size, rest])
             if missing:
                 rows = tf.pad(rows, [[0, 0], padding, [0, 0]])
-            # With an axis of one at the end LiteRT sums number by number.
+            # With a last axis of size 1, LiteRT sums number by number.
             row = [window, rest] if rest > 1 else [window]
             rows = tf.reshape(rows, [-1, *row])
             activations = tf.reduce_sum(rows, axis=1)  # [B * cells, ...]

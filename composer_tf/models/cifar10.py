@@ -1,4 +1,4 @@
-"""A convolutional Composer for CIFAR-10, as one would ship it."""
+"""A convolutional Composer for CIFAR-10, suited for production."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,33 +21,36 @@ _IMAGE_SHAPE = (32, 32, 3)
 
 @dataclasses.dataclass(kw_only=True)
 class Cifar10(ComposerSettings):
-    """A small network, and two metalayers that go on where it is worth it.
+    """A small network, and two metalayers that refine it where it pays off.
 
-    The stem goes down to 8x8 pixels, and could answer alone; the controller
-    sees what it would answer. The modules of a metalayer, from cheap to dear,
-    are skip (nothing); depthwise (a separable convolution) in the first and
-    plain (one convolution) in the second; and residual (three convolutions in
-    the first, two blocks of two in the second). All but skip add what they
-    compute to the features that skip hands on, and begin as skip. The dearest
-    path takes five times the multiply-accumulates of the cheapest: the less all
-    images cost, the more of them may have the rest within a budget.
+    The stem goes down to 8x8 pixels and could answer alone; the controller sees
+    its probe's guess of that answer. The modules of a metalayer, from cheap to
+    expensive, are skip (nothing); depthwise (a separable convolution) in the
+    first and plain (one convolution) in the second; and residual (three
+    convolutions in the first, two blocks of two in the second). All but skip
+    add what they compute to the features that skip passes on, and are initially
+    equal to skip. The dearest path takes five times the multiply-accumulates of
+    the cheapest: the less all images cost, the more of them can take the
+    dearest path within a budget.
 
-    Features that a small network can answer from are not all that a larger one
-    can learn from. So the stem hands on what it saw at 16x16 pixels too, and
-    the first residual module makes features of its own of that: else what the
-    cheap path wants of the layers that all paths share costs the dear one its
-    accuracy. For the same reason each module of the last metalayer has a head
-    of its own.
+    A larger network can learn from more than the features that suffice for a
+    small one. So the stem also passes on its features at 16x16 pixels, and the
+    first residual module computes features of its own from them: otherwise what
+    the cheap path needs from the shared layers would cost the expensive path
+    its accuracy. For the same reason each module of the last metalayer has a
+    head of its own.
 
     The stem runs on every image, so it may normalize over the batch. In modules
-    such statistics would depend on gamma: there, kernels of full convolutions
+    such statistics would depend on gamma; there, kernels of full convolutions
     are standardized instead.
 
     Attributes:
-        channels: Of the stem at 32x32, 16x16 and 8x8 pixels.
-        residual_channels: Inside the residual modules, at 16x16 pixels in the
-            first and at 8x8 in the second.
-        glimpse: In accuracy per full cost: for `compile(reward="accuracy")`.
+        channels: Numbers of channels of the stem at 32x32, 16x16 and 8x8
+            pixels.
+        residual_channels: Numbers of channels inside the residual modules, at
+            16x16 pixels in the first and at 8x8 in the second.
+        glimpse: Range of gamma, in accuracy per full cost: for
+            `compile(reward="accuracy")`.
     """
 
     channels: tuple[int, int, int] = (16, 24, 48)
@@ -60,15 +63,15 @@ class Cifar10(ComposerSettings):
     teacher: str = "dearest"
 
     def build(self, seed: int | None = None) -> Composer:
-        """Makes the Composer, not compiled.
+        """Makes the Composer, without compiling it.
 
         Args:
-            seed: Of its sampling; `keras.utils.set_random_seed` governs the
-                initial weights.
+            seed: Seed of its sampling; `keras.utils.set_random_seed` governs
+                the initial weights.
 
         Raises:
-            ValueError: If `channels` are not three, or `residual_channels` not
-                two.
+            ValueError: If `channels` are not three numbers, or
+                `residual_channels` not two.
         """
         for name, wanted in (("channels", 3), ("residual_channels", 2)):
             numbers = getattr(self, name)
@@ -97,7 +100,7 @@ class Cifar10(ComposerSettings):
         )
 
     def _stem(self) -> keras.Model:
-        """Features to answer from, and what they were made of."""
+        """The stem: features to answer from, and those they were made of."""
         first, second, third = self.channels
         images = keras.Input(_IMAGE_SHAPE)
         x = keras.layers.Rescaling(1.0 / 127.5, offset=-1.0)(images)
@@ -160,6 +163,6 @@ def _plain(features: Any) -> Any:
 
 
 def _added(features: Any, kernel_size: int, inputs: Any) -> Any:
-    """The features, and a convolution of the inputs that begins as nothing."""
+    """The features plus a convolution of the inputs that starts at zero."""
     x = StandardizedConv2D(features.shape[-1], kernel_size, gain=0.0)(inputs)
     return keras.layers.ReLU()(keras.layers.Add()([features, x]))

@@ -16,9 +16,9 @@ class Mnist(ComposerSettings):
     """Metalayers of modules with one hidden layer each.
 
     Attributes:
-        hidden_units: Of the modules of each metalayer; the parameters of
-            modules stand in this ratio.
-        num_metalayers: n, int >= 1.
+        hidden_units: Hidden units of each module of a metalayer; the numbers of
+            parameters of modules have about this ratio.
+        num_metalayers: Number of metalayers n, int >= 1.
         features: Size of the activations between metalayers.
     """
 
@@ -28,11 +28,11 @@ class Mnist(ComposerSettings):
     grid: int = 7
 
     def build(self, seed: int | None = None) -> Composer:
-        """Makes the Composer, not compiled.
+        """Makes the Composer, without compiling it.
 
         Args:
-            seed: Of its sampling; `keras.utils.set_random_seed` governs the
-                initial weights.
+            seed: Seed of its sampling; `keras.utils.set_random_seed` governs
+                the initial weights.
         """
         return self.compose(
             stem=keras.layers.Rescaling(1.0 / 255.0, name="stem"),

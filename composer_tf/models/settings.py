@@ -25,30 +25,30 @@ Range = tuple[float, float]
 
 @dataclasses.dataclass(kw_only=True)
 class ComposerSettings:
-    """How a Composer is steered and trained, whatever its modules.
+    """Settings of how a Composer is steered and trained, for any modules.
 
-    A preference is left out for `None`, and is constant, so that it cannot be
-    steered, if both ends of its range are equal. Below 0, the glimpse
-    preference rewards compute, so that dear modules see every kind of input.
+    A preference is left out if its range is `None`, and is constant, so that it
+    cannot be steered, if both ends of its range are equal. With gammas below 0,
+    the glimpse preference rewards compute, so expensive modules see every kind
+    of input.
 
     Attributes:
         controller_units: Size of the controller's hidden state.
-        grid: Cells per axis that the controller sees activations in.
-        max_gap: How far a logit may lie below the greatest, or `None`.
-        price_factor: How far gamma's prices drive logits apart, or 0.
+        grid: Cells per spatial axis that the controller sees activations in.
+        max_gap: Largest gap of a logit below the greatest, or `None`.
+        price_factor: Gap in nats that gamma's prices put between logits, or 0.
         probe: Whether the controller guesses the answer before it chooses.
         glimpse: Range of the glimpse preference's gamma in training.
         batch_entropy: Range of the batch entropy preference's gamma.
         entropy: Range of the unbatched entropy preference's gamma.
         costs: Unit of the glimpse preference: `"macs"` or `"parameters"`.
         estimator: Name of the gradient estimator.
-        dearest: Weight of the dearest path's own loss, as of `Sandwich`.
-        cheapest: Of the cheapest path's.
-        random: Of a random path's. With all three 0 it is plain policy
-            gradients.
-        distillation: Weight of what the paths learn from each other; needs
-            one of the three.
-        teacher: Whom they learn from: `"mean"` or `"dearest"`.
+        dearest: Weight of the dearest path's own loss, same as in `Sandwich`.
+        cheapest: Weight of the cheapest path's own loss.
+        random: Weight of a random path's own loss. With all three at 0,
+            training is by plain policy gradients.
+        distillation: Weight of the distillation loss; needs one of the three.
+        teacher: Teacher of the distillation, `"mean"` or `"dearest"`.
     """
 
     controller_units: int = 32
@@ -74,13 +74,13 @@ class ComposerSettings:
         seed: int | None,
         name: str,
     ) -> Composer:
-        """Joins the layers by a controller, as the settings say.
+        """Makes a Composer of the layers, with these settings.
 
         Args:
-            stem: Of the Composer.
-            metalayers: Of the Composer.
-            seed: Of its sampling.
-            name: Of the Composer.
+            stem: Stem of the Composer.
+            metalayers: Metalayers of the Composer.
+            seed: Seed of its sampling.
+            name: Name of the Composer.
 
         Raises:
             ValueError: If a setting is out of range, or there is distillation

@@ -13,7 +13,7 @@ NUM_CLASSES = 20
 
 @dataclasses.dataclass(kw_only=True)
 class WideMnist(ComposerSettings):
-    """Two modules: a small one for the left half, a large one for all.
+    """Two modules: a small one for the left half, a large one for the whole.
 
     Attributes:
         small_units: Hidden units of the small module, which glimpses the left
@@ -28,11 +28,11 @@ class WideMnist(ComposerSettings):
     batch_entropy: Range | None = (0.1, 0.1)
 
     def build(self, seed: int | None = None) -> Composer:
-        """Makes the Composer, not compiled.
+        """Makes the Composer, without compiling it.
 
         Args:
-            seed: Of its sampling; `keras.utils.set_random_seed` governs the
-                initial weights.
+            seed: Seed of its sampling; `keras.utils.set_random_seed` governs
+                the initial weights.
         """
         layers = keras.layers
         small = keras.Sequential(

@@ -1,1 +1,1 @@
-"""What training maximises or minimises, beside the preferences' costs."""
+"""What training optimizes, besides the preferences' costs."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 from composer_tf import validation
 from composer_tf.policy import tile_rows
 
-# Keras's own, by what makes probabilities of logits. Of others we know nothing.
+# Keras's own losses, by what turns their logits into probabilities.
 _CLASSIFIERS: dict[Callable, tuple] = {
     tf.nn.softmax: (
         keras.losses.CategoricalCrossentropy,
@@ -28,7 +28,7 @@ _CLASSIFIERS: dict[Callable, tuple] = {
         keras.losses.binary_focal_crossentropy,
     ),
 }
-# Those that leave the loss of an example what it is.
+# Reductions that do not change the loss of a single example.
 _REDUCTIONS = (
     None,
     "none",
@@ -40,19 +40,19 @@ PerExampleLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
-    """Makes a Keras loss return the loss of each example.
+    """Turns a Keras loss into one that returns the loss of each example.
 
     Args:
-        loss: A Keras loss, its name, or a function of `y_true`, `y_pred` that
-            keeps the batch axis. As in Keras both are cast to its dtype
-            first, integer labels too; of a function that is `floatx`.
+        loss: Keras loss, its name, or a function of `y_true`, `y_pred` that
+            keeps the batch axis. As in Keras, both are first cast to the dtype
+            of the loss (`floatx` for a function), integer labels too.
 
     Returns:
-        As `of_each_example`.
+        Function that `of_each_example` returns.
 
     Raises:
         TypeError: If `loss` is a list or a mapping: a Composer has one output.
-        ValueError: If it sums over the batch.
+        ValueError: If the loss sums over the batch.
 
     Example:
         >>> loss = per_example("mse")
@@ -84,24 +84,24 @@ def per_example(loss: str | keras.losses.Loss | Callable) -> PerExampleLoss:
 def of_each_example(
     function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], name: str
 ) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Makes a function of targets and outputs return one value per example.
+    """Turns a function of targets and outputs into one value per example.
 
     Args:
-        function: Of `y_true`, as it is, and `y_pred` in float32; it keeps the
-            batch axis.
-        name: What errors call it.
+        function: Function of `y_true`, passed in its own dtype, and `y_pred` in
+            float32. It keeps the batch axis.
+        name: Name of the function in error messages.
 
     Returns:
-        A function of `y_true` `[B, ...]` and `y_pred` `[B, ...]` that returns
-        float32 `[B]`, the mean over all other axes, less what a loss ignores.
-        It raises `ValueError` if there is no batch axis.
+        Function of `y_true` `[B, ...]` and `y_pred` `[B, ...]` that returns
+        float32 `[B]`, the mean over all other axes without elements that the
+        loss ignores. It raises `ValueError` if there is no batch axis.
     """
 
     def values_of(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         y_pred = tf.cast(y_pred, tf.float32)
         y_true = _of_the_rank_of(y_pred, tf.convert_to_tensor(y_true))
         values = function(y_true, y_pred)
-        mask = getattr(values, "_keras_mask", None)  # Of `ignore_class`.
+        mask = getattr(values, "_keras_mask", None)  # Set by `ignore_class`.
         values = tf.cast(values, tf.float32)
         if values.shape.rank == 0:
             raise ValueError(
@@ -119,8 +119,8 @@ def of_each_example(
 
 
 def _of_the_rank_of(y_pred: tf.Tensor, y_true: tf.Tensor) -> tf.Tensor:
-    """Targets that differ by a last axis of 1: else [B] - [B, 1] is [B, B]."""
-    if y_true.shape.rank is None:  # Of a step that was given both.
+    """Adds or drops a last axis of 1: else [B] - [B, 1] would be [B, B]."""
+    if y_true.shape.rank is None:  # In a step traced for both ranks.
         if y_pred.shape[-1] == 1:
             return tf.reshape(y_true, tf.shape(y_pred))
         return y_true
@@ -141,10 +141,10 @@ def probe_losses(
     """Losses of a controller's probes, over all metalayers, float32 `[B]`.
 
     Args:
-        loss: Of each example.
+        loss: Function that returns the loss of each example.
         targets: `[B, ...]`.
         guesses: n tensors `[D_i, B, classes]`, or none.
-        like: float32 `[B]`.
+        like: float32 `[B]`, gives the shape of the result.
     """
     total = tf.zeros_like(like)
     for guess in guesses:  # [D, B, classes]
@@ -158,10 +158,10 @@ def probe_losses(
 
 
 def is_keras_loss(function: Any) -> bool:
-    """Whether it is a loss object, or one of Keras's own losses.
+    """Whether an object is a `keras.losses.Loss` or one of Keras's losses.
 
     Args:
-        function: Or what else may stand in its place.
+        function: Any object, such as a user's reward.
     """
     if isinstance(function, functools.partial):
         function = function.func
@@ -171,7 +171,7 @@ def is_keras_loss(function: Any) -> bool:
 
 
 def takes_labels(loss: str | keras.losses.Loss | Callable) -> bool:
-    """Whether its targets are integers, the numbers of classes."""
+    """Whether the targets of a loss are integers, the indices of classes."""
     resolved: Any = keras.losses.get(loss)
     return resolved is keras.losses.sparse_categorical_crossentropy or (
         isinstance(resolved, keras.losses.SparseCategoricalCrossentropy)
@@ -183,12 +183,12 @@ def check_labels(
     labels: Any,
     num_classes: int | None,
 ) -> None:
-    """Raises `ValueError` if a label that counts names no class.
+    """Raises `ValueError` if a label that is not ignored is no class.
 
     Args:
-        loss: That takes labels, as given to `compile`.
+        loss: Loss that takes labels, in the form given to `compile`.
         labels: Integers `[N, ...]`.
-        num_classes: Of the model, if known.
+        num_classes: Number of classes of the model, if known.
     """
     labels = np.asarray(labels)
     labels = labels[is_known(loss, labels)]
@@ -215,8 +215,8 @@ def check_logits(
     """Raises `ValueError` unless a loss is a softmax classifier's on logits.
 
     Args:
-        loss: As given to `compile`.
-        needed_by: What needs that, for the error.
+        loss: Loss in the form given to `compile`.
+        needed_by: Name of the feature that needs it, for the error.
     """
     resolved: Any = keras.losses.get(loss)
     known = _CLASSIFIERS[tf.nn.softmax]
@@ -232,16 +232,16 @@ def check_logits(
 def predictions(
     loss: str | keras.losses.Loss | Callable, outputs: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """What a deployed model returns, named by what its loss made of it.
+    """What a deployed model returns, named by the loss it was trained on.
 
     Args:
-        loss: As given to `compile`.
-        outputs: `[B, ...]`.
+        loss: Loss in the form given to `compile`.
+        outputs: `[B, ...]`, the outputs of the model.
 
     Returns:
-        `logits` and `probabilities`, equation (5), of a classifier trained on
-        logits; `probabilities` alone of one trained on those; `outputs`
-        otherwise. float32 `[B, ...]`.
+        float32 `[B, ...]` tensors by name: `logits` and `probabilities`,
+        equation (5), for a classifier trained on logits; `probabilities` for
+        one trained on probabilities; `outputs` otherwise.
 
     Example:
         >>> list(predictions("mse", tf.zeros([2, 1])))
@@ -258,6 +258,6 @@ def predictions(
 
 
 def _is_one_of(loss: Any, known: Sequence[Any]) -> bool:
-    """Whether it is one of these functions, or of these classes."""
+    """Whether a loss is one of the known functions or classes."""
     classes = tuple(item for item in known if isinstance(item, type))
     return loss in known or isinstance(loss, classes)

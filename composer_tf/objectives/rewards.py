@@ -1,4 +1,4 @@
-"""What the policy maximises beside the costs, if it is not minus the loss."""
+"""What the policy maximizes besides the costs, if not minus the loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +12,15 @@ from composer_tf.objectives import losses
 RewardFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Reward = str | RewardFunction | None
 
-_LOSS = "log_probability"  # Of the label: minus the loss.
+_LOSS = "log_probability"  # Of the label, which is minus the loss.
 
 
 def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """p(y | x, c): how often a sampled answer would be right.
 
-    Log p rewards a path for being less wrong on an example that it gets wrong
-    all the same; this one only for what may turn the answer. It suits a model
-    that is judged by its accuracy.
+    Log p also rewards a path for being less wrong on an example that it still
+    gets wrong; p rewards it only for what may change the answer. It suits a
+    model that is judged by its accuracy.
 
     Args:
         labels: Integers `[B]` or `[B, 1]`.
@@ -37,7 +37,7 @@ def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     _check_outputs(logits)
     probabilities = tf.nn.softmax(logits)
     labels = tf.cast(tf.reshape(labels, [-1]), tf.int32)
-    # Of a label out of range the loss tells, which says so better.
+    # A label out of range is left to the loss, whose error is clearer.
     of_label = tf.one_hot(labels, probabilities.shape[-1])  # [B, classes]
     return tf.reduce_sum(of_label * probabilities, axis=-1)
 
@@ -45,7 +45,7 @@ def probability(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """1 where the likeliest class is the label, else 0, float32 `[B]`.
 
-    What a classifier is judged by, though it has no gradient.
+    This is what a classifier is judged by, though it has no gradient.
 
     Args:
         labels: Integers `[B]` or `[B, 1]`.
@@ -66,17 +66,21 @@ _BY_NAME = {"accuracy": accuracy, "probability": probability}
 
 
 def get(reward: Reward, loss: Any) -> RewardFunction | None:
-    """The function of a reward, float32 `[B]`.
+    """The function that computes a reward, float32 `[B]`.
 
     Args:
-        reward: As given to `compile`; `"log_probability"` is minus the loss.
-        loss: As given to `compile`.
+        reward: Reward in the form given to `compile`; `"log_probability"` is
+            minus the loss.
+        loss: Loss in the form given to `compile`.
+
+    Returns:
+        Function of targets and outputs, or `None` for minus the loss.
 
     Raises:
-        ValueError: If the name is unknown, or the loss is not that of integer
-            labels on logits, which the names need.
-        TypeError: If it is neither a name nor a function, or a Keras loss,
-            which is the smaller the better.
+        ValueError: If the name is unknown, or needs a loss of integer labels
+            on logits and the loss is another one.
+        TypeError: If the reward is neither a name nor a function, or is a Keras
+            loss, which is better the smaller it is.
     """
     names = (_LOSS, *_BY_NAME)
     if reward is None or reward == _LOSS:
@@ -95,7 +99,7 @@ def get(reward: Reward, loss: Any) -> RewardFunction | None:
 
 
 def _check_sparse(loss: Any, reward: str) -> None:
-    """Raises `ValueError` unless labels are integers, and all count."""
+    """Raises `ValueError` unless labels are integers and none is ignored."""
     losses.check_logits(loss, f"`reward={reward!r}`")
     if (
         not isinstance(loss, keras.losses.SparseCategoricalCrossentropy)

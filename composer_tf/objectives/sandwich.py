@@ -1,4 +1,4 @@
-"""The sandwich rule: the ends of the curve are trained on every example."""
+"""The sandwich rule: both ends of the curve train on every example."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Self
@@ -12,31 +12,32 @@ from composer_tf.policy import UNIFORM
 
 @keras.saving.register_keras_serializable(package="composer_tf")
 class Sandwich:
-    """Trains the ends of the curve, and what lies between, on every example.
+    """Trains the ends of the curve, and paths between, on every example.
 
     REINFORCE trains a module on the examples that the policy sends to it. With
-    the sandwich rule the two ends of the curve see every example, so that the
-    controller compares paths that are as good as they get. A third path, drawn
-    uniformly for each example, does the same for what lies between: else a
-    policy that settled on the two ends would never find out how good the paths
-    between them could be. All this adds the cost of these paths to a training
-    step, and nothing to inference. The policy's reward stays what it is.
+    the sandwich rule the two ends of the curve, the dearest and the cheapest
+    path, see every example, so the controller compares paths that are as good
+    as they get. A third path, drawn uniformly for each example, does the same
+    for the paths between: otherwise a policy that settled on the two ends would
+    never find out how good those could be. These paths add their cost to a
+    training step and nothing to inference. The policy's reward is unchanged.
 
-    Distillation has the paths learn from each other: the teacher is the mean of
-    what the two ends predict, or the dearest path alone, and all paths that ran
-    are its students.
+    With distillation the paths learn from each other: the teacher is the mean
+    of what the two ends predict, or the dearest path alone, and all paths that
+    ran are its students.
 
     Args:
         dearest: Weight of the dearest path's loss, float >= 0. Defaults to 1.
         cheapest: Weight of the cheapest path's loss, float >= 0. Defaults to 1.
-        distillation: Weight of the distillation loss, float >= 0. It needs a
-            classifier trained on logits; both ends run then. Defaults to 0.
-        teacher: `"mean"` (default) or `"dearest"`; the mean is for a cheapest
-            path that is worth listening to.
-        temperature: That divides the logits of teacher and students, float > 0.
+        distillation: Weight of the distillation loss, float >= 0. Above 0 it
+            needs a classifier trained on logits, and both ends run. Defaults
+            to 0.
+        teacher: `"mean"` (default) or `"dearest"`. The mean suits a cheapest
+            path that is good enough to teach.
+        temperature: Divisor of the logits of teacher and students, float > 0.
             Defaults to 2.
-        random: Weight of a random path's loss, float >= 0. Defaults to 0, where
-            there is none.
+        random: Weight of a random path's loss, float >= 0. Defaults to 0, which
+            runs no such path.
 
     Raises:
         ValueError: If an argument is out of range, or all weights are 0.
@@ -106,13 +107,14 @@ class Sandwich:
         outputs: Sequence[tf.Tensor],
         sampled: tf.Tensor,
     ) -> tf.Tensor:
-        """What is added to the surrogate loss of each example.
+        """The loss that is added to the surrogate loss of each example.
 
         Args:
-            data_losses: Of each of `paths`, float32 `[B]`.
-            outputs: Of each, `[B, ...]`; logits if there is distillation.
-            sampled: Outputs of the paths that the policy sampled,
-                `[K, B, ...]`.
+            data_losses: float32 `[B]` for each of `paths`, its data loss.
+            outputs: `[B, ...]` for each of `paths`; logits if there is
+                distillation.
+            sampled: `[K, B, ...]`, outputs of the paths that the policy
+                sampled.
 
         Returns:
             float32 `[B]`.
@@ -142,7 +144,7 @@ class Sandwich:
     def _in_use(self, values: Sequence[Any]) -> list[Any]:
         """Of the values for dearest, cheapest and random path, those that run.
 
-        With distillation both ends do, as they teach.
+        With distillation both ends run.
         """
         weights = (
             self.dearest or self.distillation,
@@ -171,6 +173,6 @@ class Sandwich:
 
 
 def _cross_entropy(targets: tf.Tensor, log_probs: tf.Tensor) -> tf.Tensor:
-    """Of `[B, ..., classes]`, a mean over all axes between, float32 `[B]`."""
+    """Cross-entropy of `[B, ..., classes]`, averaged to float32 `[B]`."""
     per_label = -tf.reduce_sum(targets * log_probs, axis=-1)  # [B, ...]
     return tf.reduce_mean(per_label, axis=range(1, per_label.shape.rank))

@@ -1,4 +1,4 @@
-"""Policy preferences: costs that join the reward, and their gammas."""
+"""Policy preferences: costs that are added to the reward, and gammas."""
 
 from composer_tf.preferences.batch_entropy_preference import (
     BatchEntropyPreference as BatchEntropyPreference,

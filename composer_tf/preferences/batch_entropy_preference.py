@@ -11,15 +11,15 @@ from composer_tf.preferences.preference import Preference
 class BatchEntropyPreference(Preference):
     """C_2 = -gamma * sum_i || mean_j p_i^(j) ||^2, per batch (equation 7).
 
-    It is highest when the batch as a whole uses all modules equally, however
-    sure the controller is about each example.
+    It is highest if the batch as a whole uses all modules equally, however sure
+    the controller is about each example.
 
     Args:
-        gamma: As of `Preference`. With a gamma per example each example weighs
-            the batch's norm by its own.
-        per: As of `Preference`, but defaults to `"batch"`.
-        default: As of `Preference`.
-        name: Defaults to `"batch_entropy"`.
+        gamma: Same as in `Preference`. With a gamma per example, each example
+            multiplies the batch's norm by its own.
+        per: Same as in `Preference`, but defaults to `"batch"`.
+        default: Same as in `Preference`.
+        name: Name of the preference. Defaults to `"batch_entropy"`.
 
     Example:
         >>> BatchEntropyPreference(0.1).name
@@ -39,7 +39,7 @@ class BatchEntropyPreference(Preference):
     def credit(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
         """-mean(gamma) * sum_i (2 p_bar . p_j - ||p_j||^2 / B).
 
-        B ||p_bar||^2 less B ||p_bar - p_j / B||^2 for each example j.
+        It is B ||p_bar||^2 minus B ||p_bar - p_j / B||^2 for each example j.
         """
         credits = []
         for probs in policy.probabilities:

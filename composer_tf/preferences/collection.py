@@ -1,4 +1,4 @@
-"""All the preferences of a model, and the gammas that users give for them."""
+"""All preferences of a model, and the gammas that users give for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ class PreferenceCollection:
     gamma: float32 `[B, k]`, one column each, in order.
 
     Args:
-        preferences: The preferences.
+        preferences: Preferences of the model, in order.
 
     Raises:
         ValueError: If two have the same name.
@@ -64,7 +64,7 @@ class PreferenceCollection:
     def sample(
         self, batch_size: tf.Tensor, seeds: Sequence[tf.Tensor]
     ) -> tf.Tensor:
-        """Training's gamma, float32 `[B, k]`, by one int32 `[2]` seed each."""
+        """Samples gamma, float32 `[B, k]`, by one int32 `[2]` seed each."""
         if not self.steerable:
             return tf.zeros([batch_size, 0])
         columns = [
@@ -74,12 +74,12 @@ class PreferenceCollection:
         return tf.stack(columns, axis=-1)
 
     def parse(self, gamma: Gamma) -> tf.Tensor:
-        """Reads what a user gave.
+        """Turns a gamma in any form that users may give into a tensor.
 
         Args:
-            gamma: With one steerable preference a number or `[B]`; with
-                several `[k]` or `[B, k]`; or a mapping from name to a number
-                or `[B]`, where what is left out takes its default.
+            gamma: Number or `[B]` with one steerable preference; `[k]` or
+                `[B, k]` with several; or a mapping from name to a number or
+                `[B]`, where missing preferences take their defaults.
 
         Returns:
             float32 `[1, k]` or `[B, k]`.
@@ -117,9 +117,9 @@ class PreferenceCollection:
         raise ValueError(f"`gamma` must be {wanted}, got shape {tensor.shape}.")
 
     def clean(self, gamma: tf.Tensor) -> tf.Tensor:
-        """Clips `[B, k]` to the support; what is not finite takes the default.
+        """Clips `[B, k]` to the support; non-finite values become the default.
 
-        One row's bad value never reaches another row.
+        A bad value in one row never affects another row.
         """
         supports = [preference.gamma.support for preference in self.steerable]
         low = tf.constant([low for low, _ in supports], tf.float32)
@@ -139,7 +139,7 @@ class PreferenceCollection:
 
     @property
     def charging(self) -> tuple[Preference, ...]:
-        """The steerable ones with a `module_prices` of their own."""
+        """The steerable preferences that override `module_prices`."""
         return tuple(
             preference
             for preference in self.steerable
@@ -150,8 +150,8 @@ class PreferenceCollection:
         """The steerable preference whose gamma is varied or measured.
 
         Args:
-            name: Its name. Defaults to the first that is `charging`, or else
-                to the first.
+            name: Name of the preference. Defaults to the first that is
+                `charging`, or otherwise to the first.
 
         Raises:
             ValueError: If there is no such preference.
@@ -171,15 +171,15 @@ class PreferenceCollection:
     ) -> np.ndarray | None:
         """What each gamma charges for each module of all metalayers.
 
-        In such a unit that the difference between the dearest and the cheapest
-        module of a metalayer, where it is widest, grows by 1 from one end of
-        gamma's support to the other.
+        The unit is such that the difference between the dearest and the
+        cheapest module, in the metalayer where it is widest, grows by 1 from
+        one end of gamma's support to the other.
 
         Args:
-            module_costs: beta, n rows of m_i.
+            module_costs: beta, n rows of m_i numbers.
 
         Returns:
-            float32 `[k, m_1 + ... + m_n]`, which gamma `[B, k]` is multiplied
+            float32 `[k, m_1 + ... + m_n]`, a matrix to multiply gamma `[B, k]`
             by, or `None` if no steerable preference is `charging`.
 
         Raises:
@@ -202,7 +202,7 @@ class PreferenceCollection:
         return table
 
     def split(self, gamma: tf.Tensor) -> list[tuple[Preference, tf.Tensor]]:
-        """Every preference, the constant ones too, with its gamma `[B]`."""
+        """Every preference, including constant ones, with its gamma `[B]`."""
         columns = tf.unstack(gamma, num=len(self.steerable), axis=-1)
         steered = dict(zip(self.names, columns, strict=True))
         batch_size = tf.shape(gamma)[:1]
@@ -255,7 +255,7 @@ class PreferenceCollection:
 
 
 def finite_or(gamma: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
-    """`gamma` `[B, k]`, and `default` `[k]` where it is NaN or infinite.
+    """`gamma` `[B, k]`, or `default` `[k]` where it is NaN or infinite.
 
     LiteRT has no operator `is_finite`, and tf2onnx selects by multiplying,
     which keeps NaN and infinity, unless it sees `x != x`.

@@ -1,4 +1,4 @@
-"""Gamma: the distributions that preferences are sampled from in training."""
+"""Distributions that gammas are sampled from in training."""
 
 import abc
 import math
@@ -14,10 +14,10 @@ import tensorflow_probability as tfp
 class GammaDistribution(abc.ABC):
     """A distribution over one gamma, with a known bounded support.
 
-    Subclass it for a distribution of your own: give `support`, `distribution`
-    and, to be saved with the model, `get_config` and
-    `keras.saving.register_keras_serializable`. Where gammas are not spread
-    evenly, give `scale` and its inverse `unscale` too.
+    To add a distribution, subclass it and define `support`, `distribution` and
+    `get_config`; to save it with a model, register the subclass by
+    `keras.saving.register_keras_serializable`. If gammas are not spread evenly,
+    define `scale` and its inverse `unscale` too.
     """
 
     @property
@@ -27,7 +27,7 @@ class GammaDistribution(abc.ABC):
 
     @abc.abstractmethod
     def distribution(self) -> tfp.distributions.Distribution:
-        """The tfp distribution, of scalar float32 events."""
+        """The TFP distribution, with scalar float32 events."""
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
@@ -38,21 +38,22 @@ class GammaDistribution(abc.ABC):
         return cls(**config)
 
     def scale(self, gamma: tf.Tensor) -> tf.Tensor:
-        """Maps the support to [-1, 1], as the controller sees it."""
+        """Maps the support to [-1, 1], the scale that the controller sees."""
         low, high = self.support
         return 2.0 * (gamma - low) / (high - low) - 1.0
 
     def unscale(self, scaled: float) -> float:
-        """The inverse of `scale`: the gamma of a number in [-1, 1].
+        """The inverse of `scale`: the gamma for a number in [-1, 1].
 
-        What is even here is even to the controller: gammas are measured so.
+        Even steps on this scale are even to the controller; calibration and
+        sweeps use it.
         """
         low, high = self.support
         share = (1.0 + scaled) / 2.0
         return low * (1.0 - share) + high * share  # Exact at both ends.
 
     def sweep(self, size: int) -> tuple[float, ...]:
-        """So many gammas, 2 or more, from the lowest to the highest.
+        """`size` gammas, 2 or more, from the lowest to the highest.
 
         Example:
             >>> Uniform(-2.0, 6.0).sweep(3)
@@ -94,7 +95,7 @@ class Uniform(GammaDistribution):
 
 @keras.saving.register_keras_serializable(package="composer_tf")
 class LogUniform(GammaDistribution):
-    """Uniform in log gamma over `[low, high]`: all orders of magnitude alike.
+    """Uniform in log gamma over `[low, high]`, for several magnitudes.
 
     Args:
         low: Lowest gamma, a finite float above 0.
@@ -142,7 +143,7 @@ class Constant(GammaDistribution):
     """Always `value`. A preference with it cannot be steered at test time.
 
     Args:
-        value: The gamma, a finite float.
+        value: Value of gamma, a finite float.
 
     Raises:
         ValueError: If `value` is not finite.
@@ -170,7 +171,7 @@ class Constant(GammaDistribution):
 
 
 def as_distribution(gamma: GammaDistribution | float) -> GammaDistribution:
-    """A number stands for `Constant` of it."""
+    """The distribution itself, or `Constant` of a number."""
     if isinstance(gamma, GammaDistribution):
         return gamma
     if isinstance(gamma, numbers.Real) and not isinstance(gamma, bool):

@@ -16,10 +16,10 @@ class EntropyPreference(Preference):
     the batch preference is compared with.
 
     Args:
-        gamma: As of `Preference`.
-        per: As of `Preference`.
-        default: As of `Preference`.
-        name: Defaults to `"entropy"`.
+        gamma: Same as in `Preference`.
+        per: Same as in `Preference`.
+        default: Same as in `Preference`.
+        name: Name of the preference. Defaults to `"entropy"`.
 
     Example:
         >>> EntropyPreference(0.1).steerable

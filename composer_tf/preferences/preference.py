@@ -19,20 +19,20 @@ from composer_tf.preferences.distributions import (
 
 
 class Preference(abc.ABC):
-    """A cost C(p, c, gamma) that joins the reward, and the Gamma of its gamma.
+    """A cost C(p, c, gamma), added to the reward, and the Gamma of its gamma.
 
-    A subclass implements `cost`. That is all for a cost of one example's own
-    path; a cost over the batch overrides `credit` and `expected_cost` too, or
-    its gradient is biased.
+    A subclass implements `cost`. That is enough for a cost of an example's own
+    path; a cost over the batch must override `credit` and `expected_cost` too,
+    or its gradient is biased.
 
     Args:
         gamma: Distribution of gamma in training, or a number for a constant.
-        per: `"example"` samples a gamma for each example, `"batch"` one for
-            all. Defaults to `"example"`.
-        default: Gamma at test time where none is given, within the support.
+        per: `"example"` to sample a gamma for each example, `"batch"` to sample
+            one for all. Defaults to `"example"`.
+        default: Gamma at test time if none is given, within the support.
             Defaults to 0, or to the nearest bound of the support.
-        name: By which gamma is given in a mapping. Defaults to the class's
-            name in snake case without "preference".
+        name: Name of the preference, the key in a mapping of gammas. Defaults
+            to the class name in snake case without "preference".
 
     Raises:
         ValueError: If `per` is unknown or `default` is outside the support.
@@ -75,15 +75,15 @@ class Preference(abc.ABC):
 
     @property
     def steerable(self) -> bool:
-        """Whether gamma varies in training and so is an input at test time."""
+        """Whether gamma varies in training, and so is an input at test time."""
         return not isinstance(self.gamma, Constant)
 
     @abc.abstractmethod
     def cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
-        """C(p, c, gamma), which is added to the reward, in its unit (10).
+        """C(p, c, gamma), added to the reward and in its unit, equation (10).
 
         Args:
-            policy: Of batch shape `[..., B]`.
+            policy: Policy of batch shape `[..., B]`.
             gamma: float32 `[B]`.
 
         Returns:
@@ -92,10 +92,10 @@ class Preference(abc.ABC):
         """
 
     def checked_cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
-        """What `cost` returns, as float32.
+        """The result of `cost`, as float32.
 
         Raises:
-            ValueError: If that is not one number per example.
+            ValueError: If it is not one number per example.
         """
         cost = self.cost(policy, gamma)
         wanted = policy.choices.shape[:-1]
@@ -114,13 +114,13 @@ class Preference(abc.ABC):
         )
 
     def credit(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor | None:
-        """What an example's own choices added to a cost over the batch.
+        """The part of a cost over the batch due to an example's own choices.
 
-        `None`, the default, lets `cost` join each example's reward. A cost
-        over the batch returns float32 `[..., B]`, linear in gamma: B times the
-        mean cost, less what that would be without the example. It multiplies
-        grad log p(c|x) after the baseline, so the estimate stays unbiased and
-        does not drown in the other examples' choices.
+        With `None`, the default, `cost` is added to each example's reward. A
+        cost over the batch returns float32 `[..., B]`, linear in gamma: B times
+        the mean cost, minus what that would be without the example. It
+        multiplies grad log p(c|x) without a baseline, so the estimate stays
+        unbiased and does not drown in the noise of other examples' choices.
         """
         return None
 
@@ -129,20 +129,21 @@ class Preference(abc.ABC):
     ) -> Sequence[Sequence[float]] | None:
         """What a gamma of 1 charges for each module, in units of the reward.
 
-        `None`, the default, where the cost is not a sum over a path's modules.
-        Where it is, the policy need not learn what gamma does: the prices are
-        taken off its logits (`Controller`). They must add up to minus `cost`.
+        The default is `None`, for a cost that is not a sum over a path's
+        modules. If it is one, the policy need not learn what gamma does: the
+        prices are subtracted from its logits (`Controller`). Along a path they
+        must add up to minus `cost`.
 
         Args:
-            module_costs: beta, n rows of m_i, fractions of full cost.
+            module_costs: beta, n rows of m_i numbers, fractions of full cost.
 
         Returns:
-            n rows of m_i, or `None`.
+            n rows of m_i numbers, or `None`.
         """
         return None
 
     def expected_cost(self, policy: Policy, gamma: tf.Tensor) -> tf.Tensor:
-        """E_c[C] where axis 0 of the policy is every path, float32 `[B]`."""
+        """E_c[C], float32 `[B]`; axis 0 of the policy runs over all paths."""
         path_probs = tf.exp(policy.log_prob)  # [P, B]
         return tf.reduce_sum(
             path_probs * self.checked_cost(policy, gamma), axis=0
@@ -175,10 +176,10 @@ class Preference(abc.ABC):
 
 
 def serialize(preference: Preference) -> Any:
-    """Its config, as Keras saves it.
+    """The config of a preference in the form that Keras saves.
 
     Raises:
-        NotImplementedError: If arguments of its own would be lost.
+        NotImplementedError: If arguments of a subclass would be lost.
     """
     arguments = inspect.signature(type(preference)).parameters.values()
     named = (

@@ -1,4 +1,4 @@
-"""What one would train instead of a Composer: one path, or early exits."""
+"""Alternatives to a Composer: a network of one path, or early exits."""
 
 from composer_tf.static_networks.counterparts import (
     cost_of_path as cost_of_path,

@@ -1,7 +1,7 @@
-"""Networks without a policy, of a Composer's layers, to compare it with.
+"""Networks made of a Composer's layers, without a policy, for comparison.
 
-They share the Composer's layers and so its weights: give them one of their own
-to train. Costs are fractions of that Composer's full cost.
+They share the Composer's layers and thus its weights: to train one, make it
+from a Composer of its own. Costs are fractions of that Composer's full cost.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from composer_tf.static_networks.path_network import PathNetwork
 
 
 def path_network(composer: Composer, path: Sequence[int]) -> PathNetwork:
-    """The network of one path, c_1, ..., c_n, built."""
+    """The built network of one path c_1, ..., c_n."""
     network = PathNetwork(composer.layers_along(path))
     network.build(without_gamma(composer.build_shape))
     return network
 
 
 def cost_of_path(composer: Composer, path: Sequence[int]) -> float:
-    """What the network of one path costs: all but the controller."""
+    """Cost of the network of one path: everything but the controller."""
     validation.check_paths(
         np.array([path], np.int32), composer.num_modules, "path", least=0
     )
@@ -34,13 +34,13 @@ def cost_of_path(composer: Composer, path: Sequence[int]) -> float:
 
 
 def early_exit_network(composer: Composer) -> EarlyExitNetwork:
-    """The dearest path, built, with exits where the Composer decides.
+    """The built dearest path, with exits where the Composer decides.
 
-    There is one before each metalayer that has weights between it and the exit
-    before, or the input.
+    There is an exit before each metalayer, if any weights lie between it and
+    the previous exit or the input.
 
     Args:
-        composer: Built.
+        composer: Built Composer.
 
     Raises:
         ValueError: If there is no such metalayer.
@@ -66,11 +66,11 @@ def early_exit_network(composer: Composer) -> EarlyExitNetwork:
 def costs_of_exits(
     composer: Composer, network: EarlyExitNetwork
 ) -> list[float]:
-    """What has run at each exit.
+    """Cost of everything that has run by each exit.
 
     Args:
-        composer: Whose costs are the unit.
-        network: Of it.
+        composer: Composer whose full cost is the unit of all costs.
+        network: Early-exit network made from `composer`.
 
     Raises:
         ValueError: If the costs of modules are the user's own numbers.

@@ -1,4 +1,4 @@
-"""A static network with exits on the way, as one would build instead."""
+"""A static network with early exits, an alternative to a Composer."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -19,13 +19,14 @@ class EarlyExitNetwork(ReplicatedModel):
     (`evaluation.early_exit`).
 
     Args:
-        stages: Two or more, one after the other; all but the last have an exit.
+        stages: Two or more stages in order; all but the last have an exit.
 
     Raises:
-        ValueError: If that is not so, or exits differ in their classes.
+        ValueError: If they are not, or exits differ in their number of
+            classes.
 
     Call arguments:
-        inputs: Of the first stage.
+        inputs: Input of the first stage.
         training: Bool.
 
     Returns:
@@ -97,7 +98,7 @@ class EarlyExitNetwork(ReplicatedModel):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """Of the last exit."""
+        """Metrics of the last exit."""
         return super().compute_metrics(x, y, y_pred[:, -1], sample_weight)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A piece of a network, and an exit behind it."""
+"""A part of a network, followed by an exit."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -9,17 +9,17 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="composer_tf")
 class ExitStage(keras.layers.Layer):
-    """What runs from one exit to the next, and the exit at its end.
+    """The layers from one exit to the next, and the exit after them.
 
     The exit averages over the axes between batch and channels, and has one
-    dense layer. The last stage has none: it ends in logits itself.
+    dense layer. The last stage has no exit: its layers end in logits.
 
     Args:
-        steps: Layers, one after the other.
-        num_classes: Of the exit; `None` for the last stage.
+        steps: Layers in order.
+        num_classes: Number of classes of the exit; `None` for the last stage.
 
     Call arguments:
-        inputs: Of the first layer.
+        inputs: Input of the first layer.
         training: Bool.
 
     Returns:
@@ -50,7 +50,7 @@ class ExitStage(keras.layers.Layer):
         return shape, (shape[0], self.num_classes or shape[-1])
 
     def _shape_behind(self, input_shape: Any) -> Any:
-        """Of the activations; layers that are not built yet are, by that."""
+        """Shape of the activations; builds layers that are not built yet."""
         activations: Any = keras.tree.map_shape_structure(
             keras.KerasTensor, input_shape
         )

@@ -14,11 +14,11 @@ class PathNetwork(ReplicatedModel):
     """The static network that a user would train instead of a Composer.
 
     Args:
-        steps: Layers, one after the other; those along a path of an untrained
-            Composer are `composer.layers_along(path)`.
+        steps: Layers in order; those along a path of an untrained Composer are
+            `composer.layers_along(path)`.
 
     Call arguments:
-        inputs: Of the first layer.
+        inputs: Input of the first layer.
         training: Bool.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Runs: a config and a folder in, trained models, numbers and pictures out."""
+"""Runs: config and folder in; trained models, numbers and pictures out."""

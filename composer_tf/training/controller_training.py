@@ -1,4 +1,4 @@
-"""A new controller for a Composer whose modules are trained."""
+"""Training of a new controller for a Composer with trained modules."""
 
 import contextlib
 import pathlib
@@ -13,15 +13,15 @@ from composer_tf.training.fitting import Run
 
 
 def train(model: Composer, run: Run, folder: pathlib.Path) -> None:
-    """Trains it from the last checkpoint on, beside frozen modules.
+    """Trains a new controller from the last checkpoint on; modules are frozen.
 
-    A controller that learns while modules change learns about modules as they
-    were, and about batch normalization as it is in training.
+    A controller that learns while the modules change learns about modules as
+    they were, and about batch normalization as it is in training.
 
     Args:
-        model: Trained and compiled. It keeps its optimizer.
-        run: Whose config says for how many epochs.
-        folder: Of this training, for `checkpoints/` and `logs/`.
+        model: Trained and compiled Composer. It keeps its optimizer.
+        run: Run of the Composer; its config gives the number of epochs.
+        folder: Folder of this training, for `checkpoints/` and `logs/`.
     """
     if workers.is_chief(run.strategy):
         print("Training the controller anew.")
@@ -40,13 +40,13 @@ def train(model: Composer, run: Run, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def frozen_modules(model: Composer) -> Iterator[None]:
-    """Only the controller and the estimator's baseline learn."""
+    """Lets only the controller and the estimator's baseline learn."""
     learning = (model.controller, model.estimator)
     frozen = [layer for layer in model.layers if layer not in learning]
     before = [
         (part, part.trainable)
         for layer in frozen
-        for part in layer._flatten_layers()  # A layer before its parts.
+        for part in layer._flatten_layers()  # A layer comes before its parts.
     ]
     sandwich, model.sandwich = model.sandwich, None  # It teaches modules.
     for layer in frozen:

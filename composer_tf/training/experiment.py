@@ -41,25 +41,26 @@ def run(
     workdir: str | os.PathLike,
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict[str, Any]:
-    """Does every run of a config, and sums them up.
+    """Does every run of a config and summarizes them.
 
-    A config of one seed and no variants is one run in the workdir itself. Else
-    each run has a folder there, `VARIANT/seed_N`, and the workdir receives
-    `config.json`, `summary.json`, `summary.md` with a table of accuracies at
-    equal costs, and `summary.png`. Runs that are finished are not done again.
+    A config of one seed and no variants is one run in the workdir itself.
+    Otherwise each run has a folder there, `VARIANT/seed_N`, and the workdir
+    receives `config.json`, `summary.json`, `summary.md` with a table of
+    accuracies at equal costs, and `summary.png`. Finished runs are not done
+    again.
 
     Args:
-        config: What to do.
-        workdir: The folder, created if it does not exist.
-        strategy: As of `training.run`.
+        config: Config of the runs.
+        workdir: Folder to write to, created if it does not exist.
+        strategy: Strategy that `training.run` takes.
 
     Returns:
-        The content of `summary.json`, or of `metrics.json` of the one run.
+        Content of `summary.json`, or of `metrics.json` if there is one run.
 
     Raises:
         ConfigError: If a value of the config cannot work.
         WorkdirError: If a folder belongs to another config, or is damaged.
-        DataUnavailableError: If the data is not here and not to be had.
+        DataUnavailableError: If the data is neither here nor obtainable.
     """
     config.validate()
     runs = config.runs()
@@ -71,7 +72,7 @@ def run(
         if single.seed == config.seed:
             training.check(single)
     check_folder(folder, config.to_json())
-    workers.wait_for_all(strategy)  # Before one changes the folder.
+    workers.wait_for_all(strategy)  # Before any changes the folder.
     chief = workers.is_chief(strategy)
     if chief:
         claim(folder, config.to_json())
@@ -110,10 +111,10 @@ def _write(
 
 
 def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table in Markdown: accuracy by method and cost, then the other numbers.
+    """Markdown tables: accuracy by method and cost, then the other numbers.
 
     Args:
-        numbers: As `summarize` returns them.
+        numbers: Result of `summarize`.
 
     Example:
         >>> some = {0: {"composer/accuracy@0.5": 0.9, "default/cost": 0.4}}
@@ -165,10 +166,10 @@ def publish(
     """Copies the numbers and pictures of finished runs to a folder.
 
     Args:
-        config: What was done.
-        workdir: Where.
-        destination: A folder; what was published there is replaced. It
-            receives the summary, and the numbers and pictures of the first
+        config: Config of the runs.
+        workdir: Folder that they were written to.
+        destination: Folder to publish to; earlier results there are replaced.
+            It receives the summary, and the numbers and pictures of the first
             seed of each variant, or of the one run.
 
     Raises:
@@ -191,7 +192,7 @@ def publish(
 
 
 def check_destination(destination: str | os.PathLike) -> None:
-    """Raises `WorkdirError` if publishing there would remove something else."""
+    """Raises `WorkdirError` if publishing there would remove other files."""
     folder = pathlib.Path(destination)
     if folder.is_file() or folder.is_symlink():
         kind = "symbolic link" if folder.is_symlink() else "file"
@@ -213,11 +214,11 @@ def summarize(
     """Mean and standard deviation over seeds of each number.
 
     Args:
-        summaries: Seed to the numbers of its run.
+        summaries: Mapping from seed to the numbers of its run.
 
     Returns:
-        Name to `mean`, `std` (of the sample; 0 for one seed) and `by_seed`.
-        A number that a seed does not have, `None`, makes mean and std `None`.
+        Mapping from name to `mean`, `std` (of the sample; 0 for one seed) and
+        `by_seed`. If a seed lacks the number (`None`), mean and std are `None`.
 
     Example:
         >>> summarize({0: {"cost": 0.5}, 1: {"cost": 0.5}})["cost"]
@@ -243,7 +244,7 @@ def mean_lines(
 ) -> list[Point]:
     """The mean over seeds of each point of each line.
 
-    The baselines are those of the first variant.
+    Baselines come from the first variant only.
     """
     points = []
     for i, (variant, by_seed) in enumerate(variants.items()):
@@ -259,7 +260,7 @@ def mean_lines(
 def _mean_line(
     method: str, lines: Sequence[Sequence[Mapping[str, Any]]]
 ) -> list[Point]:
-    """Point by point, or at equal costs where lines differ in length."""
+    """The mean point by point, or at equal costs if lengths differ."""
     if len({len(line) for line in lines}) > 1:
         return _mean_at_costs(method, lines)
     return [
@@ -277,7 +278,7 @@ def _mean_line(
 def _mean_at_costs(
     method: str, lines: Sequence[Sequence[Mapping[str, Any]]]
 ) -> list[Point]:
-    """From where all lines have begun to where the last one ends."""
+    """The mean from where all lines have begun to where the last one ends."""
     start = max(min(point["cost"] for point in line) for line in lines)
     end = max(point["cost"] for line in lines for point in line)
     costs = np.linspace(start, end, _NUM_MEANS)

@@ -1,4 +1,4 @@
-"""What all networks of a run share: data, compilation and training."""
+"""Data, compilation and training, which all networks of a run share."""
 
 import pathlib
 import sys
@@ -19,14 +19,14 @@ from composer_tf.workdir import EpochCheckpoint
 
 
 class Run(NamedTuple):
-    """What is the same for all networks of a run.
+    """What all networks of a run share.
 
     Attributes:
-        config: What to do.
-        strategy: Over whose replicas each batch is spread.
-        train: Batches of (images, labels), shuffled anew in each epoch.
+        config: Config of the run.
+        strategy: Strategy that spreads each batch over its replicas.
+        train: Batches of (images, labels), reshuffled each epoch.
         validation: Batches of (images, labels).
-        shuffle: The callback that tells `train` the epoch.
+        shuffle: Callback that tells `train` the epoch.
     """
 
     config: Config
@@ -42,7 +42,7 @@ def load(config: Config, strategy: tf.distribute.Strategy) -> Run:
     Raises:
         ConfigError: If a value of the config does not fit the data, or the
             replicas cannot share a batch evenly.
-        DataUnavailableError: If the data is not here and not to be had.
+        DataUnavailableError: If the data is neither here nor obtainable.
     """
     replicas = strategy.num_replicas_in_sync
     if config.data.batch_size % replicas:
@@ -64,7 +64,7 @@ def load(config: Config, strategy: tf.distribute.Strategy) -> Run:
 
 
 def without_augmentation(run: Run) -> Run:
-    """The same run, on training images as they are."""
+    """The same run, with training images that are not augmented."""
     if not run.config.data.augment:
         return run
     (train,) = _load(run.config.data, ("train",), run.shuffle, augment=False)
@@ -96,13 +96,13 @@ def loss() -> keras.losses.Loss:
 def compile_network(
     network: Any, run: Run, epochs: int, **options: Any
 ) -> None:
-    """Compiles a network as the config has it.
+    """Compiles a network as the config says.
 
     Args:
-        network: A Keras model, in the scope of the run's strategy.
-        run: Whose network it is.
-        epochs: That the learning rate decays over.
-        **options: More of its own `compile`.
+        network: Keras model made in the scope of the run's strategy.
+        run: Run that the network belongs to.
+        epochs: Number of epochs that the learning rate decays over.
+        **options: Other arguments of the network's `compile`.
     """
     config, steps_per_epoch = run.config, len(run.train)
     learning_rate: Any = config.optimizer.learning_rate
@@ -126,10 +126,10 @@ def fit(
     """Trains from the last checkpoint on.
 
     Args:
-        network: Built and compiled.
-        run: Whose network it is.
-        folder: Of this training, for `checkpoints/` and `logs/`.
-        epochs: In all, those before the checkpoint too.
+        network: Built and compiled model.
+        run: Run that the network belongs to.
+        folder: Folder of this training, for `checkpoints/` and `logs/`.
+        epochs: Total number of epochs, those before the checkpoint included.
     """
     checkpoint = EpochCheckpoint(folder / "checkpoints")
     with run.strategy.scope():

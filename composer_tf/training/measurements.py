@@ -1,4 +1,4 @@
-"""What a run says of its trained model: numbers, table and pictures."""
+"""Numbers, table and pictures of a run's trained model."""
 
 import math
 import pathlib
@@ -17,7 +17,7 @@ from composer_tf.workdir import atomic_path
 
 TABLE_COSTS = (0.25, 0.5, 0.55, 0.75, 1.0)
 KNEE = 0.57
-# Beyond it the last network, or exit, has run on almost every example.
+# Beyond this cost the last network, or exit, ran on almost every example.
 _CASCADE_END = 0.95
 _NUM_HEATMAPS = 5
 
@@ -26,8 +26,8 @@ class Alone(NamedTuple):
     """One path's network, trained without the Composer.
 
     Attributes:
-        path: c_1, ..., c_n.
-        cost: Of stem, fixed steps and modules, as a fraction of full cost.
+        path: Modules c_1, ..., c_n.
+        cost: Cost of stem, fixed steps and modules, a fraction of full cost.
         probabilities: float32 `[N, classes]` on the test split.
     """
 
@@ -36,12 +36,12 @@ class Alone(NamedTuple):
     probabilities: np.ndarray
 
     def accuracy(self, labels: np.ndarray) -> float:
-        """Share of the test split that it gets right."""
+        """Share of the test split that the network gets right."""
         return float(np.mean(self.probabilities.argmax(-1) == labels))
 
 
 def path_name(path: Sequence[int]) -> str:
-    """Such as `0-2-1`."""
+    """The name of a path, such as `0-2-1`."""
     return "-".join(map(str, path))
 
 
@@ -49,7 +49,7 @@ class Exits(NamedTuple):
     """The network with early exits.
 
     Attributes:
-        costs: Of what has run at each exit, as fractions of full cost.
+        costs: Cost of all that has run by each exit, fractions of full cost.
         probabilities: float32 `[N, exits, classes]` on the test split.
     """
 
@@ -70,18 +70,18 @@ def measure(
     """Measures a model on the test split and draws the pictures.
 
     Args:
-        model: Trained.
+        model: Trained Composer.
         test: Batches of (images, labels), in an order that does not change.
-        alone: Networks to compare it with, maybe none.
-        exits: One with early exits, or `None`.
-        settings: What to measure.
-        label_names: Of the classes.
-        folder: Receives `tradeoff.csv`, `tradeoff.png`, `routing.png`,
-            `entropy.png` and `examples.png`.
-        seed: Of random mixing and bootstrap.
+        alone: Single-path networks to compare it with, possibly none.
+        exits: Network with early exits to compare it with, or `None`.
+        settings: Settings that say what to measure.
+        label_names: Names of the classes.
+        folder: Folder that receives `tradeoff.csv`, `tradeoff.png`,
+            `routing.png`, `entropy.png` and `examples.png`.
+        seed: Seed of the random mixture and of the bootstrap.
 
     Returns:
-        The content of `metrics.json`; all numbers that are comparable between
+        Content of `metrics.json`. All numbers that can be compared between
         runs are under `summary`.
     """
     name = settings.preference
@@ -139,7 +139,7 @@ def _baselines(
     settings: EvaluationConfig,
     seed: int,
 ) -> dict[str, list[Point]]:
-    """Of the same modules; the oracle needs every path to be run."""
+    """Baselines of the same modules; two of them need every path to be run."""
     shares = np.linspace(0.0, 1.0, settings.num_mixtures).tolist()
     lines = {
         "random_mixture": evaluation.evaluate_random_mixture(
@@ -184,7 +184,7 @@ def _specialisation(
     groups: Sequence[Sequence[int]],
     seed: int,
 ) -> dict[str, Any]:
-    """At one gamma (`None`: the default), of every metalayer."""
+    """Measures of every metalayer at one gamma (`None`: the default)."""
     labels = decisions.labels
     group_of = {label: i for i, group in enumerate(groups) for label in group}
     steps = []
@@ -222,7 +222,7 @@ def _summary(
     default: Decisions,
     specialisation: Sequence[Mapping[str, Any]],
 ) -> dict[str, float | None]:
-    """Every number that means the same in runs of other seeds."""
+    """All numbers that can be compared between runs of different seeds."""
     composer = lines["composer"]
     first = specialisation[-1]["metalayers"][0]
     summary: dict[str, float | None] = {
@@ -256,7 +256,7 @@ def _summary(
 def _summary_of_networks(
     alone: Sequence[Alone], labels: np.ndarray
 ) -> dict[str, float | None]:
-    """Of each by its path, as costs may be equal."""
+    """Numbers of each network, named by path, as costs may be equal."""
     numbers: dict[str, float | None] = {}
     for network in alone:
         name = f"alone/{path_name(network.path)}"
@@ -268,7 +268,7 @@ def _summary_of_networks(
 def _margins(
     lines: Mapping[str, Sequence[Point]],
 ) -> dict[str, float | None]:
-    """Area, and by how much the curve stands above the others."""
+    """Normalized area, and how far the curve is above the others."""
     composer = lines["composer"]
     margins: dict[str, float | None] = {}
     grid = np.linspace(composer[-1].cost, composer[0].cost, 201)
@@ -296,5 +296,5 @@ def _margins(
 
 
 def _or_none(value: float) -> float | None:
-    """As JSON has it, which knows no NaN."""
+    """The value for JSON, which has no NaN."""
     return None if np.isnan(value) else float(value)

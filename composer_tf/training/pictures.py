@@ -1,4 +1,4 @@
-"""The pictures of a run, each written whole."""
+"""The pictures of a run, each written atomically."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ def draw_lines(
     preference: str,
     folder: pathlib.Path,
 ) -> None:
-    """Accuracy against cost, and the policy's entropy against gamma."""
+    """Draws accuracy against cost, and the policy's entropy against gamma."""
     with atomic_path(folder / "tradeoff.png") as path:
         evaluation.plot_tradeoff(
             [p for line in lines.values() for p in line], path
@@ -38,9 +38,9 @@ def draw_routing(
     label_names: Sequence[str],
     folder: pathlib.Path,
 ) -> None:
-    """Heatmaps of the first metalayer: label by module, one for each gamma.
+    """Draws heatmaps of the first metalayer: label by module, one per gamma.
 
-    A gamma of `None` is that of a model that is not steered.
+    A gamma of `None` stands for a model that is not steered.
     """
     gammas, decided = zip(*shown, strict=True)
     heatmaps = np.stack(
@@ -63,7 +63,7 @@ def draw_examples(
     decisions: Decisions,
     folder: pathlib.Path,
 ) -> None:
-    """Test images in rows by the module that the first metalayer chose."""
+    """Draws test images, one row per module of the first metalayer."""
     images, _ = next(iter(test.unbatch().batch(_NUM_EXAMPLES)))
     images = images.numpy()
     chosen = decisions.choices[: len(images), 0]

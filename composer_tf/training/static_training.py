@@ -1,4 +1,4 @@
-"""The static networks of a run, trained as its Composer is, to compare with."""
+"""Static networks of a run, trained like its Composer, for comparison."""
 
 import functools
 import pathlib
@@ -18,15 +18,15 @@ from composer_tf.training.measurements import Alone, Exits, path_name
 from composer_tf.workdir import atomic_path
 
 _EARLY_EXIT = "early_exit"
-Make = Callable[[Composer], Any]  # A network of a Composer's layers.
+Make = Callable[[Composer], Any]  # Makes a network of a Composer's layers.
 
 
 def check(model: Composer, run: Run) -> None:
-    """Finds networks that cannot be, before the Composer is trained.
+    """Finds networks that cannot be made, before the Composer is trained.
 
     Args:
-        model: Built.
-        run: Whose config asks for networks.
+        model: Built Composer.
+        run: Run of the Composer; its config names the networks.
 
     Raises:
         ConfigError: If the model has no such path, or cannot exit early.
@@ -44,12 +44,12 @@ def check(model: Composer, run: Run) -> None:
 
 
 def train(model: Composer, run: Run, folder: pathlib.Path) -> None:
-    """Trains those that the config asks for and that are not trained yet.
+    """Trains the networks that the config names and that are not trained yet.
 
     Args:
-        model: Built, for shapes and paths; it is left as it is.
-        run: How they are trained.
-        folder: Of the run, for `alone/` and `early_exit/`.
+        model: Built Composer, for shapes and paths; it is not changed.
+        run: Run of the Composer, which gives data and config.
+        folder: Folder of the run, for `alone/` and `early_exit/`.
     """
     for path in _paths(model, run.config):
         make = functools.partial(static_networks.path_network, path=path)
@@ -65,16 +65,16 @@ def predict(
     config: Config,
     folder: pathlib.Path,
 ) -> tuple[list[Alone], Exits | None]:
-    """What those that were trained say of the test split, and their costs.
+    """Predictions of the trained networks on the test split, and their costs.
 
     Args:
-        model: Of whose full cost all costs are fractions.
+        model: Composer whose full cost is the unit of all costs.
         test: Batches of (images, labels), in an order that does not change.
-        config: Of the run.
-        folder: Of the run.
+        config: Config of the run.
+        folder: Folder of the run.
 
     Returns:
-        The networks of single paths, and that with early exits, if any.
+        Networks of single paths, and the network with early exits or `None`.
     """
     alone = []
     for path in _paths(model, config):
@@ -89,13 +89,13 @@ def predict(
 
 
 def _paths(model: Composer, config: Config) -> list[tuple[int, ...]]:
-    """The paths to train alone, each once though it may have several names."""
+    """The paths to train alone, each once even if named several times."""
     names = config.evaluation.alone
     return list(dict.fromkeys(_parse_path(name, model) for name in names))
 
 
 def _parse_path(name: str, model: Composer) -> tuple[int, ...]:
-    """The path of a name: `"cheapest"`, `"dearest"` or such as `"0-2-1"`."""
+    """The path of a name: `"cheapest"`, `"dearest"` or one like `"0-2-1"`."""
     if name in ("cheapest", "dearest"):
         return getattr(model.cost_table, name)
     try:
@@ -115,7 +115,7 @@ def _folder_alone(path: tuple[int, ...], folder: pathlib.Path) -> pathlib.Path:
 
 
 def _build(make: Make, model: Composer, run: Run) -> Any:
-    """A static network made of an untrained Composer, with its weights."""
+    """A static network made from an untrained Composer, with its weights."""
     keras.utils.set_random_seed(run.config.seed)
     with run.strategy.scope():
         composer = run.config.model.build(seed=run.config.seed)
@@ -124,7 +124,7 @@ def _build(make: Make, model: Composer, run: Run) -> Any:
 
 
 def _train(make: Make, model: Composer, run: Run, folder: pathlib.Path) -> None:
-    """Trains what is made of an untrained Composer, as that was trained."""
+    """Trains a network made from an untrained Composer, as the Composer was."""
     trained = (folder / "model.keras").exists()
     workers.check_agreement(run.strategy, trained, f"{folder.name}'s network")
     if trained:
@@ -143,7 +143,7 @@ def _train(make: Make, model: Composer, run: Run, folder: pathlib.Path) -> None:
 def _predict(
     folder: pathlib.Path, data: tf.data.Dataset
 ) -> tuple[Any, np.ndarray]:
-    """A network that was trained, and its probabilities."""
+    """A trained network, and its probabilities."""
     network: Any = keras.models.load_model(folder / "model.keras")
     logits = network.predict(data, verbose=0)
     return network, tf.nn.softmax(logits).numpy()

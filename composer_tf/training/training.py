@@ -1,4 +1,4 @@
-"""A run: a config and a folder make a trained model, its curve and pictures."""
+"""A run: makes a trained model, its curve and pictures from a config."""
 
 import json
 import os
@@ -47,31 +47,31 @@ def run(
     workdir: str | os.PathLike,
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict[str, Any]:
-    """Trains, evaluates and draws; resumes what an earlier call began.
+    """Trains, evaluates and draws; resumes what an earlier call started.
 
     The folder receives `config.json`, `checkpoints/` and `logs/` (TensorBoard),
-    and those of `controller/` where that is trained alone in the end, `alone/`
-    and `early_exit/` (the networks to compare with), `model.keras` (calibrated
-    on the validation split), `tradeoff.csv`, the pictures and, last,
-    `metrics.json`. Each file appears whole.
+    the same under `controller/` if the controller is trained alone at the end,
+    `alone/` and `early_exit/` (the networks to compare with), `model.keras`
+    (calibrated on the validation split), `tradeoff.csv`, the pictures and,
+    last, `metrics.json`. Each file is written atomically.
 
     Args:
-        config: What to do.
-        workdir: The folder, created if it does not exist. All workers of a
-            strategy share it; the chief writes.
-        strategy: Over whose replicas each batch is spread. Their number
-            changes no result, but for rounding. Defaults to one device.
+        config: Config of the run.
+        workdir: Folder to write to, created if it does not exist. All workers
+            of a strategy share it; the chief writes.
+        strategy: Strategy that spreads each batch over its replicas. Their
+            number changes results by rounding only. Defaults to one device.
 
     Returns:
-        The content of `metrics.json`.
+        Content of `metrics.json`.
 
     Raises:
         ConfigError: If a value of the config cannot work; the folder is then
-            left as it was.
+            not changed.
         WorkdirError: If the folder belongs to another config, or a file in it
             is damaged.
         WorkersError: If the workers do not share the folder.
-        DataUnavailableError: If the data is not here and not to be had.
+        DataUnavailableError: If the data is neither here nor obtainable.
     """
     check(config)
     folder = pathlib.Path(workdir)
@@ -111,7 +111,7 @@ def _checksum(config: Config) -> int:
 
 
 def check(config: Config) -> None:
-    """Finds what cannot work, as far as that shows without any data.
+    """Finds values that cannot work, as far as possible without data.
 
     Raises:
         ConfigError: If a value of the config cannot work.
@@ -124,11 +124,11 @@ def check(config: Config) -> None:
 
 
 def _make_composer(run: Run) -> Composer:
-    """Built and compiled; a config that cannot work fails here."""
+    """A built and compiled Composer; a config that cannot work fails here."""
     config = run.config
     images: Any = run.train.element_spec[0]  # type: ignore[index]
     _check_saving(config, images.shape)
-    # After the data: preparing it draws from Python's random numbers.
+    # After loading the data, which may draw from Python's random numbers.
     keras.utils.set_random_seed(config.seed)
     with raising_config_errors(), run.strategy.scope():
         model = config.model.build(seed=config.seed)
@@ -187,7 +187,7 @@ def _check_preference(model: Composer, config: Config) -> None:
 
 
 def _claim_for_all(folder: pathlib.Path, run: Run) -> None:
-    """The chief makes the folder this config's, and all workers see it."""
+    """The chief claims the folder for this config; all workers check it."""
     if workers.is_chief(run.strategy):
         stale = folder / "metrics.json"
         if stale.exists() and not is_claimed(folder, run.config.to_json()):
@@ -201,7 +201,7 @@ def _claim_for_all(folder: pathlib.Path, run: Run) -> None:
 
 
 def _save(model: Composer, run: Run, folder: pathlib.Path) -> None:
-    # XLA runs every module on every row; a loaded model shall skip them.
+    # XLA runs every module on every row; a loaded model should not.
     model.compile(
         model.optimizer,
         metrics=["accuracy"],
@@ -214,7 +214,7 @@ def _save(model: Composer, run: Run, folder: pathlib.Path) -> None:
 
 
 def _evaluate(config: Config, folder: pathlib.Path) -> dict[str, Any]:
-    """Measures what was saved on the test split, and draws the pictures."""
+    """Measures the saved model on the test split and draws the pictures."""
     model: Any = keras.models.load_model(folder / "model.keras")
     data_dir = config.data.data_dir or None
     (test,) = datasets.load(
@@ -237,7 +237,7 @@ def _evaluate(config: Config, folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _report(folder: pathlib.Path, metrics: dict[str, Any]) -> None:
-    """Prints a small table, and where the pictures are."""
+    """Prints a small table and the paths of the pictures."""
     points = metrics["lines"]["composer"]
     last = len(points) - 1
     rows = {

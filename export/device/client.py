@@ -27,21 +27,21 @@ Budget = float | np.ndarray
 
 
 class BadInputError(ValueError):
-    """What the user can mend; its text is one line that says how."""
+    """An error that the user can fix; its text is one line that says how."""
 
 
 class Composer:
     """An exported Composer, steered at each call.
 
     Args:
-        path: The `.tflite` file; its description is at `path` + `.json`.
+        path: Path of a `.tflite` file with its description at `path` + `.json`.
 
     Attributes:
-        description: Of the file, as its JSON says.
-        seconds: Which each example of the last `predict` took.
+        description: Content of the JSON file.
+        seconds: Times in seconds of each example in the last `predict`.
 
     Raises:
-        BadInputError: If a file is missing, or is not what it should be.
+        BadInputError: If a file is missing or invalid.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -78,7 +78,7 @@ class Composer:
 
     @property
     def steer_by(self) -> str:
-        """What `serving_default` takes, `"gamma"` or `"budget"`."""
+        """Input that steers `serving_default`, `"gamma"` or `"budget"`."""
         return self.description.get("steer_by", "gamma")
 
     def predict(
@@ -90,17 +90,18 @@ class Composer:
         """Runs examples, one by one.
 
         Args:
-            inputs: `[N, ...]`, or a mapping of such by name.
-            gamma: A number, or one per example `[N]`; with several preferences
-                a mapping of such by name, where what is left out takes its
-                default. `None`, the default, takes all defaults.
-            budget: In place of gamma, of a calibrated model: a number, or one
-                per example `[N]`, fractions of full cost.
+            inputs: `[N, ...]`, or a mapping of such arrays by name.
+            gamma: Number, or one per example `[N]`; with several preferences a
+                mapping of these by name, where missing preferences take their
+                defaults. `None`, the default, takes all defaults.
+            budget: Number, or one per example `[N]`, fractions of full cost. It
+                replaces gamma in a calibrated model.
 
         Returns:
-            By name: `probabilities` and `logits` of a classifier (else
-            `outputs`), `choices` int32 `[N, n]`, `module_probabilities`
-            `[N, n, m]` and `cost` `[N]`, a fraction of full cost.
+            Outputs by name: `probabilities` and `logits` of a classifier
+            (otherwise `outputs`), `choices` int32 `[N, n]`,
+            `module_probabilities` `[N, n, m]` and `cost` `[N]`, a fraction of
+            full cost.
 
         Raises:
             BadInputError: If an argument does not fit the model.
@@ -123,9 +124,10 @@ class Composer:
     def _steering(
         self, gamma: Gamma | None, budget: Budget | None, rows: int
     ) -> tuple[str, dict[str, np.ndarray]]:
-        """The signature, and what it takes beside the inputs.
+        """The signature, and the input that steers it.
 
-        A file for TensorFlow Lite Micro has only one, which takes its place.
+        A file for TensorFlow Lite Micro has only one signature, which is used
+        in place of any other.
         """
         if gamma is not None and budget is not None:
             raise BadInputError("Give a gamma or a budget.")
@@ -176,7 +178,7 @@ class Composer:
         return feed
 
     def _parse_gamma(self, gamma: Gamma, rows: int) -> np.ndarray:
-        """float32 `[rows]` of one free preference, `[rows, k]` of more."""
+        """float32 `[rows]` for one free preference, `[rows, k]` for more."""
         names = [g["name"] for g in self.gammas]
         if not names:
             raise BadInputError("The gamma of this file was fixed at export.")
@@ -204,7 +206,7 @@ def _fits(shape: tuple[int, ...], wanted: list[int | None]) -> bool:
 
 
 def _column(name: str, value: Any, rows: int) -> np.ndarray:
-    """float32 `[rows]`."""
+    """A number, or one per row, as float32 `[rows]`."""
     try:
         return np.broadcast_to(np.asarray(value, np.float32), [rows])
     except (TypeError, ValueError):
@@ -243,7 +245,7 @@ def _read_images(path: str) -> Inputs:
 
 
 def _random_images(composer: Composer, count: int) -> Inputs:
-    """Bytes of an integer input, normal values of another."""
+    """Bytes for an integer input, normal values for any other."""
     random = np.random.default_rng(0)
     images = {}
     for name, spec in composer.inputs.items():
@@ -266,7 +268,7 @@ def _random_images(composer: Composer, count: int) -> Inputs:
 
 
 def _read_gamma(text: str) -> Gamma:
-    """`2`, or `name=value` pairs with commas between."""
+    """Reads `2`, or `name=value` pairs separated by commas."""
     try:
         if "=" not in text:
             return float(text)
@@ -286,7 +288,7 @@ def _read_budget(text: str) -> Budget:
 
 
 def _steps(composer: Composer) -> dict[str, Any]:
-    """Five steps from end to end of what was trained, by their text."""
+    """Five gammas or budgets over the trained range, by their text."""
     if not composer.gammas:
         return {"fixed": None}
     shares, steps = (0.0, 0.25, 0.5, 0.75, 1.0), {}
@@ -317,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the program.
 
     Args:
-        argv: Its arguments; the command line's by default.
+        argv: Arguments of the program. Defaults to the command line.
     """
     parser = argparse.ArgumentParser(description="Runs an exported Composer.")
     parser.add_argument("model", help="the .tflite file, its .json beside it")

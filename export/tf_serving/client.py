@@ -47,7 +47,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class ServerError(Exception):
-    """There is no answer; the message says why in one line."""
+    """No answer from the server; the message says why in one line."""
 
 
 def predict_rest(
@@ -58,20 +58,20 @@ def predict_rest(
     timeout: float = 30.0,
     budget: float | np.ndarray | None = None,
 ) -> Arrays:
-    """Asks by REST, in JSON's columnar format.
+    """Sends a request by REST, in the columnar JSON format.
 
     Args:
-        url: Of the server, such as `"http://localhost:8501"`.
+        url: URL of the server, such as `"http://localhost:8501"`.
         inputs: Arrays `[B, ...]` by name, in the types that the model takes.
-        gamma: A number for all rows, or one value per row: `[B]`, with several
-            preferences `[B, k]`. `None` for the model's default.
-        model: Name that the server gives it.
-        timeout: Seconds.
-        budget: In place of gamma, of a calibrated model: a number for all rows,
-            or one value per row, fractions of full cost.
+        gamma: Number for all rows, or one value per row: `[B]`, or `[B, k]`
+            with several preferences. `None` for the model's default.
+        model: Name of the model on the server.
+        timeout: Timeout in seconds.
+        budget: Number for all rows, or one value per row, fractions of full
+            cost. It replaces gamma in a calibrated model.
 
     Returns:
-        The model's outputs by name, each float32 or int32 `[B, ...]`.
+        Outputs of the model by name, each float32 or int32 `[B, ...]`.
 
     Raises:
         ServerError: If the server refuses the request, or does not answer.
@@ -113,15 +113,15 @@ def predict_grpc(
     timeout: float = 30.0,
     budget: float | np.ndarray | None = None,
 ) -> Arrays:
-    """Asks by gRPC. Arguments and result are those of `predict_rest`.
+    """Sends a request by gRPC; the result is the same as of `predict_rest`.
 
     Args:
-        address: Of the server, such as `"localhost:8500"`.
-        inputs: As of `predict_rest`.
-        gamma: As of `predict_rest`.
-        model: As of `predict_rest`.
-        timeout: As of `predict_rest`.
-        budget: As of `predict_rest`.
+        address: Address of the server, such as `"localhost:8500"`.
+        inputs: Same as in `predict_rest`.
+        gamma: Same as in `predict_rest`.
+        model: Same as in `predict_rest`.
+        timeout: Same as in `predict_rest`.
+        budget: Same as in `predict_rest`.
 
     Raises:
         ServerError: If the server refuses the request, or does not answer.
@@ -162,7 +162,7 @@ def _steered(
     gamma: float | np.ndarray | None,
     budget: float | np.ndarray | None,
 ) -> tuple[str, Arrays]:
-    """The signature to ask and its inputs, what steers with a value per row."""
+    """The signature and its inputs; the one that steers has a value per row."""
     tensors = {name: np.asarray(array) for name, array in inputs.items()}
     if gamma is None and budget is None:
         return "default_gamma", tensors
@@ -180,7 +180,7 @@ def _one_line(text: str) -> str:
 
 
 def _images() -> np.ndarray:
-    """`[rows, ...]`, as the flags say; `ValueError` if one of them is bad."""
+    """Images `[rows, ...]` by the flags; `ValueError` if a flag is bad."""
     try:
         dtype = np.dtype(_DTYPE.value)
     except TypeError:
@@ -204,7 +204,7 @@ def _images() -> np.ndarray:
 
 
 def _parse(text: str, rows: int) -> np.ndarray:
-    """Float32 `[rows]` of one preference, `[rows, k]` of several."""
+    """float32 `[rows]` for one preference, `[rows, k]` for several."""
     values = np.array([float(value) for value in text.split(",")], np.float32)
     table = np.tile(values, [rows, 1])
     return table[:, 0] if len(values) == 1 else table

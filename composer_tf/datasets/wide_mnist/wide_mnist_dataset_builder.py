@@ -84,10 +84,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def read_mnist(data_dir: epath.PathLike) -> dict[str, Digits]:
-    """MNIST from TFDS, downloaded if it must be.
+    """MNIST from TFDS, downloaded if necessary.
 
     Args:
-        data_dir: Of TFDS.
+        data_dir: Data folder of TFDS.
 
     Returns:
         Images uint8 `[N, 28, 28, 1]` and digits int64 `[N]` of each split.
@@ -129,6 +129,6 @@ def read_digits() -> dict[str, Digits]:
 
 
 def enlarge(images: np.ndarray) -> np.ndarray:
-    """Grey levels 0 to 16, `[N, 8, 8]`, to uint8 `[N, 28, 28, 1]`, bilinear."""
+    """Gray levels 0 to 16, `[N, 8, 8]`, to uint8 `[N, 28, 28, 1]`, bilinear."""
     resized = tf.image.resize(images[..., np.newaxis], [SIZE, SIZE])
     return np.round(resized.numpy() * (255.0 / 16.0)).astype(np.uint8)
