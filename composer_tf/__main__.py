@@ -22,6 +22,7 @@ _EXPECTED_ERRORS = (
     ConfigError,
     DataUnavailableError,
     NonFiniteLossError,
+    OSError,  # Such as of a disk that is full, or read-only.
     WorkdirError,
     workers.WorkersError,
 )

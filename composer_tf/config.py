@@ -22,10 +22,10 @@ class ConfigError(ValueError):
 
 @contextlib.contextmanager
 def raising_config_errors() -> Iterator[None]:
-    """Turns the `ValueError` of a bad argument into a `ConfigError`."""
+    """Turns the error of a bad argument into a `ConfigError`."""
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
 
 
@@ -202,6 +202,12 @@ class Config:
             raise ConfigError(
                 "`seed` must be below 2 ** 32, as all seeds of a run, got "
                 f"{self.seed} with {self.num_seeds} seeds."
+            )
+        is_class = isinstance(self.model, type)
+        if is_class or not dataclasses.is_dataclass(self.model):
+            raise ConfigError(
+                "`model` must be a dataclass with a `build` method, got "
+                f"{self.model!r}."
             )
         rate = self.optimizer.learning_rate
         if not 0.0 < rate < float("inf"):

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Real
 from typing import Literal, cast
 
 import keras
 
+from composer_tf import validation
 from composer_tf.composer import Composer
 from composer_tf.costs import CostUnit
 from composer_tf.layers import RNNController
@@ -118,6 +120,7 @@ class ComposerSettings:
         ]
 
     def _sandwich(self) -> Sandwich | None:
+        validation.check_choice("teacher", self.teacher, ("mean", "dearest"))
         if not any((self.dearest, self.cheapest, self.random)):
             if self.distillation:
                 raise ValueError(
@@ -135,7 +138,7 @@ class ComposerSettings:
 
 
 def _distribution(name: str, support: Range) -> GammaDistribution:
-    if len(support) != 2 or None in support:
+    if len(support) != 2 or not all(isinstance(x, Real) for x in support):
         raise ValueError(
             f"`{name}` must be two numbers, such as (-4.0, 6.0), got {support}."
         )

@@ -120,6 +120,11 @@ def check(config: Config) -> None:
     with raising_config_errors():
         model = config.model.build(seed=config.seed)
         rewards.get(config.reward, fitting.loss())
+        json.dumps(config.to_json(), allow_nan=False)
+    if not isinstance(model, Composer):
+        raise ConfigError(
+            f"`model.build` must return a Composer, got {type(model).__name__}."
+        )
     _check_preference(model, config)
 
 

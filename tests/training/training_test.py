@@ -371,6 +371,37 @@ class OwnModel:
         )
 
 
+@dataclasses.dataclass
+class NoComposer:
+    """A model config of something else."""
+
+    scale: float = 1.0
+
+    def build(self, seed=None):
+        return keras.Sequential([keras.layers.Dense(20)])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (None, "`model` must be a dataclass"),
+        (NoComposer, "`model` must be a dataclass"),
+        (NoComposer(), "must return a Composer, got Sequential"),
+        (NoComposer(float("nan")), "not JSON compliant"),
+        (WideMnist(teacher="dearestt"), "`teacher` must be one of"),
+        (WideMnist(glimpse=("a", "b")), "`glimpse` must be two numbers"),
+    ],
+)
+def test_a_model_that_is_no_composer_is_refused(
+    tmp_path, data_dir, model, message
+):
+    config = tiny_config(data_dir)
+    config.model = model
+    with pytest.raises(ConfigError, match=message):
+        training.run(config, tmp_path / "workdir")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("layer", ["Unregistered", "WithoutConfig"])
 def test_a_model_that_cannot_be_loaded_is_told_before_it_is_trained(
     tmp_path, data_dir, layer
