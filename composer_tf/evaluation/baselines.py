@@ -1,4 +1,4 @@
-"""What a Composer has to beat, and what it cannot.
+"""Baselines that a Composer has to beat, and an oracle that it cannot.
 
 =================== =====================================================
 random mixture      chance picks the module (the paper's baseline)
