@@ -1,16 +1,16 @@
-"""Accuracy against measured time: a Composer, and what one would ship instead.
+"""Accuracy against measured time: a Composer and its alternatives.
 
 python benchmarks/accuracy_latency.py --run=DIR [--output=FOLDER]
 
 DIR is a finished run of `python -m composer_tf` whose config trains the
 cheapest and the dearest path alone. Real test images go through the Composer's
-artifact, at gammas of about evenly spaced costs, and through those of the
-networks of single paths, all in turns; the accuracies are the run's, over its
-whole test split. The competitors are static networks behind a switch of the
-application's own, one file each, and the cascade of the cheapest and the
-dearest. Where the run trained a network with early exits, each of its stages is
-a file too, and a batch leaves the next one the mean number of rows that are not
-sure yet. Time is relative to the dearest network's.
+artifact, at gammas of roughly evenly spaced costs, and through the artifacts of
+single paths' networks, all in turns. Accuracies are the run's, over its whole
+test split. The alternatives are static networks, one file each, between which
+the application switches, and the cascade of the cheapest and the dearest. If
+the run trained a network with early exits, each of its stages is a file too,
+and each stage passes on the mean number of rows that are not sure yet. Time is
+relative to the dearest network's.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ class Measurement:
         )
 
     def measure(self) -> dict[str, Any]:
-        """Points of each method, and the sizes of the files."""
+        """Measures the points of each method, and the sizes of the files."""
         steered = self._steered()
         routed = self._export(self._whole, "composer")
         latencies: list[list[float]] = [[] for _ in steered]
@@ -142,7 +142,7 @@ class Measurement:
         }
 
     def _resident_bytes(self) -> dict[str, int]:
-        """Memory of the Composer, and of two networks behind a switch."""
+        """Memory of the Composer, and of two networks to switch between."""
         choices = {
             "composer": ["composer"],
             "cheapest and dearest network": [self._cheapest, self._dearest],
@@ -163,7 +163,7 @@ class Measurement:
         }
 
     def _steered(self) -> list[Point]:
-        """Points of the Composer's curve, of about evenly spaced costs."""
+        """Points of the Composer's curve with roughly evenly spaced costs."""
         line = self._metrics["lines"]["composer"]
         costs = np.array([point["cost"] for point in line])
         wanted = np.linspace(costs.min(), costs.max(), _NUM_GAMMAS.value)
@@ -171,7 +171,7 @@ class Measurement:
         return [line[i] for i in sorted(nearest)]
 
     def _static(self, name: str) -> Point:
-        """Cost and accuracy of a network alone."""
+        """Cost and accuracy of a network that was trained alone."""
         numbers = self._metrics["summary"]
         return {
             field: numbers[f"alone/{name}/{field}"]
@@ -196,13 +196,13 @@ class Measurement:
     def _time(
         self, name: str, share: float, relative: dict[str, float]
     ) -> float:
-        """Time of a file on a share of a batch; 0 for none."""
+        """Time of a file on a share of a batch; 0 for a share of 0."""
         times = [0.0, *(relative[f"{name} {rows}"] for rows in self._sizes)]
         at = [0, *self._sizes]
         return float(np.interp(share * self.rows, at, times))
 
     def _stage_callers(self) -> dict[str, Any]:
-        """Callers of each stage between exits, on the activations it gets."""
+        """Callers of each stage between exits, on the activations it takes."""
         if self._exits is None:
             return {}
         callers, batches = {}, self._batches
@@ -223,7 +223,7 @@ class Measurement:
         return callers
 
     def _early_exit(self, relative: dict[str, float]) -> list[Point]:
-        """Each stage on the rows that were not sure before it."""
+        """Points with each stage timed on the rows not sure before it."""
         if self._exits is None:
             return []
         logits = self._exits.predict(self._images, batch_size=1000, verbose=0)
@@ -245,7 +245,7 @@ class Measurement:
         gamma: float | None = None,
         latencies: list[float] | None = None,
     ) -> Any:
-        """Runs one batch after the other; each one's seconds may be kept."""
+        """Runs the batches in order; can record the seconds of each."""
         feeds: list[dict[str, np.ndarray]] = []
         for batch in batches:
             feed = {self._input: batch}

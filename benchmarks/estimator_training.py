@@ -3,11 +3,11 @@
 python benchmarks/estimator_training.py [--seeds=5] [--output=FILE.json]
 
 Trains the Composer of configs/wide_mnist_digits.py with each estimator and
-prints, as mean and standard deviation over the seeds, what training maximises:
+prints, as mean and standard deviation over the seeds, what training maximizes:
 the objective (10), log p plus cost, averaged over the support of gamma, on the
 test split; and the accuracy at the cheapest, at 0.6 of full cost and at best.
-First every estimator takes as many steps, then as many as it can in the time
-that REINFORCE without a baseline takes.
+First every estimator takes the same number of steps, then as many as it can in
+the time that REINFORCE without a baseline takes.
 """
 
 import multiprocessing
@@ -81,7 +81,7 @@ def step_times() -> dict[str, float]:
 
 
 def measure(model: ct.Composer, test: Any) -> dict[str, float | None]:
-    """The objective and points of the curve, on the test split."""
+    """Measures the objective and points of the curve, on the test split."""
     gammas = evaluation.gamma_grid(model, "glimpse", 17)
     rewards = [
         model.evaluate(

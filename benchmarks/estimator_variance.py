@@ -1,12 +1,12 @@
-"""How noisy each estimator's gradient is, at the same weights.
+"""Noise of each estimator's gradient, at the same weights.
 
 python benchmarks/estimator_variance.py [--samples=N] [--output=FILE.json]
 
 A Composer of two metalayers with three modules each is trained on the digits
-data, then left as it is while baselines with a state learn it. On a few batches
-each estimator makes gradients that differ in the sampled paths only. All are
-unbiased but for logits at their floor (`floor_gaps`), so the mean squared
-distance to the exact gradient is the trace of the covariance, and what bias
+data, then kept fixed while baselines with a state learn it. On a few batches
+each estimator makes gradients that differ only in the sampled paths. All are
+unbiased except for logits at their floor (`floor_gaps`), so the mean squared
+distance to the exact gradient is the trace of the covariance, plus any bias
 there is. It is given relative to REINFORCE without a baseline, with the
 standard error of that ratio.
 """
@@ -89,7 +89,7 @@ def gradient_function(
 
 
 def settle(model: ct.Composer, estimator: ct.Estimator, batches: Any) -> None:
-    """Lets a baseline learn its state while the model stays as it is."""
+    """Lets a baseline learn its state while the model is kept fixed."""
     weights = estimator.trainable_weights
     gradients = gradient_function(model, estimator, weights)
     optimizer = keras.optimizers.Adam()

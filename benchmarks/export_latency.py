@@ -1,13 +1,13 @@
-"""What choosing costs in an artifact, and that unchosen modules do not run.
+"""Cost of choosing in an artifact; unchosen modules must not run.
 
 python benchmarks/export_latency.py [--output=DIR]
 
 Artifacts of two Composers, Wide-MNIST's and a convolutional one whose modules
-differ 20-fold in cost, are timed as they are shipped, at the gammas that lead
-to the cheapest and to the dearest path, in turns with files that hold just the
-modules of that path, and those with a controller. Batches mix rows of both
-paths; there the reference is each path's file on its own rows. Then the number
-of modules grows, all equal, one chosen.
+differ 20-fold in cost, are timed as shipped, at the gammas that lead to the
+cheapest and to the dearest path, in turns with files that hold only the modules
+of that path, and with files that also hold a controller. Batches mix rows of
+both paths; there the reference is each path's file on its own rows. Then the
+number of modules grows; all are equal, and one is chosen.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ Build = Callable[[Sequence[int] | None], ct.Composer]
 
 
 def wide_mnist(path: Sequence[int] | None) -> ct.Composer:
-    """The Composer of Figure 2, or one with a module of it alone."""
+    """The Composer of Figure 2, or one with only one of its modules."""
     whole = models.WideMnist().build(seed=0)
     whole.build((None, 28, 56, 1))
     whole.compile()
@@ -54,7 +54,7 @@ def wide_mnist(path: Sequence[int] | None) -> ct.Composer:
 
 
 def convolutional(path: Sequence[int] | None) -> ct.Composer:
-    """Two metalayers of a module and one at least 20 times as dear, 32x32."""
+    """Two metalayers whose two modules differ at least 20-fold, 32x32."""
 
     def metalayer(filters: int) -> ct.Metalayer:
         cheap = L.SeparableConv2D(filters, 3, padding="same")
@@ -108,7 +108,7 @@ def equal(num_modules: int) -> ct.Composer:
 
 
 def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
-    """A Composer that asks its controller, and has one module to choose."""
+    """A Composer that asks its controller but has one module to choose."""
     config = whole.get_config()
     left = iter(path)
     for step in config["metalayers"]:
@@ -123,7 +123,7 @@ def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
 
 
 def computing_all(model: RoutedModel) -> RoutedModel:
-    """The same answers, by every module on every row and a selection."""
+    """The same outputs, by running every module on every row and selecting."""
 
     def forward(inputs, gamma, choices, routing):
         return model.forward(inputs, gamma, choices, "dense")
@@ -158,7 +158,7 @@ class Contestants:
         return export_and_open(model, self.format, place, **options)
 
     def feed(self, rows: int, share: float | None) -> dict[str, np.ndarray]:
-        """Inputs, and the gamma of each row if a share of dear is given.
+        """Inputs, with a gamma for each row if the share of dear is given.
 
         A controller that is not trained yet follows prices: the lowest gamma
         takes the dearest path, the highest the cheapest.
@@ -176,7 +176,7 @@ class Contestants:
         return feed
 
     def single(self) -> dict[str, float]:
-        """Batch of one: each path, reached by gamma, over just its modules."""
+        """Batch of one: time of each path over that of only its modules."""
         plain = self.feed(1, None)
         steered = {**plain, "gamma": np.zeros([1], np.float32)}
         callers = {}
@@ -203,7 +203,7 @@ class Contestants:
         }
 
     def batched(self, rows: int) -> dict[str, float]:
-        """Splits of a batch, over each path's modules on their own rows."""
+        """Mixed batches: time over that of each path's modules on own rows."""
         ratios = {}
         for split, share in _SPLITS.items():
             dear = round(rows * share)

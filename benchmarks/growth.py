@@ -1,12 +1,12 @@
-"""How time and memory grow with each dimension of a Composer.
+"""Growth of time and memory with each dimension of a Composer.
 
 python benchmarks/growth.py [--rounds=3] [--output=FILE.json]
 
 The number of modules m, of metalayers n, the batch and the modules' width grow
-one at a time. Each measurement is a process of its own, in turns: the time of a
-training step and of a prediction, and by how much building, training and
-predicting raised the process's peak of resident memory. All relative to the
-smallest; the exponent is the slope of a straight line through the logarithms.
+one at a time. Each measurement is a process of its own, in turns. It gives the
+time of a training step and of a prediction, and the growth in peak resident
+memory by building, training and predicting. All are relative to the smallest;
+the exponent is the slope of a straight line through the logarithms.
 """
 
 import json
@@ -92,7 +92,7 @@ def measure(size: Size) -> dict[str, float]:
 
 
 def measure_apart(size: Size) -> dict[str, float]:
-    """The same in a new process, whose peak of memory is its own."""
+    """Times and memory from a new process, with a memory peak of its own."""
     one = ",".join(map(str, size))
     done = subprocess.run(
         [sys.executable, __file__, f"--one={one}"],

@@ -1,4 +1,4 @@
-"""How long it takes to begin: imports, and loading each artifact.
+"""Time to start: imports, and loading each artifact.
 
 python benchmarks/startup.py [--rounds=7] [--output=FILE.json]
 

@@ -71,14 +71,14 @@ def dense_equivalent(composer: ct.Composer) -> keras.Model:
 
 
 def active_equivalent(composer: ct.Composer) -> keras.Model:
-    """Plain Keras: what is active for an example, the dearest module alone."""
+    """Plain Keras: what runs for an example, the dearest module alone."""
     composer.build((None, *_SHAPE))
     dearest = composer.cost_table.dearest
     return counterparts.path_network(composer, dearest)
 
 
 def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
-    """A function that trains for an epoch, compiled by its first call."""
+    """A function that trains for an epoch; its first call compiles it."""
     model.compile(
         optimizer="adam",
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -63,7 +63,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass
 class EvaluationConfig:
-    """What is measured on the test split after training.
+    """Measurements on the test split after training.
 
     Attributes:
         preference: Name of the steerable preference that the curve follows. A

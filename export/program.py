@@ -1,4 +1,4 @@
-"""What the programs of this folder share: flags, a table, errors in a line."""
+"""Shared parts of these programs: flags, a table, one-line errors."""
 
 import os
 import re
@@ -118,7 +118,7 @@ def start(main: Any) -> None:
 
 
 def _with_flags(message: str) -> str:
-    """A message of the library, whose `arguments` are called as `--flags`."""
+    """A message of the library, with `arguments` replaced by `--flags`."""
 
     def flag(argument: re.Match) -> str:
         name = str(_FLAGS.get(argument[1], argument[1]))

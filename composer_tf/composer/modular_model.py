@@ -106,7 +106,7 @@ class ModularModel(SteerableModel):
             raise ValueError(
                 f"Several inputs {sorted(shape)} need a `stem` that joins them."
             )
-        self._input_shapes = []  # Of the stem if there is one, and each step.
+        self._input_shapes = []  # Of the stem, if any, and each step.
         for step in self._steps():
             self._input_shapes.append(shape)
             shape = layer_output_shape(step, shape)

@@ -1,9 +1,9 @@
-"""What a Composer has to beat, and what it cannot.
+"""Baselines that a Composer has to beat, and an oracle that it cannot.
 
 =================== =====================================================
 random mixture      chance picks the module (the paper's baseline)
 input-independent   the best mixture of whole paths that ignores the input
-cascade             a cheap network, then a dear one where it is unsure
+cascade             a cheap network, then a costly one if it is unsure
 early exit          a network that may answer before its last layer
 oracle              picks the cheapest path that is right, if any is
 =================== =====================================================
@@ -50,7 +50,7 @@ def evaluate_random_mixture(
     `share`, and the cheapest one otherwise.
 
     Args:
-        model: A trained classifier.
+        model: Trained classifier.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
         shares: Probabilities in [0, 1]. Defaults to 11, evenly spaced.
         seed: Seed of the random choices, the same for every share.
@@ -90,7 +90,7 @@ def evaluate_paths(
     """Runs every path on every example.
 
     Args:
-        model: A trained classifier.
+        model: Trained classifier.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
         max_paths: Most paths that the model may have. Defaults to 256.
 
@@ -189,14 +189,14 @@ def cascade(
     cheap_cost: float,
     dear_cost: float,
 ) -> list[Point]:
-    """A cheap network first, then a dear one where confidence is low.
+    """A cheap network first, then a costly one where confidence is low.
 
     Args:
         cheap_probabilities: float `[N, classes]`, from the cheap network.
-        dear_probabilities: float `[N, classes]`, from the dear one.
+        dear_probabilities: float `[N, classes]`, from the costly one.
         labels: int `[N]`.
         cheap_cost: Cost of the cheap network, which every example pays.
-        dear_cost: Cost of the dear one, paid on top where it runs.
+        dear_cost: Cost of the costly network, paid on top where it runs.
 
     Returns:
         At most 101 points over the whole range of thresholds, from the cheap

@@ -41,7 +41,7 @@ class Recorder:
     """Runs a model over a data set, compiled once for any gamma and path.
 
     Args:
-        model: A classifier whose outputs are `[batch, classes]`.
+        model: Classifier whose outputs are `[batch, classes]`.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
             Sample weights are ignored, and examples whose label is the loss's
             `ignore_class` are left out.

@@ -169,7 +169,7 @@ def module_probabilities(
     """The heatmaps of Figure 2: probability of each module by label.
 
     Args:
-        model: A trained Composer.
+        model: Trained Composer.
         data: Batches of (inputs, integer labels in `[0, num_classes)`), or
             one such pair of arrays.
         gammas: G values, one per heatmap.

@@ -22,7 +22,7 @@ def evaluate_tradeoff(
     """The curve of Figure 2: one trained model at a range of gammas.
 
     Args:
-        model: A trained classifier.
+        model: Trained classifier.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
         gammas: Values to try. Defaults to 17 from `gamma_grid`.
         preference: Name of the preference that they set. Defaults to that of

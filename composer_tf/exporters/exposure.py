@@ -1,4 +1,4 @@
-"""Which gammas of a model are inputs of its artifact."""
+"""Choice of the gammas that are inputs of an artifact."""
 
 import numbers
 from collections.abc import Mapping, Sequence

@@ -22,9 +22,9 @@ def by_blocks(
 
     Args:
         modules: m callables that map `[B, ...]` to `[B, *output_shape]`.
-        parts: The K blocks of rows, each `[B, ...]`.
-        choices: The choices of each block, int32 `[B]`, in `[0, m)`.
-        blocks: The choice that all rows of a block share; -1 if not known.
+        parts: K blocks of rows, each `[B, ...]`.
+        choices: Choices of each block, int32 `[B]`, in `[0, m)`.
+        blocks: Choice that all rows of a block share; -1 if not known.
         run_unknown: Function that maps rows and their choices to outputs.
         dtype: Data type of the output.
 

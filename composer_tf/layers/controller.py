@@ -13,7 +13,7 @@ from composer_tf.layers.summary import Shape, summarize, summary_size
 
 
 class Observation(NamedTuple):
-    """What a controller sees of activations.
+    """The part of activations that a controller sees.
 
     Attributes:
         summary: float32 `[B, s]`, average activations, normalized.
@@ -252,7 +252,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         return floor_gaps(logits, self.max_gap)
 
     def observe(self, activations: tf.Tensor, index: int) -> Observation:
-        """What the controller knows of the input of metalayer `index`.
+        """What the controller sees of the input of metalayer `index`.
 
         Args:
             activations: `[B, ...]`.
