@@ -26,7 +26,7 @@ from composer_tf.training import experiment
 from composer_tf.workdir import write_json
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each estimator.")
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Of ten passes each.")
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Epochs of ten passes.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
 _ROUNDS = 6

@@ -34,7 +34,10 @@ from composer_tf.workdir import write_json
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot.")
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Turns of each artifact.")
 _FORMAT = flags.DEFINE_multi_enum(
-    "format", list(exporters.FORMATS), list(exporters.FORMATS), "To measure."
+    "format",
+    list(exporters.FORMATS),
+    list(exporters.FORMATS),
+    "Formats to measure.",
 )
 
 _SPLITS = {"all cheap": 0.0, "90/10": 0.1, "even": 0.5, "all dear": 1.0}

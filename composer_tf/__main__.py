@@ -47,7 +47,7 @@ _DISTRIBUTE = flags.DEFINE_enum(
     "distribute",
     "one",
     get_args(workers.StrategyName),
-    "Over one device, all GPUs of this machine, or the workers of TF_CONFIG.",
+    "Train on one device, all GPUs of this machine, or the TF_CONFIG workers.",
 )
 
 
@@ -69,13 +69,12 @@ def main(argv: list[str]) -> None:
             )
     except _EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
-    except _LOST_WORKER_ERRORS as error:
+    except _LOST_WORKER_ERRORS:
         if _DISTRIBUTE.value != "multi_worker":
             raise
-        first_line = str(error).partition("\n")[0]
         print(
-            f"error: another worker was lost ({first_line}). Start all workers "
-            "again by the same commands: they resume the run.",
+            "error: another worker was lost. Start all workers again by the "
+            "same commands: they resume the run.",
             file=sys.stderr,
             flush=True,
         )

@@ -13,7 +13,7 @@ from composer_tf.datasets import DataUnavailableError
 from composer_tf.deployment import DeploymentError, deployment
 
 _MODEL = flags.DEFINE_string("model", None, "The .keras file of a Composer.")
-_OUTPUT = flags.DEFINE_string("output", None, "What to write.")
+_OUTPUT = flags.DEFINE_string("output", None, "File or folder to write.")
 _DATA = flags.DEFINE_string(
     "data",
     "",
@@ -27,13 +27,13 @@ _VERIFY = flags.DEFINE_bool(
 _MAX_ACCURACY_LOSS = flags.DEFINE_float(
     "max_accuracy_loss",
     deployment.LIMITS.accuracy_loss,
-    "How far the accuracy, a mean over all gammas, may fall.",
+    "Largest drop in accuracy, a mean over all gammas.",
     lower_bound=0.0,
 )
 _MIN_CHOICE_AGREEMENT = flags.DEFINE_float(
     "min_choice_agreement",
     deployment.LIMITS.choice_agreement,
-    "On how many choices a quantized artifact must agree, a fraction.",
+    "Fraction of choices on which a quantized artifact must agree.",
     lower_bound=0.0,
     upper_bound=1.0,
 )

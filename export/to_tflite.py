@@ -10,7 +10,7 @@ from composer_tf.exporters.exposure import STEER_BY
 from composer_tf.exporters.litert import QUANTIZATIONS
 
 _QUANTIZATION = flags.DEFINE_enum(
-    "quantization", "none", QUANTIZATIONS, "Of the weights; int8 needs --data."
+    "quantization", "none", QUANTIZATIONS, "For the weights; int8 needs --data."
 )
 _MICRO = flags.DEFINE_bool(
     "micro", False, "Whether it is for TensorFlow Lite Micro."

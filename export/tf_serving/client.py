@@ -24,10 +24,10 @@ _SERVER = flags.DEFINE_string(
 )
 _MODEL = flags.DEFINE_string("model", "composer", "Name in models.config.")
 _INPUT = flags.DEFINE_string("input", "image", "Name of the model's input.")
-_DTYPE = flags.DEFINE_string("dtype", "float32", "What the input takes.")
-_IMAGES = flags.DEFINE_string("images", None, "Of shape [rows, ...], a .npy.")
+_DTYPE = flags.DEFINE_string("dtype", "float32", "Type of the input.")
+_IMAGES = flags.DEFINE_string("images", None, "A .npy of [rows, ...].")
 _SHAPE = flags.DEFINE_list(
-    "shape", ["28", "56", "1"], "Of one random image, without --images."
+    "shape", ["28", "56", "1"], "Shape of one random image."
 )
 _ROWS = flags.DEFINE_integer("rows", 4, "Random images, without --images.")
 _GAMMA = flags.DEFINE_multi_string(
