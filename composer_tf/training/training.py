@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import tempfile
 import zlib
 from typing import Any
 
@@ -125,46 +124,40 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"`model.build` must return a Composer, got {type(model).__name__}."
         )
+    _check_saving(model)
     _check_preference(model, config)
 
 
 def _make_composer(run: Run) -> Composer:
     """A built and compiled Composer; a config that cannot work fails here."""
     config = run.config
-    images: Any = run.train.element_spec[0]  # type: ignore[index]
-    _check_saving(config, images.shape)
     # After loading the data, which may draw from Python's random numbers.
     keras.utils.set_random_seed(config.seed)
     with raising_config_errors(), run.strategy.scope():
         model = config.model.build(seed=config.seed)
+        images: Any = run.train.element_spec[0]  # type: ignore[index]
         model.build(images.shape)
         fitting.compile_network(model, run, config.epochs, reward=config.reward)
     _check_label_groups(config, model.output_row_shape[-1])
     return model
 
 
-def _check_saving(config: Config, input_shape: Any) -> None:
+def _check_saving(model: Composer) -> None:
     """Raises `ConfigError` for a model that could not be loaded once trained.
 
-    Such has layers of its own that are not registered, or whose configuration
-    is not complete.
+    It has custom layers that are not registered, or whose config is incomplete.
     """
-    with raising_config_errors():
-        model = config.model.build(seed=config.seed)
-        model.build(input_shape)
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "model.keras")
-        try:
-            model.save(path)
-            keras.models.load_model(path)
-        except Exception as error:  # Of Keras, or of a layer's own.
-            cause = str(error).rpartition("Exception encountered: ")[2]
-            raise ConfigError(
-                "`model` cannot be saved and loaded again, as it will be when "
-                "it is trained. Layers of its own need "
-                "`keras.saving.register_keras_serializable` and `get_config`: "
-                f"{cause.strip()[:_MAX_CAUSE]}"
-            ) from error
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        keras.saving.deserialize_keras_object(config)
+    except Exception as error:  # Raised by Keras, or by a custom layer.
+        cause = str(error).rpartition("Exception encountered: ")[2]
+        raise ConfigError(
+            "`model` cannot be saved and loaded again, as it will be when it "
+            "is trained. Layers of its own need "
+            "`keras.saving.register_keras_serializable` and `get_config`: "
+            f"{cause.strip()[:_MAX_CAUSE]}"
+        ) from error
 
 
 def _check_label_groups(config: Config, num_classes: int) -> None:
