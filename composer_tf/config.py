@@ -171,13 +171,19 @@ class Config:
         return runs
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, and the name of the model's class."""
+        """All fields, and the name of the model's class.
+
+        Raises:
+            TypeError: If a value has no JSON, such as a function.
+            ValueError: If a number is NaN or infinite.
+        """
         fields = dataclasses.asdict(self)
         fields["model"] = {
             "class": type(self.model).__name__,
             **fields["model"],
         }
-        return json.loads(json.dumps(fields))  # As read back from a file.
+        text = json.dumps(fields, allow_nan=False)
+        return json.loads(text)  # As read back from a file.
 
     def validate(self) -> None:
         """Raises `ConfigError` for a value that cannot work."""

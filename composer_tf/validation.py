@@ -9,6 +9,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+_MAX_CAUSE = 300  # Characters of a message from Keras.
+
+
+def keras_cause(error: Exception) -> str:
+    """The line of a Keras error that says what is wrong.
+
+    Keras prints configurations above it, or the layer that was called, and
+    arguments below it.
+
+    Example:
+        >>> keras_cause(TypeError("config={}. Exception encountered: No."))
+        'No.'
+    """
+    message = re.sub(r"\x1b\[\d+m", "", str(error))  # Without bold type.
+    message = message.rpartition("Exception encountered: ")[2]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when"):
+        del lines[0]
+    return lines[0][:_MAX_CAUSE] if lines else ""
+
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Raises `ValueError` unless `value` is one of `allowed`."""

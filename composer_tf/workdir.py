@@ -12,7 +12,8 @@ from typing import Any
 
 import keras
 
-_AFTER_TRAINING = ("evaluation.", "data.data_dir:")  # None depends on these.
+# Beginnings of `differences` that training does not depend on.
+_AFTER_TRAINING = ("evaluation.", "data.data_dir:")
 
 
 class WorkdirError(RuntimeError):

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
-from composer_tf import exporters
+from composer_tf import exporters, validation
 from composer_tf.composer import Composer
 from composer_tf.deployment import acceptance, examples
 from composer_tf.deployment.errors import DeploymentError
@@ -24,7 +24,6 @@ from composer_tf.workdir import atomic_path, write_json
 
 _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256
-_MAX_CAUSE = 300  # Characters of a message from Keras about a file.
 _NO_CAUSE = r"\s|Graph execution error|Detected at node|Node: |<stack traces"
 LIMITS = acceptance.Limits()
 
@@ -113,7 +112,7 @@ def deploy(
                 raise
             raise DeploymentError(
                 f"The model does not run on `input_dtypes` {input_dtypes!r}, "
-                f"unless its stem casts them: {_first_line(str(error))}"
+                f"unless its stem casts them: {validation.keras_cause(error)}"
             ) from error
         report = {"format": format, "bytes": size_in_bytes(artifact)}
         if judged_on is not None:
@@ -134,7 +133,7 @@ def _load(path: str | os.PathLike) -> Composer:
             warnings.filterwarnings("ignore", "Skipping variable loading")
             model = keras.saving.load_model(path, compile=True)
     except Exception as error:  # From Keras, zip, h5 or JSON.
-        raise DeploymentError(_not_loaded(path, str(error))) from error
+        raise DeploymentError(_not_loaded(path, error)) from error
     if not isinstance(model, Composer):
         raise DeploymentError(
             f"{path} holds a {type(model).__name__}, not a Composer."
@@ -142,20 +141,17 @@ def _load(path: str | os.PathLike) -> Composer:
     return model
 
 
-def _not_loaded(path: str | os.PathLike, message: str) -> str:
+def _not_loaded(path: str | os.PathLike, error: Exception) -> str:
     """What is wrong with a file, without all that Keras read from it."""
-    own = re.search(r"Could not locate (class|function) '(\w+)'", message)
+    own = re.search(r"Could not locate (class|function) '(\w+)'", str(error))
     if own:
         return (
             f"{path} has a {own[1]} {own[2]!r} of its own: `modules` must name "
             "the Python module that defines and registers it."
         )
-    # Keras prints the configuration above the cause.
-    cause = message.rpartition("Exception encountered: ")[2]
     return (
         f"{path} is no Keras model, or is damaged, or has classes of its own, "
-        "which Python `modules` register: "
-        f"{_first_line(cause)[:_MAX_CAUSE]}"
+        f"which Python `modules` register: {validation.keras_cause(error)}"
     )
 
 
@@ -224,10 +220,6 @@ def _cause(error: Exception) -> str:
         for line in message.splitlines():
             if line and not re.match(_NO_CAUSE, line):
                 return line.strip()
-    return _first_line(message)
-
-
-def _first_line(message: str) -> str:
     return message.strip().partition("\n")[0]
 
 

@@ -18,7 +18,7 @@ class _PixelBlocks(keras.layers.Layer):
         self.block_size = block_size
 
     def build(self, input_shape: Any) -> None:
-        self.compute_output_shape(input_shape)  # Which checks it.
+        self.compute_output_shape(input_shape)  # Raises for a wrong one.
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "block_size": self.block_size}

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from composer_tf import datasets, workers
+from composer_tf import datasets, validation, workers
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError, raising_config_errors
 from composer_tf.objectives import rewards
@@ -38,7 +38,6 @@ _OUTPUTS = (
     "metrics.json",
 )
 _NUM_TABLE_ROWS = 9
-_MAX_CAUSE = 300  # Characters of what Keras says of a model.
 
 
 def run(
@@ -105,7 +104,7 @@ def run(
 
 
 def _checksum(config: Config) -> int:
-    """So small that its square is exact in float64."""
+    """A checksum so small that float64 holds its square exactly."""
     return zlib.crc32(json.dumps(config.to_json()).encode()) % 2**20
 
 
@@ -119,7 +118,7 @@ def check(config: Config) -> None:
     with raising_config_errors():
         model = config.model.build(seed=config.seed)
         rewards.get(config.reward, fitting.loss())
-        json.dumps(config.to_json(), allow_nan=False)
+        config.to_json()
     if not isinstance(model, Composer):
         raise ConfigError(
             f"`model.build` must return a Composer, got {type(model).__name__}."
@@ -151,12 +150,11 @@ def _check_saving(model: Composer) -> None:
         config = keras.saving.serialize_keras_object(model)
         keras.saving.deserialize_keras_object(config)
     except Exception as error:  # Raised by Keras, or by a custom layer.
-        cause = str(error).rpartition("Exception encountered: ")[2]
         raise ConfigError(
             "`model` cannot be saved and loaded again, as it will be when it "
             "is trained. Layers of its own need "
             "`keras.saving.register_keras_serializable` and `get_config`: "
-            f"{cause.strip()[:_MAX_CAUSE]}"
+            f"{validation.keras_cause(error)}"
         ) from error
 
 

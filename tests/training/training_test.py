@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import io
 import json
 import pathlib
@@ -13,18 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import composer_tf as ct
 from composer_tf import datasets
-from composer_tf.config import (
-    Config,
-    ConfigError,
-    DataConfig,
-    EvaluationConfig,
-)
-from composer_tf.models import WideMnist
 from composer_tf.training import training
 from composer_tf.workdir import WorkdirError
 from tests.trained import assert_same_model
+from tests.training.tiny_run import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 OUTPUTS = {
@@ -44,12 +36,6 @@ METHODS = ("composer", "random_mixture", "input_independent", "oracle")
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """Of TFDS, empty until the first run prepares the digits in it."""
-    return tmp_path_factory.mktemp("tfds")
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, data_dir):
     """The folder of a finished run, to be read only."""
     folder = tmp_path_factory.mktemp("runs") / "new" / "finished"
@@ -61,19 +47,6 @@ def finished(tmp_path_factory, data_dir):
 def workdir(finished, tmp_path):
     """A copy of it, to be changed."""
     return shutil.copytree(finished, tmp_path / "workdir")
-
-
-def tiny_config(data_dir):
-    return Config(
-        data=DataConfig(
-            "wide_mnist/digits", batch_size=500, data_dir=str(data_dir)
-        ),
-        model=WideMnist(small_units=4, large_units=8),
-        evaluation=EvaluationConfig(
-            num_gammas=3, num_mixtures=2, alone=("cheapest", "1")
-        ),
-        epochs=2,
-    )
 
 
 def snapshot(folder):
@@ -278,35 +251,6 @@ def test_a_run_that_was_killed_at_its_first_file_starts_again(
         training.run(tiny_config(data_dir), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("part", "field", "value"),
-    [
-        ("data", "name", "typo"),
-        ("data", "batch_size", 100_000),
-        ("evaluation", "preference", "typo"),
-        ("model", "estimator", "typo"),
-        ("evaluation", "alone", ("typo",)),
-        ("evaluation", "alone", ("0-1",)),
-        ("evaluation", "alone", ("2",)),
-        ("evaluation", "early_exit", True),
-        ("evaluation", "label_groups", (0, 1)),
-        ("evaluation", "label_groups", ((0, 1), (1, 99))),
-        ("evaluation", "label_groups", ((0,), (20,))),
-    ],
-)
-def test_a_config_that_cannot_work_does_not_take_the_folder(
-    tmp_path, data_dir, part, field, value
-):
-    config = tiny_config(data_dir)
-    setattr(getattr(config, part), field, value)
-    named = value[0] if isinstance(value, tuple) else str(value)
-    named = "weights before a metalayer" if field == "early_exit" else named
-    named = "label_groups" if field == "label_groups" else named
-    with pytest.raises(ValueError, match=named):
-        training.run(config, tmp_path / "workdir")
-    assert not list(tmp_path.rglob("*.json"))
-
-
 def test_evaluation_is_done_again_from_the_last_checkpoint(
     finished, workdir, data_dir, capsys
 ):
@@ -335,82 +279,6 @@ def test_what_was_trained_is_evaluated_in_another_way(
     assert written == config.to_json()
     training.run(config, workdir)
     assert f"{workdir} is finished" in capsys.readouterr().out
-
-
-class Unregistered(keras.layers.Dense):
-    """A layer that Keras cannot find again."""
-
-
-class WithoutConfig(keras.layers.Layer):
-    """Whose `get_config` leaves an argument out."""
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.dense = keras.layers.Dense(units)
-
-    def call(self, inputs):
-        return self.dense(inputs)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.dense.units)
-
-
-@dataclasses.dataclass
-class OwnModel:
-    """A model config as users write it."""
-
-    layer: str
-
-    def build(self, seed=None):
-        modules = [globals()[self.layer](20), keras.layers.Dense(20)]
-        return ct.Composer(
-            [ct.Metalayer(modules)],
-            stem=keras.layers.Flatten(),
-            preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
-            seed=seed,
-        )
-
-
-@dataclasses.dataclass
-class NoComposer:
-    """A model config of something else."""
-
-    scale: float = 1.0
-
-    def build(self, seed=None):
-        return keras.Sequential([keras.layers.Dense(20)])
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (None, "`model` must be a dataclass"),
-        (NoComposer, "`model` must be a dataclass"),
-        (NoComposer(), "must return a Composer, got Sequential"),
-        (NoComposer(float("nan")), "not JSON compliant"),
-        (WideMnist(teacher="dearestt"), "`teacher` must be one of"),
-        (WideMnist(glimpse=("a", "b")), "`glimpse` must be two numbers"),
-    ],
-)
-def test_a_model_that_is_no_composer_is_refused(
-    tmp_path, data_dir, model, message
-):
-    config = tiny_config(data_dir)
-    config.model = model
-    with pytest.raises(ConfigError, match=message):
-        training.run(config, tmp_path / "workdir")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("layer", ["Unregistered", "WithoutConfig"])
-def test_a_model_that_cannot_be_loaded_is_told_before_it_is_trained(
-    tmp_path, data_dir, layer
-):
-    config = tiny_config(data_dir)
-    config.model = OwnModel(layer)
-    with pytest.raises(ConfigError, match=r"cannot be saved and loaded.*: \S"):
-        training.run(config, tmp_path / "workdir")
-    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_lost_output_is_made_again(finished, workdir, data_dir):
