@@ -74,7 +74,10 @@ def export_onnx(
         function,
         input_signature=function.input_signature,
         opset=OPSET,
-        custom_op_handlers={"Erfc": (_convert_erfc, [])},
+        custom_op_handlers={
+            "Erfc": (_convert_erfc, []),
+            "InvertPermutation": (_convert_invert_permutation, []),
+        },
     )
     if any(node.op_type == "LSTM" for node in proto.graph.node):
         raise ValueError(
@@ -127,4 +130,30 @@ def _convert_erfc(context: Any, node: Any, name: str, _: Any) -> None:
         outputs=node.output,
         shapes=shapes,
         dtypes=[dtype],
+    )
+
+
+def _convert_invert_permutation(
+    context: Any, node: Any, name: str, _: Any
+) -> None:
+    """A handler of tf2onnx: y[x[i]] = i, where its own sorts."""
+    (x,) = node.input
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    context.remove_node(node.name)
+    zero, one = (
+        context.make_const(f"{name}_{value}", np.int64(value)).output[0]
+        for value in (0, 1)
+    )
+    (shape,) = context.make_node("Shape", [x]).output
+    (size,) = context.make_node("Squeeze", [shape]).output
+    (places,) = context.make_node("Range", [zero, size, one]).output
+    (y,) = context.make_node("ScatterElements", [places, x, places]).output
+    context.make_node(
+        "Cast",
+        [y],
+        name=name,
+        attr={"to": dtypes[0]},
+        outputs=node.output,
+        shapes=shapes,
+        dtypes=dtypes,
     )

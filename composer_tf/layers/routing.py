@@ -10,10 +10,10 @@ dense               all modules, take the chosen     XLA, tiny modules, tests
 partition           split the rows, each module on   training
                     its own if it has any, merge
 serving             branch if all rows agree, else   servers
-                    partition
+                    scatter
 branch              a tree of conditions, row by row one example: devices
-scatter             sort the rows, each module on    runtimes without
-                    its own if it has any, put back  dynamic_partition
+scatter             gather each module's rows, if    inference
+                    it has any, and put them back
 unguarded_scatter   the same, without conditions     ONNX, where an empty batch
                                                      costs nothing
 =================== ================================ ==========================
@@ -140,7 +140,7 @@ def serving(
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """Like `partition`, but a batch that agrees on one module is not copied.
+    """Like `scatter`, but a batch that agrees on one module is not copied.
 
     With one gamma for all rows, many batches agree. The graph holds each module
     twice, which is why training does not use it.
@@ -158,7 +158,7 @@ def serving(
         return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])
 
     def apart() -> tf.Tensor:
-        return partition(modules, inputs, choices, output_shape, dtype)
+        return scatter(modules, inputs, choices, output_shape, dtype)
 
     return tf.cond(agree & (tf.shape(choices)[0] > 0), together, apart)
 
@@ -170,7 +170,10 @@ def scatter(
     output_shape: tf.TensorShape,
     dtype: str,
 ) -> tf.Tensor:
-    """Like `partition`, by sorting, splitting and gathering.
+    """Like `partition`, by gathering, which TensorFlow does on all cores.
+
+    The gradient of each gather is as large as the batch, which is why training
+    does not use it.
 
     Arguments and result are those of `partition`.
     """
@@ -212,8 +215,9 @@ def _scatter(
     """Sorts rows by choice; inputs and outputs are copied three times."""
     num_modules = len(modules)
     chosen = tf.range(num_modules)[:, tf.newaxis] == choices  # [m, B]
-    order = tf.cast(tf.where(chosen)[:, 1], tf.int32)  # [B]
-    counts = tf.reduce_sum(tf.cast(chosen, tf.int32), axis=1)  # [m]
+    # ONNX Runtime takes a fixed time for each operator: few, without casts.
+    order = tf.gather(tf.where(chosen), 1, axis=1)  # int64 [B]
+    counts = tf.reduce_sum(tf.cast(chosen, tf.int64), axis=1)  # [m]
     outputs = [
         run(module, tf.gather(inputs, rows), output_shape, dtype)
         for module, rows in zip(
@@ -224,8 +228,7 @@ def _scatter(
     # merge, where ONNX Runtime cannot join them with those of convolutions.
     size = output_shape.num_elements()
     vectors = [tf.reshape(rows, [-1, size]) for rows in outputs]
-    shape = tf.shape(choices)
-    places = tf.scatter_nd(order[:, tf.newaxis], tf.range(shape[0]), shape)
+    places = tf.math.invert_permutation(order)
     merged = tf.gather(tf.concat(vectors, axis=0), places)
     return tf.reshape(merged, [inputs.shape[0] or -1, *output_shape])
 
