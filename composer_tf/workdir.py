@@ -131,14 +131,49 @@ def is_claimed(folder: pathlib.Path, config: dict[str, Any]) -> bool:
 
 def claim(folder: pathlib.Path, config: dict[str, Any]) -> None:
     """Claims the folder for this config."""
+    if not is_claimed(folder, config):
+        write_json(config, folder / "config.json")
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps a folder, created if it does not exist, from other such processes.
+
+    What a killed process left unfinished there is removed. The system ends the
+    lock with the process; on a system that has no locks, there is none.
+
+    Raises:
+        WorkdirError: If another process has locked the folder, or it cannot be
+            created.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkdirError(
             f"workdir {folder} cannot be created: {error}."
         ) from error
-    if not is_claimed(folder, config):
-        write_json(config, folder / "config.json")
+    try:
+        import fcntl
+    except ImportError:  # On Windows.
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkdirError(
+                f"workdir {folder} is in use by another process: wait for its "
+                "end, or use another workdir."
+            ) from error
+        except OSError:  # The file system has no locks.
+            pass
+        else:
+            for path in [*folder.rglob("partial-*")]:
+                _remove(path)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def differences(

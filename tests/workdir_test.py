@@ -10,6 +10,7 @@ from composer_tf.workdir import (
     WorkdirError,
     atomic_path,
     differences,
+    locked,
     read_json,
     write_json,
 )
@@ -264,3 +265,22 @@ def test_differences_names_every_changed_added_and_missing_field():
         "gone: 2 -> None",
         "new: None -> x",
     ]
+
+
+def test_a_folder_has_one_process_at_a_time(tmp_path):
+    folder = tmp_path / "runs" / "first"
+    in_use = pytest.raises(WorkdirError, match="in use by another process")
+    with locked(folder), in_use, locked(folder):
+        pass
+    with locked(folder), locked(folder.with_name("second")):
+        pass
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / "partial-1234-metrics.json").touch()
+    checkpoints = tmp_path / "seed_0" / "checkpoints"
+    (checkpoints / "partial-5678-folder").mkdir(parents=True)
+    (checkpoints / "epoch-000001.weights.h5").touch()
+    with locked(tmp_path):
+        left = [path.name for path in tmp_path.rglob("*")]
+    assert sorted(left) == ["checkpoints", "epoch-000001.weights.h5", "seed_0"]

@@ -1,5 +1,6 @@
 """An experiment: the runs of a config, over seeds and variants, summed up."""
 
+import contextlib
 import math
 import os
 import pathlib
@@ -19,6 +20,7 @@ from composer_tf.workdir import (
     atomic_path,
     check_folder,
     claim,
+    locked,
     write_json,
 )
 
@@ -59,7 +61,8 @@ def run(
 
     Raises:
         ConfigError: If a value of the config cannot work.
-        WorkdirError: If a folder belongs to another config, or is damaged.
+        WorkdirError: If a folder belongs to another config, is in use by
+            another process, or is damaged.
         DataUnavailableError: If the data is neither here nor obtainable.
     """
     config.validate()
@@ -74,22 +77,23 @@ def run(
     check_folder(folder, config.to_json())
     workers.wait_for_all(strategy)  # Before any changes the folder.
     chief = workers.is_chief(strategy)
-    if chief:
-        claim(folder, config.to_json())
-    variants: dict[str, dict[int, dict[str, Any]]] = {}
-    for i, (name, single) in enumerate(runs.items(), start=1):
-        print(f"\nRun {i} of {len(runs)}: {name}")
-        variant = name.rpartition("/")[0]
-        metrics = training.run(single, folder / name, strategy)
-        variants.setdefault(variant, {})[single.seed] = metrics
-    summary = {
-        variant or "default": summarize(
-            {seed: metrics["summary"] for seed, metrics in by_seed.items()}
-        )
-        for variant, by_seed in variants.items()
-    }
-    if chief:
-        _write(summary, variants, folder)
+    with locked(folder) if chief else contextlib.nullcontext():
+        if chief:
+            claim(folder, config.to_json())
+        variants: dict[str, dict[int, dict[str, Any]]] = {}
+        for i, (name, single) in enumerate(runs.items(), start=1):
+            print(f"\nRun {i} of {len(runs)}: {name}")
+            variant = name.rpartition("/")[0]
+            metrics = training.run(single, folder / name, strategy)
+            variants.setdefault(variant, {})[single.seed] = metrics
+        summary = {
+            variant or "default": summarize(
+                {seed: metrics["summary"] for seed, metrics in by_seed.items()}
+            )
+            for variant, by_seed in variants.items()
+        }
+        if chief:
+            _write(summary, variants, folder)
     return summary
 
 

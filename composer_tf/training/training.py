@@ -1,5 +1,6 @@
 """A run: makes a trained model, its curve and pictures from a config."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -25,6 +26,7 @@ from composer_tf.workdir import (
     check_folder,
     claim,
     is_claimed,
+    locked,
     read_json,
     write_json,
 )
@@ -66,8 +68,8 @@ def run(
     Raises:
         ConfigError: If a value of the config cannot work; the folder is then
             not changed.
-        WorkdirError: If the folder belongs to another config, or a file in it
-            is damaged.
+        WorkdirError: If the folder belongs to another config or is in use by
+            another process, or a file in it is damaged.
         WorkersError: If the workers do not share the folder.
         DataUnavailableError: If the data is neither here nor obtainable.
     """
@@ -87,20 +89,26 @@ def run(
     single_run = fitting.load(config, strategy)
     model = _make_composer(single_run)
     static_training.check(model, single_run)
-    _claim_for_all(folder, single_run)
-    fitting.fit(model, single_run, folder, config.epochs)
-    if config.controller_epochs:
-        controller_training.train(model, single_run, folder / "controller")
     chief = workers.is_chief(strategy)
-    if chief:
-        _save(model, single_run, folder)
-    static_training.train(model, single_run, folder)
-    if chief:
-        metrics = _evaluate(config, folder)
-        write_json(metrics, folder / "metrics.json")
-        _report(folder, metrics)
+    with locked(folder) if chief else contextlib.nullcontext():
+        _claim_for_all(folder, single_run)
+        _train(model, single_run, folder)
+        if chief:
+            metrics = _evaluate(config, folder)
+            write_json(metrics, folder / "metrics.json")
+            _report(folder, metrics)
     workers.wait_for_all(strategy)
     return read_json(folder / "metrics.json")
+
+
+def _train(model: Composer, run: Run, folder: pathlib.Path) -> None:
+    """Trains the model and the networks to compare with, and saves them."""
+    fitting.fit(model, run, folder, run.config.epochs)
+    if run.config.controller_epochs:
+        controller_training.train(model, run, folder / "controller")
+    if workers.is_chief(run.strategy):
+        _save(model, run, folder)
+    static_training.train(model, run, folder)
 
 
 def _checksum(config: Config) -> int:
