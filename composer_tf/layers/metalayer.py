@@ -24,6 +24,9 @@ class Metalayer(keras.layers.Layer):
             everything but the shape of their output, and each maps one tensor
             to one tensor. A layer object may appear only once.
 
+    Attributes:
+        row_shape: Shape of one row of the modules' output, once built.
+
     Call arguments:
         inputs: `[B, ...]`, the activations a_{i-1}.
         choices: int32 `[B]`, the module of each row, in `[0, m_i)`.
@@ -37,9 +40,12 @@ class Metalayer(keras.layers.Layer):
             only once on equal rows.
         sources: Indices of the blocks of `inputs` that the D blocks are taken
             from. Defaults to the same blocks.
+        continuation: Built layers that the rows of every module go through
+            before they are merged. Defaults to none.
 
     Returns:
-        `[B, ...]`, the activations a_i, in the metalayer's compute dtype.
+        `[B, ...]`, the activations a_i, or what the continuation makes of them,
+        in the metalayer's compute dtype.
 
     Raises:
         ValueError: If there is no module, or their output shapes disagree.
@@ -89,7 +95,7 @@ class Metalayer(keras.layers.Layer):
                 f"Modules of metalayer {self.name!r} must agree in output "
                 f"shape, got {listing} for input shape {tuple(input_shape)}."
             )
-        self._row_shape = tf.TensorShape(shapes[0][1:])
+        self.row_shape = tf.TensorShape(shapes[0][1:])
 
     def call(
         self,
@@ -98,6 +104,7 @@ class Metalayer(keras.layers.Layer):
         routing: str = "partition",
         blocks: Sequence[int] = (-1,),
         sources: Sequence[int] | None = None,
+        continuation: Sequence[keras.layers.Layer] = (),
         training: bool | None = None,
     ) -> tf.Tensor:
         validation.check_choice(
@@ -111,12 +118,21 @@ class Metalayer(keras.layers.Layer):
             return take_blocks(outputs, sources)
         masked = hasattr(inputs, "_keras_mask")
         routing = self._routing_of(routing, masked)
+        modules: Sequence[routing_lib.Module] = self.modules
+        row_shape = self.row_shape
+        if continuation:
+            modules = routing_lib.continued(
+                self.modules, continuation, self.compute_dtype
+            )
+            for layer in continuation:
+                shape = layer_output_shape(layer, (None, *row_shape))
+                row_shape = tf.TensorShape(shape[1:])
 
         def run(rows: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:
             if training and routing != "dense":
                 routing_lib.check_not_synchronized(self.modules)
             return routing_lib.STRATEGIES[routing](
-                self.modules, rows, choices, self._row_shape, self.compute_dtype
+                modules, rows, choices, row_shape, self.compute_dtype
             )
 
         # Routing by choices runs each module once, on known and unknown rows.
@@ -130,7 +146,7 @@ class Metalayer(keras.layers.Layer):
         else:
             parts = tf.split(inputs, max(sources) + 1)
             outputs = by_blocks(
-                self.modules,
+                modules,
                 [parts[source] for source in sources],
                 tf.split(choices, len(blocks)),
                 blocks,
@@ -143,18 +159,18 @@ class Metalayer(keras.layers.Layer):
 
     def _routing_of(self, routing: str, masked: bool) -> str:
         """The routing that is asked for, or the one that these rows need."""
-        if not self._row_shape.is_fully_defined():
+        if not self.row_shape.is_fully_defined():
             # An empty part would have an unknown shape.
             if routing not in ("dense", "partition"):
                 raise ValueError(
                     f"Routing {routing!r} needs modules whose output shape is "
                     f"known, but that of metalayer {self.name!r} is "
-                    f"{self._row_shape}: build the model for one size."
+                    f"{self.row_shape}: build the model for one size."
                 )
             if routing == "partition":
                 warnings.warn(
                     f"All modules of metalayer {self.name!r} run on all rows, "
-                    f"as the shape of their output is {self._row_shape}: build "
+                    f"as the shape of their output is {self.row_shape}: build "
                     "the model for one size to run the chosen ones only.",
                     stacklevel=2,
                 )

@@ -8,8 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf import replicas, validation
+from composer_tf.layers.continuations import Continuation, with_continuations
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
+from composer_tf.layers.routing import DEPLOYED
 from composer_tf.policy import (
     POLICY,
     STEERING,
@@ -122,7 +124,11 @@ def follow(
     coming = iter(forks(paths))
     block_of_path: Sequence[int] = (0,) * len(paths)
     steering = _Steering(controller, gamma, prices, decide)
-    for step in steps:
+    stages: Sequence[tuple[keras.layers.Layer, Continuation]]
+    stages = [(step, ()) for step in steps]
+    if routing in DEPLOYED:
+        stages = with_continuations(steps)
+    for step, continuation in stages:
         if not isinstance(step, Metalayer):
             activations = step(activations)
             continue
@@ -133,6 +139,7 @@ def follow(
             routing=routing,
             blocks=[max(module, POLICY) for module in fork.choices],
             sources=fork.sources,
+            continuation=continuation,
         )
         block_of_path = fork.block_of_path
     return Path(

@@ -19,6 +19,7 @@ unguarded_scatter   the same, without conditions     ONNX, where an empty batch
 =================== ================================ ==========================
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -147,20 +148,24 @@ def serving(
 
     Arguments and result are those of `partition`.
     """
-    agree = tf.reduce_all(choices == choices[:1])
+    highest = tf.reduce_max(choices)  # Below 0 without rows.
+    agree = tf.reduce_all(choices == highest)
     # A session adds edges that make a condition wait for its inputs, which keep
     # it from fusing an activation with its convolution. They end here instead,
     # without a copy.
     inputs = tf.identity(inputs)
 
-    def together() -> tf.Tensor:
-        outputs = _search(modules, 0, inputs, choices[0], output_shape, dtype)
-        return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])
-
     def apart() -> tf.Tensor:
         return scatter(modules, inputs, choices, output_shape, dtype)
 
-    return tf.cond(agree & (tf.shape(choices)[0] > 0), together, apart)
+    # One condition with many branches: through nested ones, the weights of all
+    # modules would pass at each level.
+    outputs = tf.switch_case(
+        tf.where(agree, highest, len(modules)),
+        [functools.partial(run_module, m, inputs, dtype) for m in modules],
+        default=apart,
+    )
+    return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])
 
 
 def scatter(
@@ -288,6 +293,29 @@ def run_module(module: Module, rows: tf.Tensor, dtype: str) -> tf.Tensor:
     return tf.cast(outputs, dtype)
 
 
+def continued(
+    modules: Sequence[Module],
+    continuation: Sequence[keras.layers.Layer],
+    dtype: str,
+) -> list[Module]:
+    """The modules, each followed by the same layers.
+
+    Args:
+        modules: m callables.
+        continuation: Built layers.
+        dtype: Data type of the modules' outputs.
+    """
+
+    def run(module: Module, rows: tf.Tensor) -> tf.Tensor:
+        # Without the mask, which is lost where rows are merged first.
+        outputs = tf.identity(run_module(module, rows, dtype))
+        for layer in continuation:
+            outputs = layer(outputs)
+        return outputs
+
+    return [functools.partial(run, module) for module in modules]
+
+
 def check_no_leaked_losses(modules: Sequence[Module], rows: tf.Tensor) -> None:
     """Raises `ValueError` for a loss that was added inside a condition.
 
@@ -326,6 +354,9 @@ def check_not_synchronized(modules: Sequence[Module]) -> None:
                     "routing='dense' to the Composer."
                 )
 
+
+# Strategies for inference alone.
+DEPLOYED = ("serving", "unguarded_scatter")
 
 STRATEGIES: dict[str, Strategy] = {
     "dense": dense,
