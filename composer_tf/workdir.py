@@ -12,8 +12,15 @@ from typing import Any
 
 import keras
 
+try:
+    import fcntl
+except ImportError:  # On Windows.
+    fcntl = None  # type: ignore[assignment]
+
 # Beginnings of `differences` that training does not depend on.
 _AFTER_TRAINING = ("evaluation.", "data.data_dir:")
+
+_LOCK = ".lock"
 
 
 class WorkdirError(RuntimeError):
@@ -116,7 +123,9 @@ def check_folder(folder: pathlib.Path, config: dict[str, Any]) -> None:
                 "the one given): " + "; ".join(changes) + ". Use another "
                 "workdir, or the config it was started with."
             )
-    elif any(not is_partial(path) for path in folder.iterdir()):
+    elif any(
+        not is_partial(path) and path.name != _LOCK for path in folder.iterdir()
+    ):
         raise WorkdirError(
             f"workdir {folder} is not empty and holds no config.json. Use "
             "another workdir."
@@ -130,7 +139,13 @@ def is_claimed(folder: pathlib.Path, config: dict[str, Any]) -> bool:
 
 
 def claim(folder: pathlib.Path, config: dict[str, Any]) -> None:
-    """Claims the folder for this config."""
+    """Claims a locked folder for this config.
+
+    Raises:
+        WorkdirError: If another process has claimed it for another config since
+            it was checked.
+    """
+    check_folder(folder, config)
     if not is_claimed(folder, config):
         write_json(config, folder / "config.json")
 
@@ -139,28 +154,25 @@ def claim(folder: pathlib.Path, config: dict[str, Any]) -> None:
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Keeps a folder, created if it does not exist, from other such processes.
 
-    What a killed process left unfinished there is removed. The system ends the
-    lock with the process; on a system that has no locks, there is none.
+    The system ends the lock with the process. Where it has no locks, as on
+    Windows and some file systems, there is none.
 
     Raises:
         WorkdirError: If another process has locked the folder, or it cannot be
-            created.
+            written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkdirError(
-            f"workdir {folder} cannot be created: {error}."
-        ) from error
-    try:
-        import fcntl
-    except ImportError:  # On Windows.
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True)
+            # NFS locks what is open for writing.
+            file = stack.enter_context(open(folder / _LOCK, "w"))
+        except OSError as error:
+            raise WorkdirError(
+                f"workdir {folder} cannot be created or written to: {error}."
+            ) from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise WorkdirError(
                 f"workdir {folder} is in use by another process: wait for its "
@@ -168,12 +180,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             ) from error
         except OSError:  # The file system has no locks.
             pass
-        else:
-            for path in [*folder.rglob("partial-*")]:
-                _remove(path)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def differences(

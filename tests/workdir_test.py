@@ -9,6 +9,8 @@ from composer_tf.workdir import (
     EpochCheckpoint,
     WorkdirError,
     atomic_path,
+    check_folder,
+    claim,
     differences,
     locked,
     read_json,
@@ -276,11 +278,10 @@ def test_a_folder_has_one_process_at_a_time(tmp_path):
         pass
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    (tmp_path / "partial-1234-metrics.json").touch()
-    checkpoints = tmp_path / "seed_0" / "checkpoints"
-    (checkpoints / "partial-5678-folder").mkdir(parents=True)
-    (checkpoints / "epoch-000001.weights.h5").touch()
+def test_a_folder_that_was_claimed_meanwhile_is_not_taken(tmp_path):
+    check_folder(tmp_path, {"seed": 1})
     with locked(tmp_path):
-        left = [path.name for path in tmp_path.rglob("*")]
-    assert sorted(left) == ["checkpoints", "epoch-000001.weights.h5", "seed_0"]
+        claim(tmp_path, {"seed": 0})
+    with locked(tmp_path), pytest.raises(WorkdirError, match="seed: 0 -> 1"):
+        claim(tmp_path, {"seed": 1})
+    assert read_json(tmp_path / "config.json") == {"seed": 0}

@@ -1,6 +1,7 @@
-"""Fixed steps that rows go through before those of all modules are merged."""
+"""Pooling that rows go through before those of all modules are merged."""
 
-import math
+import functools
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -9,6 +10,13 @@ from composer_tf.layers.metalayer import Metalayer
 
 Continuation = tuple[keras.layers.Layer, ...]
 
+_POOLING = tuple(
+    getattr(keras.layers, f"{scope}{kind}Pooling{rank}D")
+    for scope in ("", "Global")
+    for kind in ("Average", "Max")
+    for rank in (1, 2, 3)
+)
+
 
 def with_continuations(
     steps: Sequence[keras.layers.Layer],
@@ -16,9 +24,8 @@ def with_continuations(
     """Each step with those behind it that it takes along, for inference.
 
     To merge the rows of several modules is to copy them, and behind pooling
-    they are smaller. So a metalayer takes along the fixed steps up to where a
-    row is smallest; the others follow as before. Only Keras's own layers are
-    taken along: another may look at several rows at a time.
+    they are smaller. So a metalayer takes along Keras's pooling layers that
+    follow it directly; all other steps follow as before.
 
     Args:
         steps: Built `Metalayer`s and plain layers.
@@ -38,37 +45,14 @@ def with_continuations(
     while left:
         step = left.pop(0)
         continuation: Continuation = ()
-        if isinstance(step, Metalayer) and step.num_modules > 1:
-            continuation = _continuation(step, left)
+        if isinstance(step, Metalayer) and step.row_shape.is_fully_defined():
+            pools = functools.partial(_pools, dtype=step.compute_dtype)
+            continuation = tuple(itertools.takewhile(pools, left))
         del left[: len(continuation)]
         result.append((step, continuation))
     return result
 
 
-def _continuation(
-    metalayer: Metalayer, following: Sequence[keras.layers.Layer]
-) -> Continuation:
-    """The layers up to where a row is smallest, none if no row is smaller."""
-    shape, dtype = metalayer.row_shape, metalayer.compute_dtype
-    if not shape.is_fully_defined():
-        return ()
-    row = keras.KerasTensor((None, *shape), dtype)
-    smallest, length = math.prod(row.shape[1:]), 0
-    for count, layer in enumerate(following, start=1):
-        if not _is_of_keras(layer):
-            break
-        row = layer(row)
-        if None in row.shape[1:] or row.dtype != dtype:
-            break
-        size = math.prod(row.shape[1:])
-        if size < smallest:
-            smallest, length = size, count
-    return tuple(following[:length])
-
-
-def _is_of_keras(layer: keras.layers.Layer) -> bool:
-    return all(
-        type(part).__module__.startswith("keras.")
-        and not isinstance(part, keras.layers.Lambda)
-        for part in layer._flatten_layers()
-    )
+def _pools(step: keras.layers.Layer, dtype: str) -> bool:
+    # A class derived from one of these might look at several rows at a time.
+    return type(step) in _POOLING and step.compute_dtype == dtype

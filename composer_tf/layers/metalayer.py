@@ -111,22 +111,22 @@ class Metalayer(keras.layers.Layer):
             "routing", routing, tuple(routing_lib.STRATEGIES)
         )
         sources = range(len(blocks)) if sources is None else sources
-        if len(self.modules) == 1:
-            outputs = routing_lib.run_module(
-                self.modules[0], inputs, self.compute_dtype
-            )
-            return take_blocks(outputs, sources)
-        masked = hasattr(inputs, "_keras_mask")
-        routing = self._routing_of(routing, masked)
         modules: Sequence[routing_lib.Module] = self.modules
         row_shape = self.row_shape
         if continuation:
             modules = routing_lib.continued(
                 self.modules, continuation, self.compute_dtype
             )
-            for layer in continuation:
-                shape = layer_output_shape(layer, (None, *row_shape))
-                row_shape = tf.TensorShape(shape[1:])
+        for layer in continuation:
+            shape = layer.compute_output_shape((None, *row_shape))
+            row_shape = tf.TensorShape(shape[1:])
+        if len(modules) == 1:
+            outputs = routing_lib.run_module(
+                modules[0], inputs, self.compute_dtype
+            )
+            return take_blocks(outputs, sources)
+        masked = hasattr(inputs, "_keras_mask")
+        routing = self._routing_of(routing, masked)
 
         def run(rows: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:
             if training and routing != "dense":

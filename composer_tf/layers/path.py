@@ -11,7 +11,7 @@ from composer_tf import replicas, validation
 from composer_tf.layers.continuations import Continuation, with_continuations
 from composer_tf.layers.controller import Controller
 from composer_tf.layers.metalayer import Metalayer
-from composer_tf.layers.routing import DEPLOYED
+from composer_tf.layers.routing import MERGING_LATE
 from composer_tf.policy import (
     POLICY,
     STEERING,
@@ -126,7 +126,7 @@ def follow(
     steering = _Steering(controller, gamma, prices, decide)
     stages: Sequence[tuple[keras.layers.Layer, Continuation]]
     stages = [(step, ()) for step in steps]
-    if routing in DEPLOYED:
+    if routing in MERGING_LATE:
         stages = with_continuations(steps)
     for step, continuation in stages:
         if not isinstance(step, Metalayer):

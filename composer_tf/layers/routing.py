@@ -177,14 +177,17 @@ def scatter(
 ) -> tf.Tensor:
     """Like `partition`, by gathering, which TensorFlow does on all cores.
 
-    The gradient of each gather is as large as the batch, which is why training
-    does not use it.
+    The gradient of each gather is as large as the batch, which is why it is
+    not the default in training.
 
     Arguments and result are those of `partition`.
     """
-    return _scatter(
+    merged = _scatter(
         modules, inputs, choices, output_shape, dtype, _run_unless_empty
     )
+    # Choices of no module leave rows out, and fail here.
+    num_rows = inputs.shape[0] or tf.shape(choices)[0]
+    return tf.reshape(merged, [num_rows, *output_shape])
 
 
 def unguarded_scatter(
@@ -206,7 +209,8 @@ def unguarded_scatter(
         outputs = run_module(module, rows, dtype)
         return tf.ensure_shape(outputs, [None, *output_shape])
 
-    return _scatter(modules, inputs, choices, output_shape, dtype, run)
+    merged = _scatter(modules, inputs, choices, output_shape, dtype, run)
+    return tf.reshape(merged, [inputs.shape[0] or -1, *output_shape])
 
 
 def _scatter(
@@ -217,7 +221,7 @@ def _scatter(
     dtype: str,
     run: Callable[[Module, tf.Tensor, tf.TensorShape, str], tf.Tensor],
 ) -> tf.Tensor:
-    """Sorts rows by choice; inputs and outputs are copied three times."""
+    """Outputs as vectors `[B, size]`; rows are copied three times."""
     num_modules = len(modules)
     chosen = tf.range(num_modules)[:, tf.newaxis] == choices  # [m, B]
     # ONNX Runtime takes a fixed time for each operator: few, without casts.
@@ -234,8 +238,7 @@ def _scatter(
     size = output_shape.num_elements()
     vectors = [tf.reshape(rows, [-1, size]) for rows in outputs]
     places = tf.math.invert_permutation(order)
-    merged = tf.gather(tf.concat(vectors, axis=0), places)
-    return tf.reshape(merged, [inputs.shape[0] or -1, *output_shape])
+    return tf.gather(tf.concat(vectors, axis=0), places)
 
 
 def _search(
@@ -355,8 +358,8 @@ def check_not_synchronized(modules: Sequence[Module]) -> None:
                 )
 
 
-# Strategies for inference alone.
-DEPLOYED = ("serving", "unguarded_scatter")
+# Strategies that merge rows behind pooling: those of exported batches.
+MERGING_LATE = ("serving", "unguarded_scatter")
 
 STRATEGIES: dict[str, Strategy] = {
     "dense": dense,

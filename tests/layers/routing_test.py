@@ -325,3 +325,20 @@ def test_dense_compiles_under_xla():
         row_by_row(modules, inputs, choices),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("strategy", ["serving", "scatter", "partition"])
+@pytest.mark.parametrize("choices", [[0, 1, 2], [2, 2, 2]])
+def test_choices_of_no_module_fail(strategy, choices):
+    modules, row, out = make_modules("dense")
+    modules = modules[:2]
+    inputs = tf.ones([len(choices), *row])
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *row])])
+    def run(inputs):
+        choice = tf.constant(choices)
+        route = routing.STRATEGIES[strategy]
+        return route(modules, inputs, choice, out, "float32")
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(inputs)
