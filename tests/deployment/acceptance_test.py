@@ -71,3 +71,20 @@ def test_quantized_choices_may_differ_now_and_then():
     assert failures(parity, "int8", fewer) == [
         "choices agree on 99.50%, less than 99.90%"
     ]
+
+
+@pytest.mark.parametrize(
+    ("largest", "error", "right"),
+    [
+        ({"logits": 300.0, "probabilities": 1.0}, 1e-3, True),
+        ({"logits": 300.0, "probabilities": 1.0}, 2e-3, False),
+        ({"logits": 1.0, "probabilities": 1.0}, 2e-5, False),
+        ({"probabilities": 1.0}, 2e-5, False),
+    ],
+)
+def test_probabilities_may_differ_as_their_logits_let_them(
+    largest, error, right
+):
+    errors = dict.fromkeys(largest, 0.0) | {"probabilities": error}
+    parity = RIGHT._replace(errors=errors, largest=largest)
+    assert (failures(parity, "none", Limits()) == []) == right
