@@ -117,8 +117,8 @@ def failures(
     for name, error in parity.errors.items():
         scale = parity.largest[name]
         if name == "probabilities":
-            # They differ by half as much as logits may: else large logits, whose
-            # rounding alone is larger than the tolerance, would fail by chance.
+            # Half as much as logits may differ: the rounding of large logits
+            # alone can move them by more than the tolerance.
             scale = parity.largest.get("logits", 0.0) / 2
         allowed = tolerance * max(1.0, scale)
         if not error <= allowed:

@@ -53,7 +53,8 @@ def run(
     the same under `controller/` if the controller is trained alone at the end,
     `alone/` and `early_exit/` (the networks to compare with), `model.keras`
     (calibrated on the validation split), `tradeoff.csv`, the pictures and,
-    last, `metrics.json`. Each file is written atomically.
+    last, `metrics.json`. Each file is written atomically. An empty `.lock`
+    keeps other processes away meanwhile.
 
     Args:
         config: Config of the run.

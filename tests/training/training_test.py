@@ -20,6 +20,7 @@ from tests.training.tiny_run import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 OUTPUTS = {
+    ".lock",
     "config.json",
     "model.keras",
     "metrics.json",
