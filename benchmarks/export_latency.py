@@ -19,11 +19,11 @@ from typing import Any
 import keras
 import numpy as np
 from absl import app, flags, logging
-from harness import export_and_open
+from harness import RUNTIMES, export_and_open
 from matplotlib.figure import Figure
 
 import composer_tf as ct
-from composer_tf import exporters, models
+from composer_tf import models
 from composer_tf.exporters import RoutedModel
 from composer_tf.exporters.artifacts import Artifact
 from composer_tf.exporters.samples import random_inputs
@@ -33,11 +33,8 @@ from composer_tf.workdir import write_json
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot.")
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Turns of each artifact.")
-_FORMAT = flags.DEFINE_multi_enum(
-    "format",
-    list(exporters.FORMATS),
-    list(exporters.FORMATS),
-    "Formats to measure.",
+_RUNTIME = flags.DEFINE_multi_enum(
+    "runtime", RUNTIMES, RUNTIMES, "Runtimes to measure."
 )
 
 _SPLITS = {"all cheap": 0.0, "90/10": 0.1, "even": 0.5, "all dear": 1.0}
@@ -135,10 +132,10 @@ def computing_all(model: RoutedModel) -> RoutedModel:
 
 
 class Contestants:
-    """Artifacts of one Composer in one format."""
+    """Artifacts of one Composer in one runtime."""
 
-    def __init__(self, build: Build, format: str, folder: pathlib.Path):
-        self.format = format
+    def __init__(self, build: Build, runtime: str, folder: pathlib.Path):
+        self._runtime = runtime
         self._folder = folder
         composer = build(None)
         whole = composer.routed_model()
@@ -158,7 +155,7 @@ class Contestants:
 
     def _export(self, model: Any, name: str, **options: Any) -> Artifact:
         place = self._folder / name
-        return export_and_open(model, self.format, place, **options)
+        return export_and_open(model, self._runtime, place, **options)
 
     def feed(self, rows: int, share: float | None) -> dict[str, np.ndarray]:
         """Inputs, with a gamma for each row if the share of dear is given.
@@ -230,14 +227,14 @@ class Contestants:
         return ratios
 
 
-def scaling(format: str, folder: pathlib.Path) -> dict[int, float]:
+def scaling(runtime: str, folder: pathlib.Path) -> dict[int, float]:
     """Time of m equal modules, one chosen, over that of two."""
     callers = {}
-    rows = 1 if format == "tflite" else 32
+    rows = 1 if runtime == "tflite" else 32
     for m in _NUM_MODULES:
         model = equal(m).routed_model()
         artifact = export_and_open(
-            model, format, folder / f"m{m}", with_override=True
+            model, runtime, folder / f"m{m}", with_override=True
         )
         feed = random_inputs(model, rows, np.random.default_rng(0))
         feed["gamma"] = np.zeros([rows], np.float32)
@@ -251,8 +248,8 @@ def plot(curves: dict[str, dict[int, float]], path: pathlib.Path) -> None:
     """Draws the growth of time with the number of modules."""
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
-    for format, ratios in curves.items():
-        axes.plot(list(ratios), list(ratios.values()), "o-", label=format)
+    for runtime, ratios in curves.items():
+        axes.plot(list(ratios), list(ratios.values()), "o-", label=runtime)
     dense = [m / 2 for m in _NUM_MODULES]
     axes.plot(_NUM_MODULES, dense, "k--", label="all modules run")
     axes.set(
@@ -279,22 +276,22 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         for build in (wide_mnist, convolutional):
-            for format in _FORMAT.value:
-                place = folder / build.__name__ / format
-                contestants = Contestants(build, format, place)
+            for runtime in _RUNTIME.value:
+                place = folder / build.__name__ / runtime
+                contestants = Contestants(build, runtime, place)
                 measured: dict[str, Any] = {"batch 1": contestants.single()}
-                if format != "tflite":
+                if runtime != "tflite":
                     for rows in _BATCH_SIZES:
                         measured[f"batch {rows}"] = contestants.batched(rows)
-                results[f"{build.__name__}, {format}"] = measured
+                results[f"{build.__name__}, {runtime}"] = measured
                 for batch, ratios in measured.items():
-                    print(f"{build.__name__}, {format}, {batch}")
+                    print(f"{build.__name__}, {runtime}, {batch}")
                     for what, ratio in ratios.items():
                         print(f"  {what:<34}{ratio:6.2f}", flush=True)
-        curves = {f: scaling(f, folder / "equal" / f) for f in _FORMAT.value}
-    for format, ratios in curves.items():
+        curves = {r: scaling(r, folder / "equal" / r) for r in _RUNTIME.value}
+    for runtime, ratios in curves.items():
         row = "".join(f"{m:>5}: {ratio:.2f}" for m, ratio in ratios.items())
-        print(f"equal modules, {format:<16}{row}")
+        print(f"equal modules, {runtime:<16}{row}")
     results["equal modules"] = curves
     if _OUTPUT.value:
         output = pathlib.Path(_OUTPUT.value)

@@ -1,18 +1,56 @@
 """Functions that the benchmarks of artifacts share."""
 
+import functools
 import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from composer_tf import exporters
-from composer_tf.exporters.artifacts import Artifact, open_artifact
+from composer_tf.exporters.artifacts import (
+    Artifact,
+    Feed,
+    Outputs,
+    SavedModelArtifact,
+    open_artifact,
+)
 
 FILES = {"tflite": "m.tflite", "tf_saved_model": "m", "onnx": "m.onnx"}
+SESSION = "session"
+# That of each format, and that of TensorFlow Serving.
+RUNTIMES = ("tf_saved_model", SESSION, "tflite", "onnx")
+
+
+class SessionArtifact(SavedModelArtifact):
+    """A SavedModel in a session, which is how TensorFlow Serving runs it.
+
+    `tf.saved_model.load` gives functions that Python calls with every weight
+    as an argument; a session holds the weights itself.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=graph)
+        with graph.as_default():
+            loaded = tf.compat.v1.saved_model.load(
+                self._session, ["serve"], str(path)
+            )
+        self._signatures = loaded.signature_def
+
+    def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
+        signature = self._signatures[self._name(feeds[0])]
+        outputs = {key: out.name for key, out in signature.outputs.items()}
+        inputs = [signature.inputs[name].name for name in feeds[0]]
+        call = self._session.make_callable(outputs, inputs)
+        return [functools.partial(call, *feed.values()) for feed in feeds]
+
+    def run(self, feed: Feed) -> Outputs:
+        return self.caller(feed)()
 
 
 def export(
@@ -26,10 +64,14 @@ def export(
 
 
 def export_and_open(
-    model: Any, format: str, folder: pathlib.Path, **options: Any
+    model: Any, runtime: str, folder: pathlib.Path, **options: Any
 ) -> Artifact:
-    """Writes an artifact and loads it in the runtime of its format."""
-    return open_artifact(export(model, format, folder, **options), format)
+    """Writes an artifact and loads it in one of `RUNTIMES`."""
+    if runtime == SESSION:
+        return SessionArtifact(
+            export(model, "tf_saved_model", folder, **options)
+        )
+    return open_artifact(export(model, runtime, folder, **options), runtime)
 
 
 _MEASURE_MEMORY = """
