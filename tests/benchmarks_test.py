@@ -140,13 +140,15 @@ def test_an_exponent_is_the_slope_of_the_logarithms(load):
     assert exponent([3.0, 3.0, 3.0], (1, 2, 8)) == pytest.approx(0.0)
 
 
-def test_an_artifact_is_written_and_opened(load, tmp_path):
+@pytest.mark.parametrize("runtime", ["tf_saved_model", "session"])
+def test_an_artifact_is_written_and_opened(load, tmp_path, runtime):
     harness = load("harness")
     assert harness.FILES.keys() == exporters.FORMATS.keys()
+    assert {*harness.RUNTIMES} == {*exporters.FORMATS, harness.SESSION}
     model = composer()
     model.compile()
     artifact = harness.export_and_open(
-        model.routed_model(), "tf_saved_model", tmp_path / "new" / "folder"
+        model.routed_model(), runtime, tmp_path / "new" / "folder"
     )
     gamma = np.linspace(-1.0, 2.0, 6, dtype=np.float32)
     outputs = artifact.run({"image": X, "gamma": gamma})
