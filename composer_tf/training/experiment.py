@@ -123,17 +123,17 @@ def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
     Example:
         >>> some = {0: {"composer/accuracy@0.5": 0.9, "default/cost": 0.4}}
         >>> print(table(summarize(some)))
-        | accuracy at a cost of | 0.25 | 0.5 | 0.55 | 0.75 | 1 |
-        | --- | --- | --- | --- | --- | --- |
-        | composer |  | 0.9000 ± 0.0000 |  |  |  |
+        | accuracy at cost | 0.25 | 0.3 | 0.4 | 0.5 | 0.55 | 0.6 | 0.75 | 1 |
+        | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+        | composer |  |  |  | 0.9000 |  |  |  |  |
         <BLANKLINE>
         | number | mean and standard deviation |
         | --- | --- |
-        | default/cost | 0.4000 ± 0.0000 |
+        | default/cost | 0.4000 |
         <BLANKLINE>
     """
     cells = {
-        name: f"{number['mean']:.4f} ± {number['std']:.4f}"
+        name: _cell(number["mean"], number["std"])
         for name, number in numbers.items()
         if number["mean"] is not None
     }
@@ -144,7 +144,7 @@ def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
         if name.partition("/")[2] in columns
     )
     rows = [
-        ["accuracy at a cost of", *(c.partition("@")[2] for c in columns)],
+        ["accuracy at cost", *(c.partition("@")[2] for c in columns)],
         ["---"] * (1 + len(columns)),
     ]
     for method in methods:
@@ -156,6 +156,10 @@ def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
         *cells.items(),
     ]
     return "\n".join([*map(_row, rows), "", *map(_row, rest), ""])
+
+
+def _cell(mean: float, std: float | None) -> str:
+    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -188,7 +192,7 @@ def publish(
     }
     with atomic_path(target) as folder:
         folder.mkdir(parents=True)
-        for variant, run_folder in {"": source, **firsts}.items():
+        for variant, run_folder in [("", source), *firsts.items()]:
             (folder / variant).mkdir(exist_ok=True)
             for name in _PUBLISHED:
                 if (run_folder / name).exists():
@@ -221,8 +225,9 @@ def summarize(
         summaries: Mapping from seed to the numbers of its run.
 
     Returns:
-        Mapping from name to `mean`, `std` (of the sample; 0 for one seed) and
-        `by_seed`. If a seed lacks the number (`None`), mean and std are `None`.
+        Mapping from name to `mean`, `std` (of the sample; `None` for one seed)
+        and `by_seed`. If a seed lacks the number (`None`), mean and std are
+        `None`.
 
     Example:
         >>> summarize({0: {"cost": 0.5}, 1: {"cost": 0.5}})["cost"]
@@ -234,10 +239,10 @@ def summarize(
         by_seed = {str(seed): s.get(name) for seed, s in summaries.items()}
         values = [value for value in by_seed.values() if value is not None]
         complete = len(values) == len(by_seed)
-        spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
         result[name] = {
             "mean": math.fsum(values) / len(values) if complete else None,
-            "std": float(spread) if complete else None,
+            "std": spread if complete else None,
             "by_seed": by_seed,
         }
     return result

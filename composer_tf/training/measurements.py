@@ -15,7 +15,7 @@ from composer_tf.evaluation import Decisions, Point
 from composer_tf.training import pictures
 from composer_tf.workdir import atomic_path
 
-TABLE_COSTS = (0.25, 0.5, 0.55, 0.75, 1.0)
+TABLE_COSTS = (0.25, 0.3, 0.4, 0.5, 0.55, 0.6, 0.75, 1.0)
 KNEE = 0.57
 # Beyond this cost the last network, or exit, ran on almost every example.
 _CASCADE_END = 0.95
@@ -268,15 +268,17 @@ def _summary_of_networks(
 def _margins(
     lines: Mapping[str, Sequence[Point]],
 ) -> dict[str, float | None]:
-    """Normalized area, and how far the curve is above the others."""
+    """Normalized areas, and how far the curve is above the others."""
     composer = lines["composer"]
     margins: dict[str, float | None] = {}
     grid = np.linspace(composer[-1].cost, composer[0].cost, 201)
     if "oracle" in lines and composer[0].cost > composer[-1].cost:
-        area = evaluation.normalized_area(
-            composer, lines["random_mixture"], lines["oracle"]
-        )
-        margins["composer/normalized_area"] = _or_none(area)
+        for method, line in lines.items():
+            if method not in ("random_mixture", "oracle", "alone"):
+                area = evaluation.normalized_area(
+                    line, lines["random_mixture"], lines["oracle"]
+                )
+                margins[f"{method}/normalized_area"] = _or_none(area)
     for method, end in (
         ("input_independent", 1.0),
         ("cascade", _CASCADE_END),

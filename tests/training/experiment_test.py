@@ -116,6 +116,24 @@ def test_publishing_copies_the_summary_and_the_first_seeds(tmp_path):
     assert (results / "b" / "routing.png").read_text() == "b/seed_3"
 
 
+def test_publishing_seeds_without_variants_copies_summary_and_first(tmp_path):
+    config = some_config(num_seeds=2)
+    workdir = tmp_path / "workdir"
+    for name in config.runs():
+        (workdir / name).mkdir(parents=True)
+        (workdir / name / "metrics.json").write_text(name)
+        (workdir / name / "routing.png").write_text(name)
+    for name in ("summary.json", "summary.md", "summary.png"):
+        (workdir / name).write_text(name)
+    experiment.publish(config, workdir, tmp_path / "results")
+    copied = {p.name: p.read_text() for p in (tmp_path / "results").iterdir()}
+    assert copied == {
+        **{n: n for n in ("summary.json", "summary.md", "summary.png")},
+        "metrics.json": "seed_0",
+        "routing.png": "seed_0",
+    }
+
+
 def test_publishing_one_run_copies_its_metrics(tmp_path):
     workdir = tmp_path / "workdir"
     workdir.mkdir()
