@@ -104,12 +104,32 @@ def _traced_once(model: RoutedModel) -> RoutedModel:
         return model.forward(inputs, gamma, choices, routing)
 
     def forward_rows(inputs, gamma, choices, routing):
+        rows = tf.shape(next(iter(inputs.values())))[0]
+        inputs = {name: _at_least_one(x, rows) for name, x in inputs.items()}
         if gamma is not None:  # A default is one row.
-            rows = tf.shape(next(iter(inputs.values())))[0]
             gamma = tf.broadcast_to(gamma, [rows, len(model.gammas)])
-        return forward(inputs, gamma, choices, routing)
+            gamma = _at_least_one(gamma, rows)
+        if choices is not None:
+            choices = _at_least_one(choices, rows)
+        outputs = forward(inputs, gamma, choices, routing)
+        return {name: x[:rows] for name, x in outputs.items()}
 
     return dataclasses.replace(model, forward=forward_rows)
+
+
+def _at_least_one(tensor: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """The tensor `[rows, ...]`, or one row of zeros in place of none.
+
+    TensorFlow's convolutions return wrong shapes for none. A condition does not
+    copy the rows that there are.
+    """
+    static = [size or 1 for size in tensor.shape[1:]]
+
+    def zeros() -> tf.Tensor:
+        return tf.zeros([1, *static], tensor.dtype)
+
+    chosen = tf.cond(rows > 0, lambda: tensor, zeros)
+    return tf.ensure_shape(chosen, [None, *tensor.shape[1:]])
 
 
 def write_saved_model(

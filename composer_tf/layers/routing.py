@@ -46,7 +46,8 @@ def dense(
     It compiles under XLA and is the reference that the others are tested
     against. A module that normalizes over the batch sees all rows, and one
     whose gradient is not finite on some row, such as x / |x| at 0, has no
-    finite gradient even if that row did not choose it.
+    finite gradient even if that row did not choose it. On a batch of zero rows
+    every module runs too, which TensorFlow's convolutions cannot.
 
     Args:
         modules: m callables that map `[R, ...]` to `[R, *output_shape]`.

@@ -20,6 +20,8 @@ from tests.exporters.small_composer import (
     expected,
 )
 
+L = keras.layers
+
 
 @pytest.fixture(scope="module", name="model")
 def _model():
@@ -113,6 +115,52 @@ def test_an_empty_batch_is_answered(signatures):
     outputs = run(signatures["serving_default"], image=images, gamma=gamma)
     assert outputs["logits"].shape == (0, 5)
     assert outputs["choices"].shape == (0, 2)
+
+
+def test_an_empty_batch_is_answered_whatever_the_layers(tmp_path):
+    shared = keras.Sequential(
+        [L.Conv2D(4, 3, padding="same"), L.BatchNormalization(), L.ReLU()]
+    )
+    model = ct.Composer(
+        stem=shared,
+        metalayers=[
+            L.Conv2D(8, 3, padding="same"),
+            ct.Metalayer([L.Conv2D(4, 3), L.SeparableConv2D(4, 3)]),
+            ct.Metalayer([L.Conv2D(4, 3, padding="same")]),  # No choice.
+            L.Conv2D(2, 1),
+            L.Reshape([-1, 2]),
+            L.LSTM(5),
+        ],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+    )
+    model.build((None, 8, 8, 1))
+    model.compile()
+    model.export(tmp_path / "1", with_override=True)
+    image, gamma = tf.zeros([0, 8, 8, 1]), tf.zeros([0])
+    override = tf.zeros([0, 2], tf.int32)
+
+    signatures = tf.saved_model.load(str(tmp_path / "1")).signatures
+    for name, steering in (
+        ("serving_default", {"gamma": gamma}),
+        ("default_gamma", {}),
+        ("forced", {"gamma": gamma, "override": override}),
+    ):
+        outputs = run(signatures[name], image=image, **steering)
+        assert outputs["logits"].shape == (0, 5), name
+        assert outputs["choices"].shape == (0, 2), name
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        loaded = tf.compat.v1.saved_model.load(
+            session, ["serve"], str(tmp_path / "1")
+        )
+        served = loaded.signature_def["serving_default"]
+        (outputs,) = session.run(
+            [served.outputs["logits"].name],
+            {
+                served.inputs["image"].name: image.numpy(),
+                served.inputs["gamma"].name: gamma.numpy(),
+            },
+        )
+    assert outputs.shape == (0, 5)
 
 
 @pytest.mark.parametrize(
