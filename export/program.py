@@ -59,6 +59,13 @@ _INPUT_DTYPE = flags.DEFINE_multi_string(
 _FLAGS = {"modules": "import", "input_dtypes": "input_dtype"}  # By argument.
 
 
+def _shown(value: Any) -> str:
+    """A value of the report in a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def run(argv: Sequence[str], format: str, **options: Any) -> None:
     """Exports, verifies, and prints the report.
 
@@ -99,8 +106,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
         sys.exit(f"error: {_with_flags(str(error))}")
     print(_OUTPUT.value)
     for name, value in report.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        print(f"  {name:<30}{shown}")
+        print(f"  {name:<30}{_shown(value)}")
     if "latency_ratio_full" in report:
         print(
             "Latency ratios: time along the cheapest and the full path, over "

@@ -149,6 +149,7 @@ def _facts(parity: verification.Parity) -> dict[str, Any]:
     """Facts about a comparison, for the report."""
     facts: dict[str, Any] = {
         "max_abs_error": parity.max_abs_error,
+        "max_abs_error_by_output": parity.errors,
         "max_relative_error": parity.relative_error,
         "choice_agreement": parity.choice_agreement,
     }

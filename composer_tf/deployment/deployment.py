@@ -57,7 +57,8 @@ def deploy(
             calibrated on one half of a file's rows and verified on the other.
             Without it, the verification runs on random inputs.
         verify: Whether to compare the artifact with the model, and to time it.
-        overwrite: Whether an existing artifact may be replaced.
+        overwrite: Whether an existing artifact, and what was written beside it,
+            may be replaced.
         modules: Python modules to import first, which register the model's
             custom classes.
         input_dtypes: Types by input name, or the type of the only input. They
@@ -71,12 +72,14 @@ def deploy(
         **options: Options of the format's exporter.
 
     Returns:
-        Report with `format`, `bytes` and, if verified: `verified_on`, which is
-        `data` or `"random inputs"`; `max_abs_error` of all outputs but `logits`
-        or `outputs`; `max_relative_error` of those, or of `probabilities` if
-        there are none, relative to the largest value; `choice_agreement`,
-        `latency_ratio_cheapest`, `latency_ratio_full`; and of data with labels
-        `accuracy_model` and `accuracy_artifact`.
+        Report with `format`, `bytes` of the artifact and `bytes_of_weights` of
+        the model, and, if verified: `verified_on`, which is `data` or `"random
+        inputs"`; `max_abs_error_by_output`; `max_abs_error` of all outputs but
+        `logits` or `outputs`, which have any scale; `max_relative_error` of
+        those, or of `probabilities` if there are none, relative to the largest
+        value; `choice_agreement`, `latency_ratio_cheapest`,
+        `latency_ratio_full`; and of data with labels `accuracy_model` and
+        `accuracy_artifact`.
 
     Raises:
         DeploymentError: If a file is missing or not a Composer, the output
@@ -87,8 +90,9 @@ def deploy(
     target = pathlib.Path(output)
     format = exporters.canonical_format(format)
     exporters.check_target(target, format)
-    if target.exists() and not overwrite:
-        raise DeploymentError(f"{target} exists; `overwrite` replaces it.")
+    for place in _places(target, format):
+        if place.exists() and not overwrite:
+            raise DeploymentError(f"{place} exists; `overwrite` replaces it.")
     for module in modules:
         importlib.import_module(module)
     model = _load(model_path).routed_model(input_dtypes, format)
@@ -114,15 +118,38 @@ def deploy(
                 f"The model does not run on `input_dtypes` {input_dtypes!r}, "
                 f"unless its stem casts them: {validation.keras_cause(error)}"
             ) from error
-        report = {"format": format, "bytes": size_in_bytes(artifact)}
+        report = {
+            "format": format,
+            "bytes": size_in_bytes(artifact),
+            "bytes_of_weights": sum(_size(v) for v in model.variables),
+        }
         if judged_on is not None:
             limits = acceptance.Limits(max_accuracy_loss, min_choice_agreement)
             report |= _verified(
                 model, artifact, format, options, judged_on, limits
             )
         write_json(report, folder / f"{target.name}.report.json")
-        _move(folder, target)
+        for place in _places(target, format):
+            with atomic_path(place) as partial:
+                os.rename(folder / place.name, partial)
     return report
+
+
+def _size(variable: tf.Variable) -> int:
+    """Size of a variable's values in bytes."""
+    return int(np.prod(variable.shape)) * variable.dtype.size
+
+
+def _places(target: pathlib.Path, format: str) -> list[pathlib.Path]:
+    """All that is written: the artifact, and the files beside it."""
+    # A SavedModel has its description inside.
+    suffixes = (
+        [".report.json"]
+        if format == "tf_saved_model"
+        else [".json", ".report.json"]
+    )
+    beside = [target.with_name(target.name + suffix) for suffix in suffixes]
+    return [target, *beside]
 
 
 def _load(path: str | os.PathLike) -> Composer:
@@ -221,14 +248,3 @@ def _cause(error: Exception) -> str:
             if line and not re.match(_NO_CAUSE, line):
                 return line.strip()
     return message.strip().partition("\n")[0]
-
-
-def _move(folder: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves the finished files to their places, and removes old ones."""
-    with atomic_path(target) as partial:
-        os.rename(folder / target.name, partial)
-    for name in (f"{target.name}.json", f"{target.name}.report.json"):
-        if (folder / name).exists():
-            os.replace(folder / name, target.with_name(name))
-        else:
-            target.with_name(name).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+import composer_tf as ct
 from composer_tf import exporters
 from composer_tf.deployment import (
     DeploymentError,
@@ -24,8 +25,10 @@ from tests.exporters.small_composer import composer, examples
 KEYS = {
     "format",
     "bytes",
+    "bytes_of_weights",
     "verified_on",
     "max_abs_error",
+    "max_abs_error_by_output",
     "max_relative_error",
     "choice_agreement",
     "latency_ratio_cheapest",
@@ -47,6 +50,12 @@ def test_an_artifact_comes_with_its_report(folder, tmp_path, format, name):
     assert report.keys() >= KEYS | {"accuracy_model", "accuracy_artifact"}
     assert report["verified_on"] == str(folder / "data.npz")
     assert report["max_abs_error"] < 1e-5
+    assert report["max_abs_error_by_output"].keys() == {
+        "logits",
+        "probabilities",
+        "module_probabilities",
+        "cost",
+    }
     assert report["choice_agreement"] == 1.0
     assert report["accuracy_model"] == report["accuracy_artifact"] > 0.5
     assert report["latency_ratio_full"] > 0.0
@@ -140,7 +149,72 @@ def test_an_existing_artifact_is_replaced_on_request_only(folder, tmp_path):
     report = deploy(
         folder / "m.keras", target, "onnx", verify=False, overwrite=True
     )
-    assert report == {"format": "onnx", "bytes": target.stat().st_size}
+    assert report["bytes"] == target.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "beside"),
+    [
+        ("tf_saved_model", "1", ["1.report.json"]),
+        ("tflite", "m.tflite", ["m.tflite.json", "m.tflite.report.json"]),
+    ],
+)
+def test_files_beside_an_artifact_are_replaced_on_request_only(
+    folder, tmp_path, format, name, beside
+):
+    mine = tmp_path / f"{name}.txt"
+    mine.write_text("mine")
+    for file in beside:
+        (tmp_path / file).write_text("mine")
+        with pytest.raises(DeploymentError, match=f"{file} exists"):
+            deploy(folder / "m.keras", tmp_path / name, format, verify=False)
+        assert (tmp_path / file).read_text() == "mine"
+        (tmp_path / file).unlink()
+    if format == "tf_saved_model":  # It writes no such file.
+        mine = tmp_path / f"{name}.json"
+        mine.write_text("mine")
+    for overwrite in (False, True):
+        deploy(
+            folder / "m.keras",
+            tmp_path / name,
+            format,
+            verify=False,
+            overwrite=overwrite,
+        )
+        assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("tf_saved_model", "1"), ("tflite", "m.tflite"), ("onnx", "m.onnx")],
+)
+def test_an_artifact_is_hardly_larger_than_its_weights(tmp_path, format, name):
+    modules = [keras.layers.Dense(units) for units in (1000, 2000)]
+    head = keras.layers.Dense(1000)
+    modules = [keras.Sequential([m, keras.layers.Dense(500)]) for m in modules]
+    model = ct.Composer(
+        [ct.Metalayer(modules), head],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+    )
+    model.build((None, 500))
+    model.compile()
+    model.save(tmp_path / "m.keras")
+    report = deploy(tmp_path / "m.keras", tmp_path / name, format, verify=False)
+    weights = 4 * model.count_params()
+    assert report["bytes_of_weights"] == pytest.approx(weights, rel=1e-4)
+    assert 0.95 * weights < report["bytes"] < 1.05 * weights
+    if format == "tflite":
+        images = np.random.default_rng(0).normal(size=(40, 500))
+        np.savez(tmp_path / "data.npz", image=images.astype(np.float32))
+        small = deploy(
+            tmp_path / "m.keras",
+            tmp_path / "int8.tflite",
+            format,
+            data=str(tmp_path / "data.npz"),
+            quantization="int8",
+            verify=False,
+        )
+        assert small["bytes"] < 0.35 * report["bytes"]
 
 
 @pytest.mark.parametrize("format", ["tf_saved_model", "tflite", "onnx"])

@@ -5,9 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tests.exporters.small_composer import composer
+from tests.exporters.small_composer import composer, examples
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -16,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 def _folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("program")
     composer().save(folder / "m.keras")
+    np.savez(folder / "data.npz", image=examples(40)[0])
     return folder
 
 
@@ -60,6 +62,65 @@ def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
         )
         assert ran.returncode == 1
         assert message in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "flags", "facts"),
+    [
+        (
+            "to_saved_model.py",
+            "1",
+            ["--warmup_requests=2", "--overwrite"],
+            {"format": "tf_saved_model"},
+        ),
+        (
+            "to_tflite.py",
+            "m.tflite",
+            ["--quantization=float16", "--batch_size=4"],
+            {"quantization": "float16", "batch_size": 4},
+        ),
+        ("to_tflite.py", "m.tflite", ["--micro"], {"micro": True}),
+    ],
+)
+def test_each_program_takes_the_options_of_its_target(
+    folder, tmp_path, name, output, flags, facts
+):
+    path = tmp_path / output
+    if "--overwrite" in flags:
+        composer(seed=1).export(path)
+    ran = program(
+        name,
+        f"--model={folder / 'm.keras'}",
+        f"--output={path}",
+        f"--data={folder / 'data.npz'}",
+        "--default_gamma=glimpse=2.5",
+        *flags,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "choice_agreement              1\n" in ran.stdout
+    beside = tmp_path / f"{output}.json"
+    if path.is_dir():
+        beside = path / "assets.extra" / "composer.json"
+        assert (path / "assets.extra" / "tf_serving_warmup_requests").exists()
+    description = json.loads(beside.read_text())
+    assert description.items() >= facts.items()
+    assert description["gamma"][0]["default"] == 2.5
+    report = json.loads((tmp_path / f"{output}.report.json").read_text())
+    assert report["max_abs_error"] < 1e-3
+
+
+def test_a_failed_verification_is_an_error_and_leaves_nothing(folder, tmp_path):
+    np.savez(tmp_path / "data.npz", image=500.0 * examples(40)[0])
+    ran = program(
+        "to_tflite.py",
+        f"--model={folder / 'm.keras'}",
+        f"--data={tmp_path / 'data.npz'}",
+        f"--output={tmp_path / 'new' / 'm.tflite'}",
+        "--quantization=float16",  # Too coarse for such large images.
+    )
+    assert ran.returncode == 1
+    assert "failed its verification" in ran.stderr.splitlines()[-1]
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_help_of_a_program_shows_the_flags_that_all_have():
