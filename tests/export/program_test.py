@@ -106,17 +106,15 @@ def test_each_program_takes_the_options_of_its_target(
     assert description.items() >= facts.items()
     assert description["gamma"][0]["default"] == 2.5
     report = json.loads((tmp_path / f"{output}.report.json").read_text())
-    assert report["max_abs_error"] < 1e-3
+    assert report["max_abs_error"] < 1e-2
 
 
 def test_a_failed_verification_is_an_error_and_leaves_nothing(folder, tmp_path):
-    np.savez(tmp_path / "data.npz", image=500.0 * examples(40)[0])
     ran = program(
         "to_tflite.py",
         f"--model={folder / 'm.keras'}",
-        f"--data={tmp_path / 'data.npz'}",
         f"--output={tmp_path / 'new' / 'm.tflite'}",
-        "--quantization=float16",  # Too coarse for such large images.
+        "--quantization=float16",  # Too coarse for images of up to 255.
     )
     assert ran.returncode == 1
     assert "failed its verification" in ran.stderr.splitlines()[-1]
