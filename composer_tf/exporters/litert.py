@@ -21,6 +21,7 @@ from composer_tf.exporters.exposure import (
     SteerBy,
     expose,
 )
+from composer_tf.exporters.litert_micro import for_micro
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.saved_model import write_saved_model
 from composer_tf.exporters.signatures import (
@@ -87,8 +88,8 @@ def export_litert(
 
     Raises:
         ValueError: If an argument does not fit the model or another argument,
-            the model has lookup tables that LiteRT lacks, or the path is a
-            folder.
+            the model has lookup tables that LiteRT lacks or, with `micro`,
+            operators that Micro lacks, or the path is a folder.
         ConverterError: If the model needs operators that LiteRT lacks (an
             error of TensorFlow).
     """
@@ -111,6 +112,8 @@ def export_litert(
     content = _convert(model, exposure, signatures, quantization, examples)
     if forced and not with_override:
         content = surgery.with_constant_input(content, OVERRIDE, -1)
+    if micro:
+        content = for_micro(content)
     description = describe(
         model,
         exposure,

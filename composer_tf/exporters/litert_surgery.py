@@ -18,7 +18,7 @@ def with_constant_input(content: bytes, name: str, value: int) -> bytes:
         name: Name of the input, in every signature that has it.
         value: Value of the constant.
     """
-    model = _read(content)
+    model = read(content)
     for entry in model.signatureDefs:
         graph = model.subgraphs[entry.subgraphIndex]
         for item in list(entry.inputs):
@@ -26,10 +26,10 @@ def with_constant_input(content: bytes, name: str, value: int) -> bytes:
                 continue
             tensor = graph.tensors[item.tensorIndex]
             constant = np.full(np.prod(tensor.shape), value, np.int32)
-            tensor.buffer = _add_buffer(model, constant)
+            tensor.buffer = add_buffer(model, constant)
             graph.inputs = [i for i in graph.inputs if i != item.tensorIndex]
             entry.inputs.remove(item)
-    return _write(model)
+    return write(model)
 
 
 def with_float16_weights(content: bytes) -> bytes:
@@ -38,8 +38,12 @@ def with_float16_weights(content: bytes) -> bytes:
     Weights of what steers stay float32: they are few, and a choice must not
     depend on the last bits of a weight.
     """
-    model = _read(content)
-    dequantize = _add_dequantize(model)
+    model = read(content)
+    dequantize = add_operator(
+        model,
+        schema.BuiltinOperator.DEQUANTIZE,
+        version=3,  # The first that takes float16.
+    )
     halved: dict[int, int] = {}  # From a buffer to its float16 buffer.
     for graph in model.subgraphs:
         weights = {
@@ -54,22 +58,19 @@ def with_float16_weights(content: bytes) -> bytes:
             if tensor.buffer not in halved:
                 data = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
                 half = data.view(np.float32).astype(np.float16)
-                halved[tensor.buffer] = _add_buffer(model, half)
-            stored: Any = schema.TensorT()
-            stored.name = tensor.name + b"/float16"
-            stored.shape = tensor.shape
-            stored.type = schema.TensorType.FLOAT16
-            stored.buffer = halved[tensor.buffer]
-            graph.tensors.append(stored)
+                halved[tensor.buffer] = add_buffer(model, half)
+            stored = add_tensor(graph, tensor.name + b"/float16", tensor)
+            graph.tensors[stored].type = schema.TensorType.FLOAT16
+            graph.tensors[stored].buffer = halved[tensor.buffer]
             tensor.buffer = 0  # It is now computed.
             op: Any = schema.OperatorT()
             op.opcodeIndex = dequantize
-            op.inputs, op.outputs = [len(graph.tensors) - 1], [i]
+            op.inputs, op.outputs = [stored], [i]
             graph.operators.insert(0, op)
     used = {t.buffer for graph in model.subgraphs for t in graph.tensors}
     for buffer in halved.keys() - used:  # Others may share their bytes.
         model.buffers[buffer].data = None
-    return _write(model)
+    return write(model)
 
 
 def quantized(calibrated: bytes) -> bytes:
@@ -79,7 +80,7 @@ def quantized(calibrated: bytes) -> bytes:
     converter cannot exclude nodes. A node without ranges stays float, unless
     its operator has a fixed range, such as softmax: so names are given too.
     """
-    model = _read(calibrated)
+    model = read(calibrated)
     names = []
     for graph in model.subgraphs:
         steering = [op for op in graph.operators if _steers(model, graph, op)]
@@ -90,8 +91,44 @@ def quantized(calibrated: bytes) -> bytes:
         tensors.update(*(op.outputs for op in steering))
         for i in tensors:
             graph.tensors[i].quantization = None
-    content: Any = convert.mlir_quantize(_write(model), denylisted_nodes=names)
+    content: Any = convert.mlir_quantize(write(model), denylisted_nodes=names)
     return content
+
+
+def read(content: bytes) -> Any:
+    """The objects of a LiteRT file, to be edited."""
+    return flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+
+
+def write(model: Any) -> bytes:
+    """The content of a file of such objects."""
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def add_tensor(graph: Any, name: bytes, like: Any) -> int:
+    """Adds a computed tensor of the same shape and type; returns its index."""
+    tensor: Any = schema.TensorT()
+    tensor.name, tensor.buffer = name, 0
+    tensor.shape, tensor.type = like.shape, like.type
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def add_buffer(model: Any, array: np.ndarray) -> int:
+    """Adds the values of a constant; returns the index of their buffer."""
+    buffer: Any = schema.BufferT()
+    buffer.data = array.reshape(-1).view(np.uint8)
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
+
+
+def add_operator(model: Any, builtin: int, version: int) -> int:
+    """Adds a builtin operator to the file's table; returns its index there."""
+    code: Any = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = version
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
 
 
 def _steers(model: Any, graph: Any, op: Any) -> bool:
@@ -116,27 +153,3 @@ def _is_weight(model: Any, tensor: Any) -> bool:
         and len(tensor.shape) > 1
         and model.buffers[tensor.buffer].data is not None
     )
-
-
-def _add_buffer(model: Any, array: np.ndarray) -> int:
-    buffer: Any = schema.BufferT()
-    buffer.data = array.reshape(-1).view(np.uint8)
-    model.buffers.append(buffer)
-    return len(model.buffers) - 1
-
-
-def _add_dequantize(model: Any) -> int:
-    code: Any = schema.OperatorCodeT()
-    code.builtinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
-    code.version = 3  # The first version that takes float16.
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
-
-
-def _read(content: bytes) -> Any:
-    return flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
-
-
-def _write(model: Any) -> bytes:
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
