@@ -172,7 +172,9 @@ class SteerableModel(ReplicatedModel):
             return self.preferences.sample(batch_size, seeds)
         else:
             rows = self.preferences.default[tf.newaxis, :]
-        rows = tf.broadcast_to(rows, [batch_size, num_gammas])
+        shape = [batch_size, num_gammas]
+        # ONNX expands both ways: to more rows than the batch has, or to none.
+        rows = tf.reshape(tf.broadcast_to(rows, shape), shape)
         return self.preferences.clean(rows)
 
     def _gamma_of(

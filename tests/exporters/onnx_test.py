@@ -106,7 +106,14 @@ def test_one_gamma_is_for_all_rows(model, session):
 
 
 @pytest.mark.parametrize(
-    ("image", "gamma"), [((3, 8, 9, 1), (3, 2)), ((3, 8, 8, 1), (2, 2))]
+    ("image", "gamma"),
+    [
+        ((3, 8, 9, 1), (3, 2)),
+        ((3, 8, 8, 1), (2, 2)),
+        ((1, 8, 8, 1), (0, 2)),
+        ((1, 8, 8, 1), (2, 2)),
+        ((0, 8, 8, 1), (2, 2)),
+    ],
 )
 def test_wrong_shapes_are_refused(session, image, gamma):
     errors = (
