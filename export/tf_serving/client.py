@@ -8,12 +8,14 @@ needs `pip install '.[serving]'` in a clone; REST needs NumPy and absl-py only.
 """
 
 import http.client
+import importlib
 import json
 import sys
 import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -44,6 +46,9 @@ _BUDGET = flags.DEFINE_multi_string(
 )
 
 Arrays = dict[str, np.ndarray]
+Shapes = dict[str, list[int]]
+_METADATA = "signature_def"
+_NO_SERVING = "{} does not answer as TensorFlow Serving does by REST."
 
 
 class ServerError(Exception):
@@ -80,24 +85,10 @@ def predict_rest(
     signature, tensors = _steered(inputs, gamma, budget)
     columns = {name: array.tolist() for name, array in tensors.items()}
     body = json.dumps({"signature_name": signature, "inputs": columns})
-    request = urllib.request.Request(
-        f"{url}/v1/models/{model}:predict",
-        body.encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            outputs = json.load(response)["outputs"]
-    except urllib.error.HTTPError as error:
-        with error:
-            text = _one_line(error.read().decode(errors="replace"))
-        raise ServerError(f"HTTP {error.code}: {text}") from error
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise ServerError(f"No answer from {url}: {reason}") from error
-    except (KeyError, ValueError, http.client.HTTPException) as error:
-        text = f"{url} does not answer as TensorFlow Serving does by REST."
-        raise ServerError(text) from error
+    answer = _json(f"{url}/v1/models/{model}:predict", timeout, body)
+    if not isinstance(answer, dict) or "outputs" not in answer:
+        raise ServerError(_NO_SERVING.format(url))
+    outputs = answer["outputs"]
     arrays = {name: np.array(values) for name, values in outputs.items()}
     return {
         name: array.astype("float32" if array.dtype.kind == "f" else "int32")
@@ -128,33 +119,98 @@ def predict_grpc(
         ValueError: If gamma and budget are given.
         ImportError: If `tensorflow-serving-api` is missing.
     """
-    try:
-        import grpc
-        import tensorflow as tf
-        from tensorflow_serving.apis import (
-            predict_pb2,
-            prediction_service_pb2_grpc,
-        )
-    except ImportError as error:
-        raise ImportError(
-            "gRPC needs `pip install '.[serving]'` in a clone; REST does not."
-        ) from error
+    apis = _grpc()
     signature, tensors = _steered(inputs, gamma, budget)
-    request = predict_pb2.PredictRequest()  # type: ignore[attr-defined]
+    request = apis.predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
+    tf = importlib.import_module("tensorflow")
     for name, array in tensors.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-    with grpc.insecure_channel(address) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        try:
-            response = stub.Predict(request, timeout=timeout)
-        except grpc.RpcError as error:
-            text = f"{error.code().name}: {_one_line(error.details() or '')}"
-            raise ServerError(text) from error
+    response = _call(address, "Predict", request, timeout)
     return {
         name: tf.make_ndarray(proto) for name, proto in response.outputs.items()
     }
+
+
+def fetch_shapes_rest(
+    url: str, model: str = "composer", timeout: float = 30.0
+) -> Shapes:
+    """Asks a server for the shape of each input of `default_gamma`.
+
+    Args:
+        url: Same as in `predict_rest`.
+        model: Same as in `predict_rest`.
+        timeout: Same as in `predict_rest`.
+
+    Returns:
+        Sizes by name, -1 for any size, such as that of the batch.
+
+    Raises:
+        ServerError: If the server does not answer.
+    """
+    answer = _json(f"{url}/v1/models/{model}/metadata", timeout)
+    try:
+        signatures = answer["metadata"][_METADATA][_METADATA]
+        inputs = signatures["default_gamma"]["inputs"]
+        return {
+            name: [int(dim["size"]) for dim in info["tensor_shape"]["dim"]]
+            for name, info in inputs.items()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServerError(f"{url} serves no exported Composer.") from error
+
+
+def fetch_shapes_grpc(
+    address: str, model: str = "composer", timeout: float = 30.0
+) -> Shapes:
+    """Does what `fetch_shapes_rest` does, by gRPC.
+
+    Args:
+        address: Same as in `predict_grpc`.
+        model: Same as in `predict_rest`.
+        timeout: Same as in `predict_rest`.
+
+    Raises:
+        ServerError: If the server does not answer.
+        ImportError: If `tensorflow-serving-api` is missing.
+    """
+    apis = _grpc()
+    request = apis.get_model_metadata_pb2.GetModelMetadataRequest()
+    request.model_spec.name = model
+    request.metadata_field.append(_METADATA)
+    answer = _call(address, "GetModelMetadata", request, timeout)
+    signatures = apis.get_model_metadata_pb2.SignatureDefMap()
+    answer.metadata[_METADATA].Unpack(signatures)
+    if "default_gamma" not in signatures.signature_def:
+        raise ServerError(f"{address} serves no exported Composer.")
+    inputs = signatures.signature_def["default_gamma"].inputs
+    return {
+        name: [dim.size for dim in info.tensor_shape.dim]
+        for name, info in inputs.items()
+    }
+
+
+def check_shapes(inputs: Mapping[str, np.ndarray], shapes: Shapes) -> None:
+    """Raises `ValueError` for inputs that could spoil a batch of the server.
+
+    Args:
+        inputs: Same as in `predict_rest`.
+        shapes: Result of `fetch_shapes_rest` or `fetch_shapes_grpc`.
+    """
+    if set(inputs) != set(shapes):
+        raise ValueError(f"The inputs are {[*shapes]}, got {[*inputs]}.")
+    for name, shape in shapes.items():
+        got = list(np.shape(inputs[name]))
+        fits = len(got) == len(shape) and all(
+            wanted in (-1, size)
+            for size, wanted in zip(got, shape, strict=True)
+        )
+        if not fits:
+            sizes = ", ".join("any" if n == -1 else str(n) for n in shape)
+            raise ValueError(
+                f"{name!r} must have the shape [{sizes}], got {got}."
+            )
 
 
 def _steered(
@@ -173,6 +229,53 @@ def _steered(
     values = np.asarray(given, np.float32)
     tensors[name] = np.repeat(values, rows) if values.ndim == 0 else values
     return {"gamma": "serving_default", "budget": "budget"}[name], tensors
+
+
+def _json(url: str, timeout: float, body: str | None = None) -> dict[str, Any]:
+    """The JSON that a server answers: to a POST if there is a body."""
+    server = url.partition("/v1/")[0]
+    request = urllib.request.Request(
+        url,
+        None if body is None else body.encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            text = _one_line(error.read().decode(errors="replace"))
+        raise ServerError(f"HTTP {error.code}: {text}") from error
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ServerError(f"No answer from {server}: {reason}") from error
+    except (ValueError, http.client.HTTPException) as error:
+        raise ServerError(_NO_SERVING.format(server)) from error
+
+
+def _grpc() -> Any:
+    """The messages of the server."""
+    try:
+        for name in ("get_model_metadata_pb2", "prediction_service_pb2_grpc"):
+            importlib.import_module(f"tensorflow_serving.apis.{name}")
+        return importlib.import_module("tensorflow_serving.apis")
+    except ImportError as error:
+        raise ImportError(
+            "gRPC needs `pip install '.[serving]'` in a clone; REST does not."
+        ) from error
+
+
+def _call(address: str, method: str, request: Any, timeout: float) -> Any:
+    """The answer of a method of the server."""
+    grpc = importlib.import_module("grpc")
+    stubs = _grpc().prediction_service_pb2_grpc
+    with grpc.insecure_channel(address) as channel:
+        stub = stubs.PredictionServiceStub(channel)
+        try:
+            return getattr(stub, method)(request, timeout=timeout)
+        except grpc.RpcError as error:
+            text = f"{error.code().name}: {_one_line(error.details() or '')}"
+            raise ServerError(text) from error
 
 
 def _one_line(text: str) -> str:
@@ -237,20 +340,21 @@ def main(argv: list[str]) -> None:
         }
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    port = 8501 if _REST.value else 8500
-    server = _SERVER.value or f"localhost:{port}"
-    for text, steering in (requests or {"gamma default": {}}).items():
-        inputs = {_INPUT.value: images}
-        options = {"model": _MODEL.value, **steering}
-        try:
-            if _REST.value:
-                outputs = predict_rest(f"http://{server}", inputs, **options)
-            else:
-                outputs = predict_grpc(server, inputs, **options)
-        except (ServerError, ImportError) as error:
-            sys.exit(f"error: {error}")
-        print(text)
-        _print(outputs)
+    if _REST.value:
+        server = f"http://{_SERVER.value or 'localhost:8501'}"
+        fetch_shapes, predict = fetch_shapes_rest, predict_rest
+    else:
+        server = _SERVER.value or "localhost:8500"
+        fetch_shapes, predict = fetch_shapes_grpc, predict_grpc
+    inputs, model = {_INPUT.value: images}, _MODEL.value
+    try:
+        check_shapes(inputs, fetch_shapes(server, model))
+        for text, steering in (requests or {"gamma default": {}}).items():
+            outputs = predict(server, inputs, model=model, **steering)
+            print(text)
+            _print(outputs)
+    except (ServerError, ImportError, ValueError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from tests.export.tf_serving.servers import (
     DEFAULT,
+    FETCH_SHAPES,
     GAMMAS,
     HIGH,
     IMAGES,
     KIT,
     LOW,
+    PROTOCOLS,
     Batcher,
     at_once,
     check,
@@ -155,6 +157,33 @@ def test_a_gamma_of_wrong_length_never_joins_a_batch(protocol, runtime, model):
     check_each(answers, model, good)
 
 
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros([2, 5, 5, 1]), np.zeros([2, 8, 8, 3]), np.zeros([2, 64])],
+)
+def test_images_of_wrong_shape_never_join_a_batch(
+    protocol, runtime, model, images
+):
+    good = [(IMAGES[:2], LOW), (IMAGES[2:4], HIGH)]
+    serve, predict = PROTOCOLS[protocol]
+    with serve(Batcher(runtime, len(good))) as address:
+        shapes = FETCH_SHAPES[protocol](address)
+        assert shapes == {"image": [-1, 8, 8, 1]}
+
+        def ask(images, gamma):
+            client.check_shapes({"image": images}, shapes)
+            return predict(address, {"image": images}, gamma)
+
+        with pytest.raises(
+            ValueError, match=r"'image' must have the shape \[any, 8, 8, 1\], "
+        ):
+            ask(images, 1.0)
+        with pytest.raises(ValueError, match="The inputs are"):
+            client.check_shapes({"picture": images}, shapes)
+        answers = at_once(ask, good)
+    check_each(answers, model, good)
+
+
 def test_the_default_of_gamma_needs_grpc_and_no_batching(runtime, model):
     images = {"image": IMAGES[:3]}
     without_gamma = mock.patch.object(
@@ -239,7 +268,9 @@ def test_the_program_says_in_one_line_what_is_wrong(runtime):
     with rest_server(runtime) as url:
         done = run_client(url, "--shape=5,5,1", "--rows=2", "--gamma=1")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: HTTP 400: ")
+    assert done.stderr == (
+        "error: 'image' must have the shape [any, 8, 8, 1], got [2, 5, 5, 1].\n"
+    )
     assert done.stderr.count("\n") == 1
 
 

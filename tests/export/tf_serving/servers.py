@@ -19,8 +19,10 @@ import grpc
 import keras
 import numpy as np
 import tensorflow as tf
+from google.protobuf import json_format
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
@@ -147,12 +149,30 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
         return response
 
+    def GetModelMetadata(self, request, context):  # noqa: N802
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        for name, signature in self.run.signatures.items():
+            signatures.signature_def[name].CopyFrom(signature)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.metadata["signature_def"].Pack(signatures)
+        return response
+
 
 class RestHandler(http.server.BaseHTTPRequestHandler):
-    """The status and, in columns, the predictions of the one model."""
+    """The status, metadata and, in columns, predictions of the one model."""
 
     def do_GET(self):
-        self.answer(200, {"model_version_status": [{"state": "AVAILABLE"}]})
+        if not self.path.endswith("/metadata"):
+            self.answer(200, {"model_version_status": [{"state": "AVAILABLE"}]})
+            return
+        signatures = {
+            name: json_format.MessageToDict(
+                signature, preserving_proto_field_name=True
+            )
+            for name, signature in self.server.run.signatures.items()
+        }
+        metadata = {"signature_def": {"signature_def": signatures}}
+        self.answer(200, {"metadata": metadata})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -221,6 +241,10 @@ def rest_server(run):
 PROTOCOLS = {
     "grpc": (grpc_server, client.predict_grpc),
     "rest": (rest_server, client.predict_rest),
+}
+FETCH_SHAPES = {
+    "grpc": client.fetch_shapes_grpc,
+    "rest": client.fetch_shapes_rest,
 }
 
 
