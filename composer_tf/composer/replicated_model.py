@@ -35,8 +35,15 @@ class ReplicatedModel(keras.Model):
 
         Raises:
             ValueError: If the model has several replicas and an argument is
-                given that Keras then ignores or applies wrongly.
+                given that Keras then ignores or applies wrongly, or a
+                `keras.distribution` is set, which does nothing in TensorFlow.
         """
+        if keras.distribution.distribution() is not None:
+            raise ValueError(
+                "`keras.distribution` does nothing in TensorFlow; make and "
+                "compile the model in the scope of a strategy of "
+                "`tf.distribute`, such as `MirroredStrategy`."
+            )
         replicated = self.distribute_strategy.num_replicas_in_sync > 1
         if replicated:
             _check_arguments(kwargs)

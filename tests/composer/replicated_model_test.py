@@ -136,6 +136,19 @@ def test_what_replicas_cannot_do_is_refused(
     make().compile(optimizer, **arguments)  # One device can.
 
 
+def test_distributions_of_keras_are_refused():
+    model = make()
+    try:
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"])
+        )
+        with pytest.raises(ValueError, match="`keras.distribution` does noth"):
+            model.compile("sgd")
+    finally:
+        keras.distribution.set_distribution(None)
+    model.compile("sgd")
+
+
 def normalised(where, **options):
     """With batch normalization over all replicas, in the stem or a module."""
 
