@@ -1,4 +1,4 @@
-"""Functions that the benchmarks of artifacts share."""
+"""What the benchmarks share: ratios with their spread, and artifacts."""
 
 import functools
 import pathlib
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +24,49 @@ FILES = {"tflite": "m.tflite", "tf_saved_model": "m", "onnx": "m.onnx"}
 SESSION = "session"
 # That of each format, and that of TensorFlow Serving.
 RUNTIMES = ("tf_saved_model", SESSION, "tflite", "onnx")
+
+
+class Spread(TypedDict):
+    """What the rounds of a measurement say about a number.
+
+    Attributes:
+        median: Median over the rounds.
+        quartiles: First and third quartile.
+    """
+
+    median: float
+    quartiles: list[float]
+
+
+def spread(values: Sequence[float] | np.ndarray) -> Spread:
+    """Median and quartiles of one value per round."""
+    low, median, high = np.percentile(values, (25, 50, 75)).tolist()
+    return {"median": median, "quartiles": [low, high]}
+
+
+def ratio(over: np.ndarray, under: np.ndarray) -> Spread:
+    """Median and quartiles of the ratios within a round.
+
+    Args:
+        over: float64 `[rounds]`, the numerators.
+        under: float64 `[rounds]`, the denominators.
+    """
+    return spread(over / under)
+
+
+def shown(value: Spread | float) -> str:
+    """A number with its quartiles, if it has any: `1.18 (1.15-1.22)`."""
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    low, high = value["quartiles"]
+    return f"{value['median']:.2f} ({low:.2f}-{high:.2f})"
+
+
+def print_table(title: str, rows: Mapping[str, Spread | float]) -> None:
+    """Prints a title, and a line with each number below it."""
+    print(title)
+    for name, value in rows.items():
+        print(f"  {name:<50} {shown(value)}", flush=True)
 
 
 class SessionArtifact(SavedModelArtifact):

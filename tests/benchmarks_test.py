@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic, on numbers made by hand; nothing is timed."""
 
 import importlib.util
+import json
 import pathlib
 import types
 from unittest import mock
@@ -132,6 +133,26 @@ def test_a_path_with_a_controller_is_that_of_the_whole(load, path):
     for layer, original in layers:
         layer.set_weights(original.get_weights())
     np.testing.assert_allclose(only(X), whole.along(X, path), rtol=1e-6)
+
+
+def test_a_ratio_is_taken_within_each_round(load):
+    harness = load("harness")
+    # Rounds 10 and 100 times slower: the ratios are 5, 3, 1, 2, 4.
+    over = np.array([5.0, 30.0, 1.0, 200.0, 4.0])
+    under = np.array([1.0, 10.0, 1.0, 100.0, 1.0])
+    ratio = harness.ratio(over, under)
+    assert ratio == {"median": 3.0, "quartiles": [2.0, 4.0]}
+    assert json.loads(json.dumps(ratio)) == ratio
+
+
+def test_a_number_is_shown_with_its_spread(load, capsys):
+    harness = load("harness")
+    value = {"median": 1.184, "quartiles": [1.149, 1.22]}
+    harness.print_table("title", {"measured": value, "exact": 0.5})
+    title, measured, exact = capsys.readouterr().out.splitlines()
+    assert title == "title"
+    assert measured.split(maxsplit=1) == ["measured", "1.18 (1.15-1.22)"]
+    assert exact.split() == ["exact", "0.50"]
 
 
 def test_an_exponent_is_the_slope_of_the_logarithms(load):
