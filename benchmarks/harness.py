@@ -56,7 +56,7 @@ def ratio(over: np.ndarray, under: np.ndarray) -> Spread:
 
 def shown(value: Spread | float) -> str:
     """A number with its quartiles, if it has any: `1.18 (1.15-1.22)`."""
-    if isinstance(value, float):
+    if not isinstance(value, dict):
         return f"{value:.2f}"
     low, high = value["quartiles"]
     return f"{value['median']:.2f} ({low:.2f}-{high:.2f})"

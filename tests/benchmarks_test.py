@@ -155,6 +155,46 @@ def test_a_number_is_shown_with_its_spread(load, capsys):
     assert exact.split() == ["exact", "0.50"]
 
 
+def test_the_shares_of_a_step_make_it_up(load):
+    benchmark = load("training_speed")
+    pipeline, modules, controller, alone = (
+        *(benchmark._PIPELINE, benchmark._MODULES, benchmark._CONTROLLER),
+        "network of the dearest path",
+    )
+    seconds = {
+        "step": np.array([10.0, 20.0, 40.0]),
+        "choices given": np.array([6.0, 12.0, 24.0]),
+        pipeline: np.array([1.0, 2.0, 4.0]),
+        alone: np.array([8.0, 16.0, 32.0]),
+    }
+    shares = benchmark.shares_of_step(seconds)
+    medians = {name: share["median"] for name, share in shares.items()}
+    expected = {pipeline: 0.1, modules: 0.5, controller: 0.4, alone: 0.8}
+    assert medians == pytest.approx(expected)
+    assert f"{modules}, 0.50 (0.50-0.50)" in benchmark.largest_share(shares)
+
+
+def test_given_choices_take_the_modules_in_turns_and_no_controller(load):
+    whole = ct.models.WideMnist().build(seed=0)
+    whole.build((None, 28, 56, 1))
+    given = load("training_speed").GivenChoices(whole)
+    images = np.random.default_rng(0).integers(0, 256, [4, 28, 56, 1], "uint8")
+    turns = np.array([[0], [1], [0], [1]], np.int32)
+    np.testing.assert_allclose(given(images), whole(images, choices=turns))
+    modules = whole.routed_layers[0].modules
+    weights = sum(module.count_params() for module in modules)
+    assert given.count_params() == weights
+
+
+def test_speeds_are_relative_to_one_and_the_fastest_has_the_least_time(load):
+    benchmark = load("training_speed")
+    seconds = {"a": np.array([2.0, 2.0, 9.0]), "b": np.array([4.0, 1.0, 4.5])}
+    speeds = benchmark.relative_speeds(seconds, "a")
+    assert speeds["a"]["median"] == 1.0
+    assert speeds["b"]["median"] == 2.0  # Of 0.5, 2 and 2.
+    assert benchmark.fastest(seconds, "a", "b") == "a"
+
+
 def test_an_exponent_is_the_slope_of_the_logarithms(load):
     exponent = load("growth").exponent
     assert exponent([1.0, 4.0, 64.0], (1, 2, 8)) == pytest.approx(2.0)
