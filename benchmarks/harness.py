@@ -15,6 +15,7 @@ from composer_tf import exporters
 from composer_tf.exporters.artifacts import (
     Artifact,
     Feed,
+    LiteRTArtifact,
     Outputs,
     SavedModelArtifact,
     open_artifact,
@@ -109,12 +110,18 @@ def export(
 def export_and_open(
     model: Any, runtime: str, folder: pathlib.Path, **options: Any
 ) -> Artifact:
-    """Writes an artifact and loads it in one of `RUNTIMES`."""
+    """Writes an artifact and loads it in one of `RUNTIMES`.
+
+    In LiteRT the option `batch_size` gives it the signature for batches.
+    """
     if runtime == SESSION:
         return SessionArtifact(
             export(model, "tf_saved_model", folder, **options)
         )
-    return open_artifact(export(model, runtime, folder, **options), runtime)
+    path = export(model, runtime, folder, **options)
+    if "batch_size" in options:
+        return LiteRTArtifact(path, batched=True)
+    return open_artifact(path, runtime)
 
 
 _MEASURE_MEMORY = """

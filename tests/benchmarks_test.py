@@ -155,6 +155,53 @@ def test_a_number_is_shown_with_its_spread(load, capsys):
     assert exact.split() == ["exact", "0.50"]
 
 
+def test_a_path_has_its_part_of_the_work_of_all_modules(load):
+    model = composer()
+    # Parameters: modules of 24 and 94, then of 8 and 56, and 15 between.
+    shared = 15 + model.controller.count_params()
+    every = shared + 24 + 94 + 8 + 56
+    part_of_all = load("export_latency").part_of_all
+    assert part_of_all(model, (0, 0)) == pytest.approx((shared + 32) / every)
+    assert part_of_all(model, (1, 1)) == pytest.approx((shared + 150) / every)
+
+
+def test_a_mixed_batch_is_over_the_sum_of_its_parts_in_each_round(
+    load, monkeypatch
+):
+    benchmark = load("export_latency")
+    made = benchmark.Contestants.__new__(benchmark.Contestants)
+    made._parts = {"cheap": 0.2, "dear": 0.8}
+    opened = []
+
+    def artifact(name, rows):
+        opened.append((name, rows))
+        return types.SimpleNamespace(caller=lambda feed: None)
+
+    monkeypatch.setattr(made, "artifact", artifact)
+    monkeypatch.setattr(made, "feed", lambda rows, share: {})
+    seconds = {
+        "routed": np.array([4.0, 18.0, 8.0]),
+        "dense": np.array([8.0, 36.0, 8.0]),
+        "cheap": np.array([1.0, 2.0, 1.0]),
+        "dear": np.array([1.0, 7.0, 3.0]),
+    }
+    monkeypatch.setattr(
+        benchmark,
+        "interleaved_rounds",
+        lambda callers, rounds: {name: seconds[name] for name in callers},
+    )
+    ratios = made.batched(10)
+    exact = f"even, / all modules, {benchmark._BY_MACS}"
+    assert ratios["even"]["median"] == 2.0
+    assert ratios["even, / all modules"]["median"] == 0.5
+    assert ratios[exact] == pytest.approx(0.5)
+    assert ratios["all cheap"]["median"] == 8.0  # Of 4, 9 and 8.
+    assert opened[3:7] == [
+        *(("routed", 10), ("dense", 10)),
+        *(("cheap alone", 9), ("dear alone", 1)),
+    ]
+
+
 def test_the_shares_of_a_step_make_it_up(load):
     benchmark = load("training_speed")
     pipeline, modules, controller, alone = (
@@ -201,16 +248,21 @@ def test_an_exponent_is_the_slope_of_the_logarithms(load):
     assert exponent([3.0, 3.0, 3.0], (1, 2, 8)) == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("runtime", ["tf_saved_model", "session"])
-def test_an_artifact_is_written_and_opened(load, tmp_path, runtime):
+@pytest.mark.parametrize(
+    ("runtime", "options"),
+    [("tf_saved_model", {}), ("session", {}), ("tflite", {"batch_size": 6})],
+)
+def test_an_artifact_is_written_and_opened(load, tmp_path, runtime, options):
     harness = load("harness")
     assert harness.FILES.keys() == exporters.FORMATS.keys()
     assert {*harness.RUNTIMES} == {*exporters.FORMATS, harness.SESSION}
     model = composer()
     model.compile()
     artifact = harness.export_and_open(
-        model.routed_model(), runtime, tmp_path / "new" / "folder"
+        model.routed_model(), runtime, tmp_path / "new" / "folder", **options
     )
+    if options:
+        assert artifact.batch_size == 6
     gamma = np.linspace(-1.0, 2.0, 6, dtype=np.float32)
     outputs = artifact.run({"image": X, "gamma": gamma})
     composition = model(X, gamma=gamma, return_composition=True)
