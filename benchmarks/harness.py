@@ -124,34 +124,39 @@ def export_and_open(
     return open_artifact(path, runtime)
 
 
-_MEASURE_MEMORY = """
-import os, sys
-import numpy as np
-from composer_tf.exporters.artifacts import open_artifact
+def _memory(field: str) -> int:
+    """Bytes in a field of this process's status: `VmRSS`, or its peak `VmHWM`.
 
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-format, feed_path, warm_up, *paths = sys.argv[1:]
-feeds = dict(np.load(feed_path))
-warm = open_artifact(warm_up, format).caller(feeds)
-warm()  # Now the runtime has what it needs for itself.
-before = resident()
-callers = [open_artifact(path, format).caller(feeds) for path in paths]
-for call in callers:
-    call()
-print(resident() - before)
-"""
+    The peak that `getrusage` tells may be that of the process that started it.
+    """
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = (s for s in status.splitlines() if s.startswith(f"{field}:"))
+    return 1024 * int(line.split()[1])
 
 
-def resident_bytes(
+def _measure_memory(format: str, feed: str, warm_up: str, *paths: str) -> int:
+    """Growth of this process to its peak; arguments as in `peak_bytes`."""
+    inputs = dict(np.load(feed))
+    warm = open_artifact(warm_up, format).caller(inputs)
+    warm()  # Now the runtime has what it needs for itself.
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
+    before = _memory("VmRSS")
+    callers = [open_artifact(path, format).caller(inputs) for path in paths]
+    for call in callers:
+        call()
+    return _memory("VmHWM") - before
+
+
+def peak_bytes(
     paths: list[pathlib.Path],
     warm_up: pathlib.Path,
     format: str,
     feed: Mapping[str, np.ndarray],
 ) -> int:
-    """Extra resident memory for these artifacts after a warm-up run, in bytes.
+    """Extra peak resident memory of these artifacts after a warm-up, in bytes.
+
+    Measured in a process of its own: from before the first is loaded to the
+    peak while they are loaded and run.
 
     Args:
         paths: Paths of the artifacts; each is loaded and run.
@@ -164,7 +169,7 @@ def resident_bytes(
         np.savez(file.name, **arrays)
         done = subprocess.run(
             [
-                *(sys.executable, "-c", _MEASURE_MEMORY),
+                *(sys.executable, __file__),
                 *(format, file.name, str(warm_up), *map(str, paths)),
             ],
             check=True,
@@ -172,3 +177,7 @@ def resident_bytes(
             stderr=subprocess.DEVNULL,
         )
     return int(done.stdout)
+
+
+if __name__ == "__main__":
+    print(_measure_memory(*sys.argv[1:]))

@@ -75,6 +75,8 @@ RELATIVE = {
     **{"exit_0 1": 0.1, "exit_0 4": 0.3, "exit_0 8": 0.5},
     **{"exit_1 1": 0.2, "exit_1 4": 0.4, "exit_1 8": 0.6},
 }
+# Their 95th percentiles. Of 8 rows with a share of one half, that is 6 rows.
+SLOW = {name: 2.0 * time for name, time in RELATIVE.items()}
 
 
 @pytest.mark.parametrize(
@@ -91,14 +93,16 @@ def test_a_cascade_takes_the_dear_network_for_the_share_it_pays_for(
 ):
     line = [{"cost": cost, "accuracy": cost / 2} for cost in (0.25, 0.75, 1.25)]
     measurement._metrics = {"lines": {"cascade": line}}
-    points = measurement._cascade(RELATIVE)
+    points = measurement._cascade(RELATIVE, SLOW)
     times = [point["time"] for point in points]
     assert times == pytest.approx([0.25, 0.25 + 0.7, 0.25 + 1.0])
+    slow = [point["95th percentile"] for point in points]
+    assert slow == pytest.approx([0.5, 0.5 + 1.7, 0.5 + 2.0])
     assert [{k: p[k] for k in ("cost", "accuracy")} for p in points] == line
 
 
 def test_early_exits_take_each_stage_for_the_rows_that_reach_it(measurement):
-    assert measurement._early_exit(RELATIVE) == []
+    assert measurement._early_exit(RELATIVE, SLOW) == []
     sure = np.array([0.9, 0.8, 0.7, 0.6])
     first = np.stack([sure, 1.0 - sure], axis=-1)
     logits = np.log(np.stack([first, first[::-1]], axis=1))  # [N, exits, 2]
@@ -108,8 +112,44 @@ def test_early_exits_take_each_stage_for_the_rows_that_reach_it(measurement):
     measurement._images = None
     line = [{"gamma": gamma} for gamma in (0.0, 0.75, 0.95)]
     measurement._metrics = {"lines": {"early_exit": line}}
-    times = [point["time"] for point in measurement._early_exit(RELATIVE)]
+    points = measurement._early_exit(RELATIVE, SLOW)
+    times = [point["time"] for point in points]
     assert times == pytest.approx([0.5, 0.5 + 0.4, 0.5 + 0.6])
+    slow = [point["95th percentile"] for point in points]
+    assert slow == pytest.approx([1.0, 1.0 + 1.0, 1.0 + 1.2])
+
+
+def test_a_percentile_is_over_batches_after_two_runs(load, monkeypatch):
+    benchmark = load("accuracy_latency")
+    clock = types.SimpleNamespace(now=0.0)
+    timer = types.SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr(benchmark, "time", timer)
+    durations = iter([90.0, 90.0, 90.0, 90.0, 1.0, 2.0, 3.0, 6.0])
+
+    def call():
+        clock.now += next(durations)
+
+    batches = benchmark.Batches([call, call])
+    for _ in range(4):
+        batches()
+    assert batches.percentile(100) == 6.0
+    assert batches.percentile(50) == 2.5
+
+
+@pytest.mark.slow
+def test_the_memory_of_an_artifact_holds_its_weights(load, tmp_path):
+    harness = load("harness")
+    module = keras.layers.Dense(2**20, use_bias=False)
+    model = ct.Composer([ct.Metalayer([module]), keras.layers.Dense(1)])
+    model.build((None, 7))
+    model.compile()
+    alone = model.routed_model().alone((0,))
+    path = harness.export(alone, "tflite", tmp_path / "alone")
+    feed = {"image": np.ones([1, 7], np.float32)}
+    weights = 4 * 2**20 * (7 + 1)
+    # It is loaded to warm up too, which does not count.
+    assert harness.peak_bytes([], path, "tflite", feed) < weights / 8
+    assert harness.peak_bytes([path], path, "tflite", feed) > weights
 
 
 def test_points_of_a_curve_are_of_evenly_spaced_costs(load, measurement):
