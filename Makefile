@@ -27,6 +27,7 @@ floors: $(VENV)/.installed
 
 check: lint types floors test
 
+# All benchmarks but accuracy_latency.py, which needs a finished run.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/training_speed.py --rounds=5 --output=results/training_speed.json
 	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json

@@ -10,26 +10,30 @@ test split. The alternatives are static networks, one file each, between which
 the application switches, and the cascade of the cheapest and the dearest. If
 the run trained a network with early exits, each of its stages is a file too,
 and each stage passes on the mean number of rows that are not sure yet. Time is
-relative to the dearest network's.
+relative to the dearest network's of the same round: median and quartiles, and
+the 95th percentile over single batches. Where a batch goes through several
+files, that is of the 95th percentile of rows that reach a file, as if rows were
+independent. Memory is the peak while files are loaded and run.
 """
 
 import dataclasses
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
-from harness import FILES, export_and_open, resident_bytes
+from harness import FILES, export_and_open, peak_bytes, ratio, shown
 from matplotlib.figure import Figure
 
 import composer_tf as ct
 from composer_tf import datasets, evaluation
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
-from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.exporters.verification import interleaved_rounds
 from composer_tf.static_networks import counterparts
 from composer_tf.static_networks.early_exit_network import EarlyExitNetwork
 from composer_tf.workdir import read_json, write_json
@@ -44,6 +48,30 @@ _NUM_GAMMAS = flags.DEFINE_integer(
 _BATCHES = {"tflite": (32, 1), "tf_saved_model": (4, 32), "onnx": (4, 32)}
 
 Point = dict[str, Any]
+
+
+class Batches:
+    """Runs batches in order, and keeps the seconds of each.
+
+    Args:
+        callers: Functions that run one batch each.
+    """
+
+    def __init__(self, callers: Sequence[Callable[[], object]]) -> None:
+        self._callers = callers
+        self._seconds: list[float] = []
+
+    def __call__(self) -> None:
+        for call in self._callers:
+            start = time.perf_counter()
+            call()
+            self._seconds.append(time.perf_counter() - start)
+
+    def percentile(self, percent: float) -> float:
+        """Percentile of a batch's seconds, without two runs to warm up."""
+        return float(
+            np.percentile(self._seconds[2 * len(self._callers) :], percent)
+        )
 
 
 class Measurement:
@@ -97,51 +125,58 @@ class Measurement:
     def measure(self) -> dict[str, Any]:
         """Measures the points of each method, and the sizes of the files."""
         steered = self._steered()
+        callers = self._callers(steered)
+        seconds = interleaved_rounds(callers, _ROUNDS.value)
+        unit = seconds[f"{self._dearest} {self.rows}"]
+        ratios = {name: ratio(each, unit) for name, each in seconds.items()}
+        times = {name: each["median"] for name, each in ratios.items()}
+        unit_of_batch = float(np.median(unit)) / len(self._batches)
+        slow = {
+            name: each.percentile(95) / unit_of_batch
+            for name, each in callers.items()
+        }
+
+        def timed(name: str) -> Point:
+            return {
+                "time": times[name],
+                "quartiles": ratios[name]["quartiles"],
+                "95th percentile": slow[name],
+            }
+
+        return {
+            "rows": self.rows,
+            "composer": [
+                {**point, **timed(f"composer {i}")}
+                for i, point in enumerate(steered)
+            ],
+            "alone": [
+                {**self._static(name), **timed(f"{name} {self.rows}")}
+                for name in self._alone
+            ],
+            "cascade": self._cascade(times, slow),
+            "early_exit": self._early_exit(times, slow),
+            "bytes": {
+                name: size_in_bytes(self._folder / name)
+                for name in ("composer", *self._alone)
+            },
+            "peak_bytes": self._peak_bytes(),
+        }
+
+    def _callers(self, steered: Sequence[Point]) -> dict[str, Batches]:
+        """The Composer at each gamma, and each file on each number of rows."""
         routed = self._export(self._whole, "composer")
-        latencies: list[list[float]] = [[] for _ in steered]
         callers = {
-            f"composer {i}": self._run(
-                routed, self._batches, point["gamma"], latencies[i]
-            )
+            f"composer {i}": self._run(routed, self._batches, point["gamma"])
             for i, point in enumerate(steered)
         }
         for name, path in self._alone.items():
             artifact = self._export(self._whole.alone(path), name)
             for rows in self._sizes:
-                callers[f"{name} {rows}"] = self._run(
-                    artifact, self._batches[:, :rows]
-                )
-        callers |= self._stage_callers()
-        seconds = interleaved_seconds(callers, _ROUNDS.value)
-        unit = seconds[f"{self._dearest} {self.rows}"]
-        relative = {name: value / unit for name, value in seconds.items()}
-        num_batches = len(self._batches)
-        return {
-            "rows": self.rows,
-            "composer": [
-                {
-                    **point,
-                    "time": relative[f"composer {i}"],
-                    "95th percentile": float(
-                        np.percentile(latencies[i], 95) * num_batches / unit
-                    ),
-                }
-                for i, point in enumerate(steered)
-            ],
-            "alone": [
-                {**self._static(name), "time": relative[f"{name} {self.rows}"]}
-                for name in self._alone
-            ],
-            "cascade": self._cascade(relative),
-            "early_exit": self._early_exit(relative),
-            "bytes": {
-                name: size_in_bytes(self._folder / name)
-                for name in ("composer", *self._alone)
-            },
-            "resident_bytes": self._resident_bytes(),
-        }
+                batches = self._batches[:, :rows]
+                callers[f"{name} {rows}"] = self._run(artifact, batches)
+        return callers | self._stage_callers()
 
-    def _resident_bytes(self) -> dict[str, int]:
+    def _peak_bytes(self) -> dict[str, int]:
         """Memory of the Composer, and of two networks to switch between."""
         choices = {
             "composer": ["composer"],
@@ -153,7 +188,7 @@ class Measurement:
             return self._folder / name / FILES[self._format]
 
         return {
-            choice: resident_bytes(
+            choice: peak_bytes(
                 list(map(place, names)),
                 place(self._dearest),
                 self._format,
@@ -178,7 +213,9 @@ class Measurement:
             for field in ("cost", "accuracy")
         }
 
-    def _cascade(self, relative: dict[str, float]) -> list[Point]:
+    def _cascade(
+        self, times: dict[str, float], slow: dict[str, float]
+    ) -> list[Point]:
         """The cheap network on all rows, the dear one on those it is unsure of.
 
         A batch leaves the dear network the mean number of such rows.
@@ -187,19 +224,46 @@ class Measurement:
         cheap, dear = line[0]["cost"], line[-1]["cost"] - line[0]["cost"]
         points = []
         for point in line:
-            share = (point["cost"] - cheap) / dear
-            time = self._time(self._cheapest, 1.0, relative)
-            time += self._time(self._dearest, share, relative)
-            points.append({**point, "time": time})
+            unsure = float(np.clip((point["cost"] - cheap) / dear, 0.0, 1.0))
+            shares = {self._cheapest: 1.0, self._dearest: unsure}
+            points.append({**point, **self._in_turn(shares, times, slow)})
         return points
 
-    def _time(
-        self, name: str, share: float, relative: dict[str, float]
-    ) -> float:
+    def _in_turn(
+        self,
+        shares: dict[str, float],
+        times: dict[str, float],
+        slow: dict[str, float],
+    ) -> Point:
+        """Time of a batch that goes through several files.
+
+        Args:
+            shares: Share of a batch's rows that reaches each file, on average.
+            times: Median time of each file on each number of rows.
+            slow: The 95th percentiles.
+        """
+        random = np.random.default_rng(0)
+        most = {
+            name: float(
+                np.percentile(random.binomial(self.rows, share, 10_000), 95)
+            )
+            for name, share in shares.items()
+        }
+        return {
+            "time": sum(
+                self._time(name, share, times) for name, share in shares.items()
+            ),
+            "95th percentile": sum(
+                self._time(name, rows / self.rows, slow)
+                for name, rows in most.items()
+            ),
+        }
+
+    def _time(self, name: str, share: float, times: dict[str, float]) -> float:
         """Time of a file on a share of a batch; 0 for a share of 0."""
-        times = [0.0, *(relative[f"{name} {rows}"] for rows in self._sizes)]
+        measured = [0.0, *(times[f"{name} {rows}"] for rows in self._sizes)]
         at = [0, *self._sizes]
-        return float(np.interp(share * self.rows, at, times))
+        return float(np.interp(share * self.rows, at, measured))
 
     def _stage_callers(self) -> dict[str, Any]:
         """Callers of each stage between exits, on the activations it takes."""
@@ -222,7 +286,9 @@ class Measurement:
             batches = np.stack([stage(batch)[0] for batch in batches])
         return callers
 
-    def _early_exit(self, relative: dict[str, float]) -> list[Point]:
+    def _early_exit(
+        self, times: dict[str, float], slow: dict[str, float]
+    ) -> list[Point]:
         """Points with each stage timed on the rows not sure before it."""
         if self._exits is None:
             return []
@@ -231,11 +297,11 @@ class Measurement:
         points = []
         for point in self._metrics["lines"]["early_exit"]:
             taken = evaluation.exits_taken(confidence, point["gamma"])
-            time = sum(
-                self._time(f"exit_{i}", float(np.mean(taken >= i)), relative)
+            shares = {
+                f"exit_{i}": float(np.mean(taken >= i))
                 for i in range(confidence.shape[1])
-            )
-            points.append({**point, "time": time})
+            }
+            points.append({**point, **self._in_turn(shares, times, slow)})
         return points
 
     def _run(
@@ -243,9 +309,8 @@ class Measurement:
         artifact: Artifact,
         batches: np.ndarray,
         gamma: float | None = None,
-        latencies: list[float] | None = None,
-    ) -> Any:
-        """Runs the batches in order; can record the seconds of each."""
+    ) -> Batches:
+        """Runs the batches in order."""
         feeds: list[dict[str, np.ndarray]] = []
         for batch in batches:
             feed = {self._input: batch}
@@ -255,16 +320,7 @@ class Measurement:
                 rows = np.repeat(columns[np.newaxis], len(batch), axis=0)
                 feed["gamma"] = rows[:, 0] if rows.shape[1] == 1 else rows
             feeds.append(feed)
-        callers = artifact.callers(feeds)
-
-        def run_all() -> None:
-            for call in callers:
-                start = time.perf_counter()
-                call()
-                if latencies is not None:
-                    latencies.append(time.perf_counter() - start)
-
-        return run_all
+        return Batches(artifact.callers(feeds))
 
     def _export(self, model: Any, name: str) -> Artifact:
         return export_and_open(model, self._format, self._folder / name)
@@ -319,8 +375,15 @@ def main(argv: list[str]) -> None:
             print(f"\n{format}, batch {results[format]['rows']}")
             for method in ("composer", "alone"):
                 for point in results[format][method]:
+                    time_of_all = shown(
+                        {
+                            "median": point["time"],
+                            "quartiles": point["quartiles"],
+                        }
+                    )
                     print(
-                        f"{method:<10}time {point['time']:5.2f}  "
+                        f"{method:<10}time {time_of_all:<20}"
+                        f"95th percentile {point['95th percentile']:5.2f}  "
                         f"accuracy {point['accuracy']:.4f}",
                         flush=True,
                     )

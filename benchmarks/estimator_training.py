@@ -18,7 +18,9 @@ from concurrent import futures
 from typing import Any
 
 import keras
+import numpy as np
 from absl import app, flags
+from harness import Spread, print_table, ratio
 
 import composer_tf as ct
 from composer_tf import datasets, evaluation, models
@@ -64,7 +66,7 @@ def prepare(estimator: ct.Estimator, seed: int, epochs: int) -> Any:
     return model, train_data, test
 
 
-def step_times() -> dict[str, float]:
+def step_times() -> dict[str, Spread]:
     """Time of a training step over that without a baseline, in turns."""
     contestants = {
         name: prepare(make(), 0, _ROUNDS) for name, make in _ESTIMATORS.items()
@@ -76,8 +78,8 @@ def step_times() -> dict[str, float]:
             model.fit(train_data, verbose=0)
             seconds[name].append(time.perf_counter() - start)
     # The first turn compiles.
-    medians = {n: statistics.median(times[1:]) for n, times in seconds.items()}
-    return {name: median / medians["none"] for name, median in medians.items()}
+    timed = {name: np.array(times[1:]) for name, times in seconds.items()}
+    return {name: ratio(times, timed["none"]) for name, times in timed.items()}
 
 
 def measure(model: ct.Composer, test: Any) -> dict[str, float | None]:
@@ -141,12 +143,12 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     ratios = step_times()
-    print("Step times:", {name: round(r, 2) for name, r in ratios.items()})
+    print_table("time of a step", ratios)
     equal_steps, equal_time = {}, {}
-    for name, ratio in ratios.items():
+    for name, step_time in ratios.items():
         equal_steps[name] = over_seeds(name, _EPOCHS.value)
         report(f"{name}, equal steps", equal_steps[name])
-        epochs = max(1, round(_EPOCHS.value / ratio))
+        epochs = max(1, round(_EPOCHS.value / step_time["median"]))
         equal_time[name] = equal_steps[name]
         if epochs != _EPOCHS.value:
             equal_time[name] = over_seeds(name, epochs)

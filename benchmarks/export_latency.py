@@ -6,13 +6,17 @@ Artifacts of two Composers, Wide-MNIST's and a convolutional one whose modules
 differ 20-fold in cost, are timed as shipped, at the gammas that lead to the
 cheapest and to the dearest path, in turns with files that hold only the modules
 of that path, and with files that also hold a controller. Batches mix rows of
-both paths; there the reference is each path's file on its own rows. Then the
-number of modules grows; all are equal, and one is chosen.
+both paths; there the reference is each path's file on its own rows. LiteRT's
+files take a fixed number of rows, so each part of a batch has a file there.
+Ratios to a file that computes all modules stand beside what they would be if
+time were multiply-accumulates. Then the number of modules grows; all are equal,
+and one is chosen.
+
+All ratios are of times within a round: medians, with quartiles.
 """
 
 import dataclasses
 import pathlib
-import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +24,13 @@ from typing import Any
 import keras
 import numpy as np
 from absl import app, flags, logging
-from harness import RUNTIMES, export_and_open
+from harness import (
+    RUNTIMES,
+    Spread,
+    export_and_open,
+    print_table,
+    ratio,
+)
 from matplotlib.figure import Figure
 
 import composer_tf as ct
@@ -29,7 +39,7 @@ from composer_tf.exporters import RoutedModel
 from composer_tf.exporters.artifacts import Artifact
 from composer_tf.exporters.samples import random_inputs
 from composer_tf.exporters.signatures import OVERRIDE
-from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.exporters.verification import interleaved_rounds
 from composer_tf.workdir import write_json
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot.")
@@ -39,17 +49,22 @@ _RUNTIME = flags.DEFINE_multi_enum(
 )
 
 _SPLITS = {"all cheap": 0.0, "90/10": 0.1, "even": 0.5, "all dear": 1.0}
-_BATCH_SIZES = (32, 256)
+_BATCH_SIZES = {
+    **dict.fromkeys(RUNTIMES, (32, 256)),
+    "tflite": (32,),  # Each size is a file.
+}
 _NUM_MODULES = (2, 4, 8, 16, 32, 64)
 _CALLERS = 7
+_BY_MACS = "by multiply-accumulates"
 
 L = keras.layers
 Build = Callable[[Sequence[int] | None], ct.Composer]
+Ratios = dict[str, Spread | float]  # Those of times, and exact ones.
 
 
 def wide_mnist(path: Sequence[int] | None) -> ct.Composer:
     """The Composer of Figure 2, or one with only one of its modules."""
-    whole = models.WideMnist().build(seed=0)
+    whole = models.WideMnist(costs="macs").build(seed=0)
     whole.build((None, 28, 56, 1))
     whole.compile()
     return whole if path is None else _only(whole, path)
@@ -133,6 +148,19 @@ def computing_all(model: RoutedModel) -> RoutedModel:
     return dataclasses.replace(model, forward=forward)
 
 
+def part_of_all(composer: ct.Composer, path: Sequence[int]) -> float:
+    """Cost of a path over that of running all modules.
+
+    Args:
+        composer: Built Composer.
+        path: Modules c_1, ..., c_n.
+    """
+    table = composer.cost_table
+    chosen = [row[c] for row, c in zip(table.modules, path, strict=True)]
+    shared = table.fixed + table.controller
+    return (shared + sum(chosen)) / (shared + sum(map(sum, table.modules)))
+
+
 class Contestants:
     """Artifacts of one Composer in one runtime."""
 
@@ -146,18 +174,26 @@ class Contestants:
             "cheap": composer.cost_table.cheapest,
             "dear": composer.cost_table.dearest,
         }
-        self.routed = self._export(whole, "routed")
-        self.dense = self._export(computing_all(whole), "dense")
-        self.alone, self.controlled = {}, {}
+        self._models = {"routed": whole, "dense": computing_all(whole)}
         for name, path in self.paths.items():
-            self.alone[name] = self._export(whole.alone(path), f"alone_{name}")
-            self.controlled[name] = self._export(
-                build(path).routed_model(), f"controlled_{name}"
-            )
+            self._models[f"{name} alone"] = whole.alone(path)
+            self._models[f"{name} controlled"] = build(path).routed_model()
+        self._parts = {
+            name: part_of_all(composer, path)
+            for name, path in self.paths.items()
+        }
+        self._artifacts: dict[pathlib.Path, Artifact] = {}
 
-    def _export(self, model: Any, name: str, **options: Any) -> Artifact:
-        place = self._folder / name
-        return export_and_open(model, self._runtime, place, **options)
+    def artifact(self, name: str, rows: int = 1) -> Artifact:
+        """The artifact of a model, for batches of so many rows."""
+        place, options = self._folder / name, {}
+        if self._runtime == "tflite" and rows > 1:
+            place, options = place / str(rows), {"batch_size": rows}
+        if place not in self._artifacts:
+            self._artifacts[place] = export_and_open(
+                self._models[name], self._runtime, place, **options
+            )
+        return self._artifacts[place]
 
     def feed(self, rows: int, share: float | None) -> dict[str, np.ndarray]:
         """Inputs, with a gamma for each row if the share of dear is given.
@@ -174,73 +210,85 @@ class Contestants:
         wanted = np.where(
             dear[:, np.newaxis], self.paths["dear"], self.paths["cheap"]
         )
-        np.testing.assert_array_equal(self.routed.run(feed)["choices"], wanted)
+        choices = self.artifact("routed", rows).run(feed)["choices"]
+        np.testing.assert_array_equal(choices, wanted)
         return feed
 
-    def single(self) -> dict[str, float]:
+    def single(self) -> Ratios:
         """Batch of one: time of each path over that of only its modules.
 
-        Medians over several callers. In LiteRT each loads its file anew: where
-        in memory the weights of a small module lie is luck, and counts.
+        Rounds of several callers. In LiteRT each loads its file anew: where in
+        memory the weights of a small module lie is luck, and counts.
         """
-        measured = [self._single() for _ in range(_CALLERS)]
-        return {
-            name: statistics.median(ratios[name] for ratios in measured)
+        measured = [
+            interleaved_rounds(self._single_callers(), _ROUNDS.value)
+            for _ in range(_CALLERS)
+        ]
+        seconds = {
+            name: np.concatenate([rounds[name] for rounds in measured])
             for name in measured[0]
         }
-
-    def _single(self) -> dict[str, float]:
-        plain = self.feed(1, None)
-        steered = {**plain, "gamma": np.zeros([1], np.float32)}
-        callers = {}
-        for name, share in (("cheap", 0.0), ("dear", 1.0)):
-            callers[f"{name} routed"] = self.routed.caller(self.feed(1, share))
-            callers[f"{name} dense"] = self.dense.caller(self.feed(1, share))
-            callers[f"{name} alone"] = self.alone[name].caller(plain)
-            callers[f"{name} controlled"] = self.controlled[name].caller(
-                steered
-            )
-        seconds = interleaved_seconds(callers, _ROUNDS.value)
-        return {
-            f"{name} / {what}": seconds[f"{name} routed"]
-            / seconds[f"{name} {other}"]
-            for name in self.paths
+        ratios: Ratios = {}
+        for name, part in self._parts.items():
             for what, other in (
                 ("its modules", "alone"),
                 ("its modules and controller", "controlled"),
                 ("all modules", "dense"),
-            )
-        } | {
-            "dear alone / cheap alone": seconds["dear alone"]
-            / seconds["cheap alone"]
-        }
+            ):
+                ratios[f"{name} / {what}"] = ratio(
+                    seconds[f"{name} routed"], seconds[f"{name} {other}"]
+                )
+            ratios[f"{name} / all modules, {_BY_MACS}"] = part
+        ratios["dear alone / cheap alone"] = ratio(
+            seconds["dear alone"], seconds["cheap alone"]
+        )
+        return ratios
 
-    def batched(self, rows: int) -> dict[str, float]:
+    def _single_callers(self) -> dict[str, Callable[[], Any]]:
+        plain = self.feed(1, None)
+        default = {**plain, "gamma": np.zeros([1], np.float32)}
+        callers = {}
+        for name, share in (("cheap", 0.0), ("dear", 1.0)):
+            steered = self.feed(1, share)
+            for what, model, feed in (
+                ("routed", "routed", steered),
+                ("dense", "dense", steered),
+                ("alone", f"{name} alone", plain),
+                ("controlled", f"{name} controlled", default),
+            ):
+                callers[f"{name} {what}"] = self.artifact(model).caller(feed)
+        return callers
+
+    def batched(self, rows: int) -> Ratios:
         """Mixed batches: time over that of each path's modules on own rows."""
-        ratios = {}
+        ratios: Ratios = {}
         for split, share in _SPLITS.items():
             dear = round(rows * share)
             parts = {"cheap": rows - dear, "dear": dear}
             feed = self.feed(rows, share)
             callers = {
-                "routed": self.routed.caller(feed),
-                "dense": self.dense.caller(feed),
+                name: self.artifact(name, rows).caller(feed)
+                for name in ("routed", "dense")
+            } | {
+                name: self.artifact(f"{name} alone", count).caller(
+                    self.feed(count, None)
+                )
+                for name, count in parts.items()
+                if count
             }
-            for name, count in parts.items():
-                if count:
-                    callers[name] = self.alone[name].caller(
-                        self.feed(count, None)
-                    )
-            seconds = interleaved_seconds(callers, _ROUNDS.value)
-            alone = sum(seconds[name] for name in parts if name in seconds)
-            ratios[split] = seconds["routed"] / alone
-            ratios[f"{split}, / all modules"] = (
-                seconds["routed"] / seconds["dense"]
+            seconds = interleaved_rounds(callers, _ROUNDS.value)
+            routed, dense = seconds.pop("routed"), seconds.pop("dense")
+            alone = np.sum(list(seconds.values()), axis=0)
+            ratios[split] = ratio(routed, alone)
+            ratios[f"{split}, / all modules"] = ratio(routed, dense)
+            ratios[f"{split}, / all modules, {_BY_MACS}"] = sum(
+                self._parts[name] * count / rows
+                for name, count in parts.items()
             )
         return ratios
 
 
-def scaling(runtime: str, folder: pathlib.Path) -> dict[int, float]:
+def scaling(runtime: str, folder: pathlib.Path) -> dict[int, Spread]:
     """Time of m equal modules, one chosen, over that of two."""
     callers = {}
     rows = 1 if runtime == "tflite" else 32
@@ -253,16 +301,17 @@ def scaling(runtime: str, folder: pathlib.Path) -> dict[int, float]:
         feed["gamma"] = np.zeros([rows], np.float32)
         feed[OVERRIDE] = np.full([rows, 1], m - 1, np.int32)
         callers[str(m)] = artifact.caller(feed)
-    seconds = interleaved_seconds(callers, _ROUNDS.value)
-    return {m: seconds[str(m)] / seconds["2"] for m in _NUM_MODULES}
+    seconds = interleaved_rounds(callers, _ROUNDS.value)
+    return {m: ratio(seconds[str(m)], seconds["2"]) for m in _NUM_MODULES}
 
 
-def plot(curves: dict[str, dict[int, float]], path: pathlib.Path) -> None:
+def plot(curves: dict[str, dict[int, Spread]], path: pathlib.Path) -> None:
     """Draws the growth of time with the number of modules."""
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     for runtime, ratios in curves.items():
-        axes.plot(list(ratios), list(ratios.values()), "o-", label=runtime)
+        medians = [value["median"] for value in ratios.values()]
+        axes.plot(list(ratios), medians, "o-", label=runtime)
     dense = [m / 2 for m in _NUM_MODULES]
     axes.plot(_NUM_MODULES, dense, "k--", label="all modules run")
     axes.set(
@@ -293,18 +342,16 @@ def main(argv: list[str]) -> None:
                 place = folder / build.__name__ / runtime
                 contestants = Contestants(build, runtime, place)
                 measured: dict[str, Any] = {"batch 1": contestants.single()}
-                if runtime != "tflite":
-                    for rows in _BATCH_SIZES:
-                        measured[f"batch {rows}"] = contestants.batched(rows)
+                for rows in _BATCH_SIZES[runtime]:
+                    measured[f"batch {rows}"] = contestants.batched(rows)
                 results[f"{build.__name__}, {runtime}"] = measured
                 for batch, ratios in measured.items():
-                    print(f"{build.__name__}, {runtime}, {batch}")
-                    for what, ratio in ratios.items():
-                        print(f"  {what:<34}{ratio:6.2f}", flush=True)
+                    title = f"{build.__name__}, {runtime}, {batch}"
+                    print_table(title, ratios)
         curves = {r: scaling(r, folder / "equal" / r) for r in _RUNTIME.value}
     for runtime, ratios in curves.items():
-        row = "".join(f"{m:>5}: {ratio:.2f}" for m, ratio in ratios.items())
-        print(f"equal modules, {runtime:<16}{row}")
+        named = {f"{m} modules": value for m, value in ratios.items()}
+        print_table(f"equal modules, {runtime}", named)
     results["equal modules"] = curves
     if _OUTPUT.value:
         output = pathlib.Path(_OUTPUT.value)

@@ -5,8 +5,9 @@ python benchmarks/growth.py [--rounds=3] [--output=FILE.json]
 The number of modules m, of metalayers n, the batch and the modules' width grow
 one at a time. Each measurement is a process of its own, in turns. It gives the
 time of a training step and of a prediction, and the growth in peak resident
-memory by building, training and predicting. All are relative to the smallest;
-the exponent is the slope of a straight line through the logarithms.
+memory by building, training and predicting. All are relative to the smallest
+of the same round; the exponent is the slope of a straight line through the
+logarithms. Medians over the rounds, with quartiles.
 """
 
 import json
@@ -16,10 +17,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from absl import app, flags
+from harness import print_table, ratio, spread
 
 from composer_tf.workdir import write_json
 
@@ -103,7 +106,9 @@ def measure_apart(size: Size) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def exponent(values: list[float], sizes: tuple[int, ...]) -> float:
+def exponent(
+    values: Sequence[float] | np.ndarray, sizes: Sequence[int]
+) -> float:
     """The exponent of the power law that fits best."""
     return float(np.polyfit(np.log(sizes), np.log(values), deg=1)[0])
 
@@ -126,20 +131,18 @@ def main(argv: list[str]) -> None:
             taken.setdefault(size, []).append(measure_apart(size))
     report = {}
     for name, values in _GROWTH.items():
-        print(f"{name:<16}" + "".join(f"{v:>8}" for v in values), " exponent")
         for quantity in _QUANTITIES:
-            medians = [
-                statistics.median(m[quantity] for m in taken[wanted[name, v]])
-                for v in values
-            ]
-            relative = [value / medians[0] for value in medians]
-            power = exponent(relative, values)
-            row = "".join(f"{ratio:8.2f}" for ratio in relative)
-            print(f"  {quantity:<14}{row}{power:10.2f}")
-            report[f"{name}, {quantity}"] = {
-                "relative": dict(zip(map(str, values), relative, strict=True)),
-                "exponent": power,
+            measured = np.array(
+                [[m[quantity] for m in taken[wanted[name, v]]] for v in values]
+            )  # [sizes, rounds]
+            relative = {
+                str(value): ratio(rounds, measured[0])
+                for value, rounds in zip(values, measured, strict=True)
             }
+            power = spread([exponent(each, values) for each in measured.T])
+            title = f"{name}, {quantity}"
+            print_table(title, {**relative, "exponent": power})
+            report[title] = {"relative": relative, "exponent": power}
     if _OUTPUT.value:
         report = {"rounds": _ROUNDS.value, **report}
         write_json(report, pathlib.Path(_OUTPUT.value))

@@ -1,4 +1,4 @@
-"""Functions that the benchmarks of artifacts share."""
+"""What the benchmarks share: ratios with their spread, and artifacts."""
 
 import functools
 import pathlib
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ from composer_tf import exporters
 from composer_tf.exporters.artifacts import (
     Artifact,
     Feed,
+    LiteRTArtifact,
     Outputs,
     SavedModelArtifact,
     open_artifact,
@@ -24,6 +25,49 @@ FILES = {"tflite": "m.tflite", "tf_saved_model": "m", "onnx": "m.onnx"}
 SESSION = "session"
 # That of each format, and that of TensorFlow Serving.
 RUNTIMES = ("tf_saved_model", SESSION, "tflite", "onnx")
+
+
+class Spread(TypedDict):
+    """What the rounds of a measurement say about a number.
+
+    Attributes:
+        median: Median over the rounds.
+        quartiles: First and third quartile.
+    """
+
+    median: float
+    quartiles: list[float]
+
+
+def spread(values: Sequence[float] | np.ndarray) -> Spread:
+    """Median and quartiles of one value per round."""
+    low, median, high = np.percentile(values, (25, 50, 75)).tolist()
+    return {"median": median, "quartiles": [low, high]}
+
+
+def ratio(over: np.ndarray, under: np.ndarray) -> Spread:
+    """Median and quartiles of the ratios within a round.
+
+    Args:
+        over: float64 `[rounds]`, the numerators.
+        under: float64 `[rounds]`, the denominators.
+    """
+    return spread(over / under)
+
+
+def shown(value: Spread | float) -> str:
+    """A number with its quartiles, if it has any: `1.18 (1.15-1.22)`."""
+    if not isinstance(value, dict):
+        return f"{value:.2f}"
+    low, high = value["quartiles"]
+    return f"{value['median']:.2f} ({low:.2f}-{high:.2f})"
+
+
+def print_table(title: str, rows: Mapping[str, Spread | float]) -> None:
+    """Prints a title, and a line with each number below it."""
+    print(title)
+    for name, value in rows.items():
+        print(f"  {name:<50} {shown(value)}", flush=True)
 
 
 class SessionArtifact(SavedModelArtifact):
@@ -66,42 +110,53 @@ def export(
 def export_and_open(
     model: Any, runtime: str, folder: pathlib.Path, **options: Any
 ) -> Artifact:
-    """Writes an artifact and loads it in one of `RUNTIMES`."""
+    """Writes an artifact and loads it in one of `RUNTIMES`.
+
+    In LiteRT the option `batch_size` gives it the signature for batches.
+    """
     if runtime == SESSION:
         return SessionArtifact(
             export(model, "tf_saved_model", folder, **options)
         )
-    return open_artifact(export(model, runtime, folder, **options), runtime)
+    path = export(model, runtime, folder, **options)
+    if "batch_size" in options:
+        return LiteRTArtifact(path, batched=True)
+    return open_artifact(path, runtime)
 
 
-_MEASURE_MEMORY = """
-import os, sys
-import numpy as np
-from composer_tf.exporters.artifacts import open_artifact
+def _memory(field: str) -> int:
+    """Bytes in a field of this process's status: `VmRSS`, or its peak `VmHWM`.
 
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-format, feed_path, warm_up, *paths = sys.argv[1:]
-feeds = dict(np.load(feed_path))
-warm = open_artifact(warm_up, format).caller(feeds)
-warm()  # Now the runtime has what it needs for itself.
-before = resident()
-callers = [open_artifact(path, format).caller(feeds) for path in paths]
-for call in callers:
-    call()
-print(resident() - before)
-"""
+    The peak that `getrusage` tells may be that of the process that started it.
+    """
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = (s for s in status.splitlines() if s.startswith(f"{field}:"))
+    return 1024 * int(line.split()[1])
 
 
-def resident_bytes(
+def _measure_memory(format: str, feed: str, warm_up: str, *paths: str) -> int:
+    """Growth of this process to its peak; arguments as in `peak_bytes`."""
+    inputs = dict(np.load(feed))
+    warm = open_artifact(warm_up, format).caller(inputs)
+    warm()  # Now the runtime has what it needs for itself.
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
+    before = _memory("VmRSS")
+    callers = [open_artifact(path, format).caller(inputs) for path in paths]
+    for call in callers:
+        call()
+    return _memory("VmHWM") - before
+
+
+def peak_bytes(
     paths: list[pathlib.Path],
     warm_up: pathlib.Path,
     format: str,
     feed: Mapping[str, np.ndarray],
 ) -> int:
-    """Extra resident memory for these artifacts after a warm-up run, in bytes.
+    """Extra peak resident memory of these artifacts after a warm-up, in bytes.
+
+    Measured in a process of its own: from before the first is loaded to the
+    peak while they are loaded and run.
 
     Args:
         paths: Paths of the artifacts; each is loaded and run.
@@ -114,7 +169,7 @@ def resident_bytes(
         np.savez(file.name, **arrays)
         done = subprocess.run(
             [
-                *(sys.executable, "-c", _MEASURE_MEMORY),
+                *(sys.executable, __file__),
                 *(format, file.name, str(warm_up), *map(str, paths)),
             ],
             check=True,
@@ -122,3 +177,7 @@ def resident_bytes(
             stderr=subprocess.DEVNULL,
         )
     return int(done.stdout)
+
+
+if __name__ == "__main__":
+    print(_measure_memory(*sys.argv[1:]))

@@ -4,7 +4,8 @@ python benchmarks/startup.py [--rounds=7] [--output=FILE.json]
 
 The time of `import composer_tf` over that of `import tensorflow`, each in fresh
 processes; and of loading an artifact of Wide-MNIST's Composer over that of its
-dearest network alone. All in turns; medians.
+dearest network alone. All in turns; medians of the ratios within a round, with
+quartiles.
 """
 
 import functools
@@ -15,11 +16,11 @@ import tempfile
 from collections.abc import Callable
 
 from absl import app, flags, logging
-from harness import FILES, export
+from harness import FILES, export, print_table, ratio
 
 from composer_tf import models
 from composer_tf.exporters.artifacts import open_artifact
-from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.exporters.verification import interleaved_rounds
 from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each.")
@@ -54,19 +55,18 @@ def main(argv: list[str]) -> None:
                 callers[f"{format} {name}"] = functools.partial(
                     open_artifact, path, format
                 )
-        seconds = interleaved_seconds(callers, _ROUNDS.value)
+        seconds = interleaved_rounds(callers, _ROUNDS.value)
     ratios = {
-        "import composer_tf / import tensorflow": seconds["composer_tf"]
-        / seconds["tensorflow"]
+        "import composer_tf / import tensorflow": ratio(
+            seconds["composer_tf"], seconds["tensorflow"]
+        )
     } | {
-        f"load {format}, composer / dearest network": seconds[
-            f"{format} composer"
-        ]
-        / seconds[f"{format} alone"]
+        f"load {format}, composer / dearest network": ratio(
+            seconds[f"{format} composer"], seconds[f"{format} alone"]
+        )
         for format in FILES
     }
-    for name, ratio in ratios.items():
-        print(f"{name:<50}{ratio:6.2f}")
+    print_table("time to start", ratios)
     if _OUTPUT.value:
         report = {"rounds": _ROUNDS.value, **ratios}
         write_json(report, pathlib.Path(_OUTPUT.value))

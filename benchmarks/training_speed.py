@@ -4,11 +4,12 @@ python benchmarks/training_speed.py [--rounds=7] [--output=FILE.json]
 
 Keras trains the dense equivalent: every module on every example, without a
 controller; the mean of their logits is the output. And what is active: one
-module alone. The first table is of Wide-MNIST's two modules, by batch size and
-with XLA or without, where the claim is the ratio of the fastest setting of
-each; the next are of m equal, wide modules, of each routing and of estimators;
-the last tells where the time of a step goes. All speeds are medians of rounds
-in which every model of a table has its turn, relative to one of them.
+module alone. The first tables are of Wide-MNIST's two modules, by batch size
+and with XLA or without; the next of m equal, wide modules, with the Composer's
+XLA for its update only. In both the claim is the ratio to the fastest setting
+of dense Keras. Then come each routing and estimators; the last table tells
+where the time of a step goes. All numbers are medians, with quartiles, of the
+ratios within a round, in which every model of a table has its turn.
 """
 
 import pathlib
@@ -19,10 +20,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from harness import Spread, print_table, ratio, shown
 
 import composer_tf as ct
 from composer_tf import datasets, models
-from composer_tf.exporters.verification import interleaved_seconds
+from composer_tf.exporters.verification import interleaved_rounds
 from composer_tf.static_networks import counterparts
 from composer_tf.workdir import write_json
 
@@ -38,7 +40,13 @@ _BATCH_SIZE = 128
 _ROUTINGS = ("dense", "partition", "scatter")
 _SHAPE = (28, 56, 1)
 
-Speeds = dict[str, float]
+_STEP = "time of a step of Wide-MNIST"
+_PIPELINE = "input pipeline"
+_MODULES = "routed modules and their update"
+_CONTROLLER = "controller and its gradient"
+
+Speeds = dict[str, Spread]
+Rounds = Mapping[str, np.ndarray]  # Seconds of each round, by name.
 Call = Callable[[], object]
 
 
@@ -88,10 +96,21 @@ def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:
     return lambda: model.fit(data, shuffle=False, verbose=0)
 
 
-def relative_speeds(calls: Mapping[str, Call], unit: str) -> Speeds:
-    """Medians of calls per second in turns, relative to those of `unit`."""
-    seconds = interleaved_seconds(calls, _ROUNDS.value, round_seconds=0.0)
-    return {name: seconds[unit] / taken for name, taken in seconds.items()}
+def timed(calls: Mapping[str, Call]) -> Rounds:
+    """Seconds of one call of each, in every round."""
+    return interleaved_rounds(calls, _ROUNDS.value, round_seconds=0.0)
+
+
+def relative_speeds(seconds: Rounds, unit: str) -> Speeds:
+    """Calls per second, relative to those of `unit`."""
+    return {
+        name: ratio(seconds[unit], taken) for name, taken in seconds.items()
+    }
+
+
+def fastest(seconds: Rounds, *names: str) -> str:
+    """The name with the smallest median."""
+    return min(names, key=lambda name: np.median(seconds[name]))
 
 
 def random_data(batch_size: int = _BATCH_SIZE) -> tf.data.Dataset:
@@ -117,25 +136,36 @@ def wide_mnist(batch_size: int) -> Speeds:
         ):
             model = make(models.WideMnist().build(seed=0))
             calls[f"{name}, {setting}"] = training(model, data, jit_compile)
-    speeds = relative_speeds(calls, "dense keras, xla")
-    best = max(speeds["dense keras, xla"], speeds["dense keras, graph"])
-    speeds = {name: speed / best for name, speed in speeds.items()}
-    fastest = max(speeds["composer, xla"], speeds["composer, graph"])
-    return {**speeds, "composer / dense keras, fastest of each": fastest}
+    seconds = timed(calls)
+    dense = fastest(seconds, "dense keras, xla", "dense keras, graph")
+    speeds = relative_speeds(seconds, dense)
+    composer = fastest(seconds, "composer, xla", "composer, graph")
+    return {
+        **speeds,
+        "composer / dense keras, fastest of each": speeds[composer],
+    }
 
 
 def by_modules(num_modules: int) -> Speeds:
     """Speeds with m wide modules, over the dense equivalent."""
     data = random_data()
     calls = {
-        name: training(make(wide(num_modules)), data, jit_compile=False)
-        for name, make in (
-            ("composer", lambda composer: composer),
-            ("dense keras", dense_equivalent),
-            ("active keras", active_equivalent),
+        name: training(make(wide(num_modules)), data, jit_compile)
+        for name, make, jit_compile in (
+            ("composer", lambda composer: composer, False),
+            ("dense keras", dense_equivalent, False),
+            ("dense keras with XLA", dense_equivalent, True),
+            ("active keras", active_equivalent, False),
         )
     }
-    return relative_speeds(calls, "dense keras")
+    seconds = timed(calls)
+    dense = fastest(seconds, "dense keras", "dense keras with XLA")
+    return {
+        **relative_speeds(seconds, "dense keras"),
+        "composer / dense keras, faster of both": ratio(
+            seconds[dense], seconds["composer"]
+        ),
+    }
 
 
 def by_routing() -> Speeds:
@@ -148,7 +178,7 @@ def by_routing() -> Speeds:
     calls["dense, xla"] = training(
         wide(_NUM_WIDE, routing="dense"), data, jit_compile=True
     )
-    return relative_speeds(calls, "dense")
+    return relative_speeds(timed(calls), "dense")
 
 
 def by_estimator() -> Speeds:
@@ -164,11 +194,28 @@ def by_estimator() -> Speeds:
         name: training(wide(4, estimator=estimator), data, False)
         for name, estimator in estimators.items()
     }
-    return relative_speeds(calls, "1 sample")
+    return relative_speeds(timed(calls), "1 sample")
 
 
-def shares() -> dict[str, float]:
-    """Shares of a step of Wide-MNIST: input pipeline, and active modules."""
+class GivenChoices(keras.Model):
+    """A Composer of one metalayer without its controller.
+
+    Its rows take the modules in turns, by the Composer's routing.
+    """
+
+    def __init__(self, composer: ct.Composer) -> None:
+        super().__init__(autocast=False)
+        assert composer.stem is not None
+        self.stem = composer.stem
+        (self.metalayer,) = composer.routed_layers
+
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        choices = tf.range(tf.shape(inputs)[0]) % self.metalayer.num_modules
+        return self.metalayer(self.stem(inputs), choices, training=training)
+
+
+def shares() -> Speeds:
+    """Shares of a step of Wide-MNIST, and the dearest path's network."""
     (data,) = datasets.load(
         "wide_mnist/digits", _BATCH_SIZE, splits=("train",), passes=10
     )
@@ -178,21 +225,49 @@ def shares() -> dict[str, float]:
         return data.reduce(0, lambda count, _: count + 1)
 
     build = models.WideMnist().build
-    network = active_equivalent(build(seed=0))
-    calls = {
-        "step": training(build(seed=0), data, jit_compile=False),
-        "input pipeline": read,
-        "network of the dearest path": training(network, data, False),
+    networks = {
+        "step": build(seed=0),
+        "choices given": GivenChoices(build(seed=0)),
+        "network of the dearest path": active_equivalent(build(seed=0)),
     }
-    speeds = relative_speeds(calls, "step")
-    return {name: 1.0 / speed for name, speed in speeds.items()}
+    calls: dict[str, Call] = {
+        name: training(model, data, jit_compile=False)
+        for name, model in networks.items()
+    }
+    return shares_of_step(timed({**calls, _PIPELINE: read}))
+
+
+def shares_of_step(seconds: Rounds) -> Speeds:
+    """Three shares that make up the step, and what the dearest path takes.
+
+    That of the modules includes what Keras does in any `fit`.
+
+    Args:
+        seconds: Seconds of a step, of one whose choices are given, of the input
+            pipeline, and of the network of the dearest path.
+    """
+    step, given = seconds["step"], seconds["choices given"]
+    alone = "network of the dearest path"
+    return {
+        _PIPELINE: ratio(seconds[_PIPELINE], step),
+        _MODULES: ratio(given - seconds[_PIPELINE], step),
+        _CONTROLLER: ratio(step - given, step),
+        alone: ratio(seconds[alone], step),
+    }
+
+
+def largest_share(shares: Speeds) -> str:
+    """A sentence about what takes most of a step."""
+    parts = (_PIPELINE, _MODULES, _CONTROLLER)
+    name = max(parts, key=lambda part: shares[part]["median"])
+    return f"The largest share of a step: {name}, {shown(shares[name])}."
 
 
 def main(argv: list[str]) -> None:
     """Times, prints the tables and writes the JSON."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    sections: dict[str, Callable[[], dict[str, float]]] = {
+    sections: dict[str, Callable[[], Speeds]] = {
         **{
             f"Wide-MNIST, batch {size}": lambda size=size: wide_mnist(size)
             for size in _BATCH_SIZES
@@ -202,15 +277,14 @@ def main(argv: list[str]) -> None:
         },
         f"routing of {_NUM_WIDE} wide modules": by_routing,
         "paths per example, 4 wide modules": by_estimator,
-        "time of a step of Wide-MNIST": shares,
+        _STEP: shares,
     }
     report: dict[str, Any] = {"rounds": _ROUNDS.value}
     for title, measure in sections.items():
         report[title] = measure()
-        print(title)
-        for name, value in report[title].items():
-            print(f"  {name:<42}{value:6.2f}", flush=True)
+        print_table(title, report[title])
         keras.backend.clear_session()
+    print(largest_share(report[_STEP]))
     if _OUTPUT.value:
         write_json(report, pathlib.Path(_OUTPUT.value))
 

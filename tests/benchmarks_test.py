@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic, on numbers made by hand; nothing is timed."""
 
 import importlib.util
+import json
 import pathlib
 import types
 from unittest import mock
@@ -74,6 +75,8 @@ RELATIVE = {
     **{"exit_0 1": 0.1, "exit_0 4": 0.3, "exit_0 8": 0.5},
     **{"exit_1 1": 0.2, "exit_1 4": 0.4, "exit_1 8": 0.6},
 }
+# Their 95th percentiles. Of 8 rows with a share of one half, that is 6 rows.
+SLOW = {name: 2.0 * time for name, time in RELATIVE.items()}
 
 
 @pytest.mark.parametrize(
@@ -90,14 +93,16 @@ def test_a_cascade_takes_the_dear_network_for_the_share_it_pays_for(
 ):
     line = [{"cost": cost, "accuracy": cost / 2} for cost in (0.25, 0.75, 1.25)]
     measurement._metrics = {"lines": {"cascade": line}}
-    points = measurement._cascade(RELATIVE)
+    points = measurement._cascade(RELATIVE, SLOW)
     times = [point["time"] for point in points]
     assert times == pytest.approx([0.25, 0.25 + 0.7, 0.25 + 1.0])
+    slow = [point["95th percentile"] for point in points]
+    assert slow == pytest.approx([0.5, 0.5 + 1.7, 0.5 + 2.0])
     assert [{k: p[k] for k in ("cost", "accuracy")} for p in points] == line
 
 
 def test_early_exits_take_each_stage_for_the_rows_that_reach_it(measurement):
-    assert measurement._early_exit(RELATIVE) == []
+    assert measurement._early_exit(RELATIVE, SLOW) == []
     sure = np.array([0.9, 0.8, 0.7, 0.6])
     first = np.stack([sure, 1.0 - sure], axis=-1)
     logits = np.log(np.stack([first, first[::-1]], axis=1))  # [N, exits, 2]
@@ -107,8 +112,44 @@ def test_early_exits_take_each_stage_for_the_rows_that_reach_it(measurement):
     measurement._images = None
     line = [{"gamma": gamma} for gamma in (0.0, 0.75, 0.95)]
     measurement._metrics = {"lines": {"early_exit": line}}
-    times = [point["time"] for point in measurement._early_exit(RELATIVE)]
+    points = measurement._early_exit(RELATIVE, SLOW)
+    times = [point["time"] for point in points]
     assert times == pytest.approx([0.5, 0.5 + 0.4, 0.5 + 0.6])
+    slow = [point["95th percentile"] for point in points]
+    assert slow == pytest.approx([1.0, 1.0 + 1.0, 1.0 + 1.2])
+
+
+def test_a_percentile_is_over_batches_after_two_runs(load, monkeypatch):
+    benchmark = load("accuracy_latency")
+    clock = types.SimpleNamespace(now=0.0)
+    timer = types.SimpleNamespace(perf_counter=lambda: clock.now)
+    monkeypatch.setattr(benchmark, "time", timer)
+    durations = iter([90.0, 90.0, 90.0, 90.0, 1.0, 2.0, 3.0, 6.0])
+
+    def call():
+        clock.now += next(durations)
+
+    batches = benchmark.Batches([call, call])
+    for _ in range(4):
+        batches()
+    assert batches.percentile(100) == 6.0
+    assert batches.percentile(50) == 2.5
+
+
+@pytest.mark.slow
+def test_the_memory_of_an_artifact_holds_its_weights(load, tmp_path):
+    harness = load("harness")
+    module = keras.layers.Dense(2**20, use_bias=False)
+    model = ct.Composer([ct.Metalayer([module]), keras.layers.Dense(1)])
+    model.build((None, 7))
+    model.compile()
+    alone = model.routed_model().alone((0,))
+    path = harness.export(alone, "tflite", tmp_path / "alone")
+    feed = {"image": np.ones([1, 7], np.float32)}
+    weights = 4 * 2**20 * (7 + 1)
+    # It is loaded to warm up too, which does not count.
+    assert harness.peak_bytes([], path, "tflite", feed) < weights / 8
+    assert harness.peak_bytes([path], path, "tflite", feed) > weights
 
 
 def test_points_of_a_curve_are_of_evenly_spaced_costs(load, measurement):
@@ -134,22 +175,134 @@ def test_a_path_with_a_controller_is_that_of_the_whole(load, path):
     np.testing.assert_allclose(only(X), whole.along(X, path), rtol=1e-6)
 
 
+def test_a_ratio_is_taken_within_each_round(load):
+    harness = load("harness")
+    # Rounds 10 and 100 times slower: the ratios are 5, 3, 1, 2, 4.
+    over = np.array([5.0, 30.0, 1.0, 200.0, 4.0])
+    under = np.array([1.0, 10.0, 1.0, 100.0, 1.0])
+    ratio = harness.ratio(over, under)
+    assert ratio == {"median": 3.0, "quartiles": [2.0, 4.0]}
+    assert json.loads(json.dumps(ratio)) == ratio
+
+
+def test_a_number_is_shown_with_its_spread(load, capsys):
+    harness = load("harness")
+    value = {"median": 1.184, "quartiles": [1.149, 1.22]}
+    harness.print_table("title", {"measured": value, "exact": 0.5})
+    title, measured, exact = capsys.readouterr().out.splitlines()
+    assert title == "title"
+    assert measured.split(maxsplit=1) == ["measured", "1.18 (1.15-1.22)"]
+    assert exact.split() == ["exact", "0.50"]
+
+
+def test_a_path_has_its_part_of_the_work_of_all_modules(load):
+    model = composer()
+    # Parameters: modules of 24 and 94, then of 8 and 56, and 15 between.
+    shared = 15 + model.controller.count_params()
+    every = shared + 24 + 94 + 8 + 56
+    part_of_all = load("export_latency").part_of_all
+    assert part_of_all(model, (0, 0)) == pytest.approx((shared + 32) / every)
+    assert part_of_all(model, (1, 1)) == pytest.approx((shared + 150) / every)
+
+
+def test_a_mixed_batch_is_over_the_sum_of_its_parts_in_each_round(
+    load, monkeypatch
+):
+    benchmark = load("export_latency")
+    made = benchmark.Contestants.__new__(benchmark.Contestants)
+    made._parts = {"cheap": 0.2, "dear": 0.8}
+    opened = []
+
+    def artifact(name, rows):
+        opened.append((name, rows))
+        return types.SimpleNamespace(caller=lambda feed: None)
+
+    monkeypatch.setattr(made, "artifact", artifact)
+    monkeypatch.setattr(made, "feed", lambda rows, share: {})
+    seconds = {
+        "routed": np.array([4.0, 18.0, 8.0]),
+        "dense": np.array([8.0, 36.0, 8.0]),
+        "cheap": np.array([1.0, 2.0, 1.0]),
+        "dear": np.array([1.0, 7.0, 3.0]),
+    }
+    monkeypatch.setattr(
+        benchmark,
+        "interleaved_rounds",
+        lambda callers, rounds: {name: seconds[name] for name in callers},
+    )
+    ratios = made.batched(10)
+    exact = f"even, / all modules, {benchmark._BY_MACS}"
+    assert ratios["even"]["median"] == 2.0
+    assert ratios["even, / all modules"]["median"] == 0.5
+    assert ratios[exact] == pytest.approx(0.5)
+    assert ratios["all cheap"]["median"] == 8.0  # Of 4, 9 and 8.
+    assert opened[3:7] == [
+        *(("routed", 10), ("dense", 10)),
+        *(("cheap alone", 9), ("dear alone", 1)),
+    ]
+
+
+def test_the_shares_of_a_step_make_it_up(load):
+    benchmark = load("training_speed")
+    pipeline, modules, controller, alone = (
+        *(benchmark._PIPELINE, benchmark._MODULES, benchmark._CONTROLLER),
+        "network of the dearest path",
+    )
+    seconds = {
+        "step": np.array([10.0, 20.0, 40.0]),
+        "choices given": np.array([6.0, 12.0, 24.0]),
+        pipeline: np.array([1.0, 2.0, 4.0]),
+        alone: np.array([8.0, 16.0, 32.0]),
+    }
+    shares = benchmark.shares_of_step(seconds)
+    medians = {name: share["median"] for name, share in shares.items()}
+    expected = {pipeline: 0.1, modules: 0.5, controller: 0.4, alone: 0.8}
+    assert medians == pytest.approx(expected)
+    assert f"{modules}, 0.50 (0.50-0.50)" in benchmark.largest_share(shares)
+
+
+def test_given_choices_take_the_modules_in_turns_and_no_controller(load):
+    whole = ct.models.WideMnist().build(seed=0)
+    whole.build((None, 28, 56, 1))
+    given = load("training_speed").GivenChoices(whole)
+    images = np.random.default_rng(0).integers(0, 256, [4, 28, 56, 1], "uint8")
+    turns = np.array([[0], [1], [0], [1]], np.int32)
+    np.testing.assert_allclose(given(images), whole(images, choices=turns))
+    modules = whole.routed_layers[0].modules
+    weights = sum(module.count_params() for module in modules)
+    assert given.count_params() == weights
+
+
+def test_speeds_are_relative_to_one_and_the_fastest_has_the_least_time(load):
+    benchmark = load("training_speed")
+    seconds = {"a": np.array([2.0, 2.0, 9.0]), "b": np.array([4.0, 1.0, 4.5])}
+    speeds = benchmark.relative_speeds(seconds, "a")
+    assert speeds["a"]["median"] == 1.0
+    assert speeds["b"]["median"] == 2.0  # Of 0.5, 2 and 2.
+    assert benchmark.fastest(seconds, "a", "b") == "a"
+
+
 def test_an_exponent_is_the_slope_of_the_logarithms(load):
     exponent = load("growth").exponent
     assert exponent([1.0, 4.0, 64.0], (1, 2, 8)) == pytest.approx(2.0)
     assert exponent([3.0, 3.0, 3.0], (1, 2, 8)) == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("runtime", ["tf_saved_model", "session"])
-def test_an_artifact_is_written_and_opened(load, tmp_path, runtime):
+@pytest.mark.parametrize(
+    ("runtime", "options"),
+    [("tf_saved_model", {}), ("session", {}), ("tflite", {"batch_size": 6})],
+)
+def test_an_artifact_is_written_and_opened(load, tmp_path, runtime, options):
     harness = load("harness")
     assert harness.FILES.keys() == exporters.FORMATS.keys()
     assert {*harness.RUNTIMES} == {*exporters.FORMATS, harness.SESSION}
     model = composer()
     model.compile()
     artifact = harness.export_and_open(
-        model.routed_model(), runtime, tmp_path / "new" / "folder"
+        model.routed_model(), runtime, tmp_path / "new" / "folder", **options
     )
+    if options:
+        assert artifact.batch_size == 6
     gamma = np.linspace(-1.0, 2.0, 6, dtype=np.float32)
     outputs = artifact.run({"image": X, "gamma": gamma})
     composition = model(X, gamma=gamma, return_composition=True)

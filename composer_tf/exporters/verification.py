@@ -1,6 +1,5 @@
 """Comparison of an artifact with its model, and timing in turns."""
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -118,17 +117,23 @@ def compare(
     return tally.parity(None if means is None else (means[0], means[1]))
 
 
-def interleaved_seconds(
+def interleaved_rounds(
     callers: Mapping[str, Callable[[], object]],
     rounds: int = 30,
     round_seconds: float = 0.02,
-) -> dict[str, float]:
-    """Median time in seconds of one call of each, measured in turns.
+) -> dict[str, np.ndarray]:
+    """Time in seconds of one call of each, in every round of turns.
+
+    What slows a round down slows all that is measured in it: ratios within a
+    round say more than the ratio of two medians.
 
     Args:
         callers: Functions to time, by name.
         rounds: Number of turns of each function.
         round_seconds: Approximate duration of a turn.
+
+    Returns:
+        float64 `[rounds]` by name.
     """
     repeats = {}
     for name, call in callers.items():
@@ -144,7 +149,23 @@ def interleaved_seconds(
             for _ in range(repeats[name]):
                 call()
             taken[name].append((time.perf_counter() - start) / repeats[name])
-    return {name: statistics.median(times) for name, times in taken.items()}
+    return {name: np.array(seconds) for name, seconds in taken.items()}
+
+
+def interleaved_seconds(
+    callers: Mapping[str, Callable[[], object]],
+    rounds: int = 30,
+    round_seconds: float = 0.02,
+) -> dict[str, float]:
+    """Median time in seconds of one call of each, measured in turns.
+
+    Args:
+        callers: Same as in `interleaved_rounds`.
+        rounds: Same as in `interleaved_rounds`.
+        round_seconds: Same as in `interleaved_rounds`.
+    """
+    taken = interleaved_rounds(callers, rounds, round_seconds)
+    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 
 
 def _steerings(
