@@ -67,7 +67,7 @@ def export_litert(
         quantization: `"none"`; `"float16"` or `"dynamic"` for the weights;
             `"int8"` for weights and activations. Defaults to `"none"`.
         batch_size: Number of examples that the signature `batch` takes; `None`
-            for no such signature. Not with `"int8"`.
+            for no such signature.
         micro: Whether the file is for TensorFlow Lite Micro: one signature, of
             operators that it has only.
         calibration_data: Examples for `"int8"` only, each a mapping from input
@@ -155,11 +155,6 @@ def _check_options(
         )
     if micro and batch_size:
         raise ValueError("`micro` allows no `batch_size`: one signature only.")
-    if quantization == "int8" and batch_size:
-        raise ValueError(
-            "`quantization='int8'` allows no `batch_size`: TensorFlow's "
-            "calibrator crashes on the loop over the examples."
-        )
 
 
 def _signatures(
@@ -176,7 +171,7 @@ def _signatures(
         return signature(
             model,
             exposure,
-            "branch",
+            "branch" if batch_size == 1 else "static_scatter",
             batch_size=batch_size,
             steer_by=steer_by,
             with_override=forced,

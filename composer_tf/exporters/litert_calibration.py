@@ -115,6 +115,8 @@ def feeds(
 
     First, each module is forced in all metalayers at once; then paths are
     random, and -1 asks the controller, which computes its logits either way.
+    The rows of a batch are one example; every other time they take different
+    paths.
 
     Args:
         model: Model to calibrate.
@@ -129,13 +131,16 @@ def feeds(
     sizes = np.array([len(costs) for costs in model.module_costs])
     for key, function in signatures.items():
         specs = {spec.name: spec for spec in function.input_signature}
+        rows = next(iter(specs.values())).shape[0]
         for i in range(max(len(examples), *sizes, 1)):
             example = examples[i % len(examples)]
             if i < max(sizes, default=0):
-                path = np.minimum(i, sizes - 1)
+                path = np.minimum(i, sizes - 1)[np.newaxis]
             else:
-                path = random.integers(-1, sizes)
-            feed = {**example, OVERRIDE: path[np.newaxis].astype(np.int32)}
+                path = random.integers(-1, sizes, [1, len(sizes)])
+            if rows > 1 and i % 2:
+                path = (path + np.arange(rows)[:, np.newaxis]) % sizes
+            feed = {**example, OVERRIDE: path.astype(np.int32)}
             for steer_by in specs.keys() & STEER_BY:
                 shares = random.random(len(exposure.free))
                 shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)

@@ -14,6 +14,8 @@ serving             branch if all rows agree, else   servers
 branch              a tree of conditions, row by row one example: devices
 scatter             gather each module's rows, if    inference
                     it has any, and put them back
+static_scatter      the same, of LiteRT's operators; batches on devices
+                    without copies if rows agree
 unguarded_scatter   the same, without conditions     ONNX, where an empty batch
                                                      costs nothing
 =================== ================================ ==========================
@@ -191,6 +193,59 @@ def scatter(
     return tf.reshape(merged, [num_rows, *output_shape])
 
 
+def static_scatter(
+    modules: Sequence[Module],
+    inputs: tf.Tensor,
+    choices: tf.Tensor,
+    output_shape: tf.TensorShape,
+    dtype: str,
+) -> tf.Tensor:
+    """Like `serving`, of operators that LiteRT has, for one row or more.
+
+    A batch that agrees on one module keeps its static shapes, which LiteRT runs
+    faster.
+
+    Arguments and result are those of `partition`.
+    """
+
+    def run(module: Module, rows: tf.Tensor) -> tf.Tensor:
+        outputs = run_module(module, rows, dtype)
+        outputs.set_shape([None, *output_shape])  # `ensure_shape` it lacks.
+        return outputs
+
+    def together() -> tf.Tensor:
+        return _search(modules, 0, inputs, choices[0], output_shape, dtype)
+
+    def apart() -> tf.Tensor:
+        places = [
+            tf.cast(tf.where(choices == i), tf.int32)  # [R, 1]
+            for i in range(len(modules))
+        ]
+        outputs = []
+        for module, rows in zip(modules, places, strict=True):
+            # A delegate of LiteRT prepares a module even if it will not run,
+            # and fails for zero rows.
+            is_empty = tf.shape(rows)[0] == 0
+            spare = tf.zeros([tf.cast(is_empty, tf.int32), 1], tf.int32)
+            gathered = tf.gather_nd(inputs, tf.concat([rows, spare], axis=0))
+            outputs.append(
+                tf.cond(
+                    tf.logical_not(is_empty),
+                    functools.partial(run, module, gathered),
+                    lambda: tf.zeros([0, *output_shape], dtype),
+                )
+            )
+        return tf.scatter_nd(
+            tf.concat(places, axis=0),
+            tf.concat(outputs, axis=0),
+            [num_rows, *output_shape],
+        )
+
+    num_rows = inputs.shape[0] or tf.shape(inputs)[0]
+    agree = tf.reduce_all(choices == choices[0])
+    return tf.cond(agree, together, apart)
+
+
 def unguarded_scatter(
     modules: Sequence[Module],
     inputs: tf.Tensor,
@@ -360,7 +415,7 @@ def check_not_synchronized(modules: Sequence[Module]) -> None:
 
 
 # Strategies that merge rows behind pooling: those of exported batches.
-MERGING_LATE = ("serving", "unguarded_scatter")
+MERGING_LATE = ("serving", "static_scatter", "unguarded_scatter")
 
 STRATEGIES: dict[str, Strategy] = {
     "dense": dense,
@@ -368,5 +423,6 @@ STRATEGIES: dict[str, Strategy] = {
     "serving": serving,
     "branch": branch,
     "scatter": scatter,
+    "static_scatter": static_scatter,
     "unguarded_scatter": unguarded_scatter,
 }

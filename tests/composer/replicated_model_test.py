@@ -142,7 +142,7 @@ def test_distributions_of_keras_are_refused():
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(devices=["cpu:0", "cpu:1"])
         )
-        with pytest.raises(ValueError, match="`keras.distribution` does noth"):
+        with pytest.raises(ValueError, match=r"`keras.distribution. does"):
             model.compile("sgd")
     finally:
         keras.distribution.set_distribution(None)

@@ -212,6 +212,7 @@ def test_an_artifact_is_hardly_larger_than_its_weights(tmp_path, format, name):
             format,
             data=str(tmp_path / "data.npz"),
             quantization="int8",
+            batch_size=4,
             verify=False,
         )
         assert small["bytes"] < 0.35 * report["bytes"]

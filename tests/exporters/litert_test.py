@@ -45,7 +45,11 @@ def _folder(model, tmp_path_factory):
         "none": {"batch_size": 6, "with_override": True},
         "float16": {"quantization": "float16"},
         "dynamic": {"quantization": "dynamic"},
-        "int8": {"quantization": "int8", "calibration_data": calibration},
+        "int8": {
+            "quantization": "int8",
+            "calibration_data": calibration,
+            "batch_size": 6,
+        },
         "micro": {"micro": True},
         "micro_int8": {
             "micro": True,
@@ -106,9 +110,25 @@ def test_all_forced_paths(model, folder):
 def test_a_static_batch_takes_a_gamma_per_row(model, folder):
     images, gamma = examples(6)
     runner = load(folder, "none").get_signature_runner("batch")
-    for paths in (ASK[:6], np.tile(np.int32([2, 1]), [6, 1])):
+    all_but_one = np.int32([[0, 0]] * 5 + [[2, 1]])
+    each = np.int32([[i % 3, i % 2] for i in range(6)])
+    alike = [np.tile(np.int32([i, 1]), [6, 1]) for i in range(3)]
+    for paths in (ASK[:6], *alike, all_but_one, each, 2 - each // 2, alike[0]):
+        paths = np.minimum(paths, np.int32([2, 1]))
         actual = runner(image=images, gamma=gamma, override=paths)
         assert_same(actual, expected(model, images, gamma, paths))
+
+
+def test_a_static_batch_of_int8_is_near(model, folder):
+    images, gamma = examples(6)
+    runner = load(folder, "int8").get_signature_runner("batch")
+    actual = runner(image=images, gamma=gamma)
+    wanted = expected(model, images, gamma)
+    same = np.all(actual["choices"] == wanted["choices"], axis=1)
+    assert same.sum() >= 4
+    np.testing.assert_allclose(
+        actual["probabilities"][same], wanted["probabilities"][same], atol=0.1
+    )
 
 
 def test_float16_is_near_and_half_as_large(model, folder):
