@@ -137,7 +137,7 @@ def deploy(
 
 def _size(variable: tf.Variable) -> int:
     """Size of a variable's values in bytes."""
-    return int(np.prod(variable.shape)) * variable.dtype.size
+    return variable.shape.num_elements() * variable.dtype.size
 
 
 def _places(target: pathlib.Path, format: str) -> list[pathlib.Path]:

@@ -63,9 +63,10 @@ def _replace_clips(model: Any) -> None:
     clip = schema.BuiltinOperator.RELU_N1_TO_1
     for graph in model.subgraphs:
         for op in list(graph.operators):
-            code = model.operatorCodes[op.opcodeIndex].builtinCode
-            output = graph.tensors[op.outputs[0]] if len(op.outputs) else None
-            if code != clip or output.type != schema.TensorType.FLOAT32:
+            if model.operatorCodes[op.opcodeIndex].builtinCode != clip:
+                continue
+            output = graph.tensors[op.outputs[0]]
+            if output.type != schema.TensorType.FLOAT32:
                 continue
             between = surgery.add_tensor(graph, output.name + b"/low", output)
             low, high = (

@@ -97,7 +97,9 @@ def quantized(calibrated: bytes) -> bytes:
 
 def read(content: bytes) -> Any:
     """The objects of a LiteRT file, to be edited."""
-    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    model: Any = flatbuffer_utils.convert_bytearray_to_object(
+        bytearray(content)
+    )
     for graph in model.subgraphs:
         graph.operators = graph.operators or []  # It returns a constant.
     return model

@@ -330,7 +330,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     try:
         images = _images()
-        requests = {
+        requests: dict[str, dict[str, Any]] = {
             f"{name} {text}": {name: _parse(text, len(images))}
             for name, texts in (
                 ("gamma", _GAMMA.value),
