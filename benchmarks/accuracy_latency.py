@@ -237,6 +237,9 @@ class Measurement:
     ) -> Point:
         """Time of a batch that goes through several files.
 
+        The 95th percentile is an upper bound: the sum over files of that of the
+        time, on the 95th percentile of the rows that reach the file.
+
         Args:
             shares: Share of a batch's rows that reaches each file, on average.
             times: Median time of each file on each number of rows.

@@ -130,7 +130,7 @@ def over_seeds(name: str, epochs: int) -> dict[str, Any]:
 def report(name: str, result: dict[str, Any]) -> None:
     """Prints a line of the table."""
     cells = [
-        f"{key} {value['mean']:.4f} ± {value['std']:.4f}"
+        f"{key} {experiment.cell(value)}"
         for key, value in result.items()
         if key != "epochs" and value["mean"] is not None
     ]

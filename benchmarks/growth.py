@@ -12,7 +12,6 @@ logarithms. Medians over the rounds, with quartiles.
 
 import json
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import app, flags
-from harness import print_table, ratio, spread
+from harness import memory, print_table, ratio, spread
 
 from composer_tf.workdir import write_json
 
@@ -76,7 +75,7 @@ def measure(size: Size) -> dict[str, float]:
     x = random.normal(size=[num_rows, _FEATURES]).astype(np.float32)
     y = random.integers(0, 10, num_rows)
     data = ct.datasets.batches(x, y, size.batch)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory("VmHWM")
     metalayers = [
         ct.Metalayer([module() for _ in range(size.modules)])
         for _ in range(size.metalayers)
@@ -89,8 +88,7 @@ def measure(size: Size) -> dict[str, float]:
     model.compile(steps_per_execution=_NUM_STEPS)
     step = seconds(lambda: model.fit(data, verbose=0))
     prediction = seconds(lambda: model.predict(data, verbose=0))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    measured = (step, prediction, float(after - before))
+    measured = (step, prediction, float(memory("VmHWM") - before))
     return dict(zip(_QUANTITIES, measured, strict=True))
 
 

@@ -124,7 +124,7 @@ def export_and_open(
     return open_artifact(path, runtime)
 
 
-def _memory(field: str) -> int:
+def memory(field: str) -> int:
     """Bytes in a field of this process's status: `VmRSS`, or its peak `VmHWM`.
 
     The peak that `getrusage` tells may be that of the process that started it.
@@ -140,11 +140,11 @@ def _measure_memory(format: str, feed: str, warm_up: str, *paths: str) -> int:
     warm = open_artifact(warm_up, format).caller(inputs)
     warm()  # Now the runtime has what it needs for itself.
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     callers = [open_artifact(path, format).caller(inputs) for path in paths]
     for call in callers:
         call()
-    return _memory("VmHWM") - before
+    return memory("VmHWM") - before
 
 
 def peak_bytes(

@@ -38,7 +38,9 @@ _MIN_CHOICE_AGREEMENT = flags.DEFINE_float(
     upper_bound=1.0,
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Whether to replace an existing artifact."
+    "overwrite",
+    False,
+    "Whether to replace an existing artifact, and what stands beside it.",
 )
 _FIX = flags.DEFINE_multi_string(
     "fix", [], "NAME=VALUE of a gamma that shall be no input. Repeatable."

@@ -113,10 +113,9 @@ def feeds(
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Every example, at gammas of the whole support and on forced paths.
 
-    First, each module is forced in all metalayers at once; then paths are
-    random, and -1 asks the controller, which computes its logits either way.
-    The rows of a batch are one example; every other time they take different
-    paths.
+    First, each module is forced in all metalayers at once; in a batch, whose
+    rows are one example, also beside others. Then paths are random, and -1 asks
+    the controller, which computes its logits either way.
 
     Args:
         model: Model to calibrate.
@@ -132,15 +131,15 @@ def feeds(
     for key, function in signatures.items():
         specs = {spec.name: spec for spec in function.input_signature}
         rows = next(iter(specs.values())).shape[0]
-        for i in range(max(len(examples), *sizes, 1)):
+        forced = _forced(sizes, rows)
+        for i in range(max(len(examples), len(forced))):
             example = examples[i % len(examples)]
-            if i < max(sizes, default=0):
-                path = np.minimum(i, sizes - 1)[np.newaxis]
+            if i < len(forced):
+                paths = forced[i]
             else:
-                path = random.integers(-1, sizes, [1, len(sizes)])
-            if rows > 1 and i % 2:
-                path = (path + np.arange(rows)[:, np.newaxis]) % sizes
-            feed = {**example, OVERRIDE: path.astype(np.int32)}
+                unlike = rows if i % 2 else 1
+                paths = random.integers(-1, sizes, [unlike, len(sizes)])
+            feed = {**example, OVERRIDE: paths.astype(np.int32)}
             for steer_by in specs.keys() & STEER_BY:
                 shares = random.random(len(exposure.free))
                 shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
@@ -154,3 +153,14 @@ def feeds(
                     for name, spec in specs.items()
                 },
             )
+
+
+def _forced(sizes: np.ndarray, rows: int) -> list[np.ndarray]:
+    """Paths `[1, n]`, or `[rows, n]` that differ, through every module."""
+    most = max(sizes, default=0)
+    alike = [np.minimum([[i]], sizes - 1) for i in range(most)]
+    if rows == 1:
+        return alike
+    starts = range(0, most, rows)
+    turns = [np.arange(start, start + rows) % most for start in starts]
+    return [*alike, *(np.minimum(t[:, np.newaxis], sizes - 1) for t in turns)]

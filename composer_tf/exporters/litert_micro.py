@@ -55,6 +55,7 @@ def for_micro(content: bytes) -> bytes:
             f"TensorFlow Lite Micro lacks {', '.join(lacking)}, which layers "
             "of the model need: use others, or do their part before the model."
         )
+    surgery.drop_unused_operators(model)  # Programs for Micro list the rest.
     return surgery.write(model)
 
 

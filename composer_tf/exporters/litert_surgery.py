@@ -127,10 +127,26 @@ def add_buffer(model: Any, array: np.ndarray) -> int:
     return len(model.buffers) - 1
 
 
+def drop_unused_operators(model: Any) -> None:
+    """Leaves in the file's table each operator that is used, once."""
+    codes: list[Any] = []
+    places: dict[Any, int] = {}
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            code = model.operatorCodes[op.opcodeIndex]
+            key = (code.builtinCode, code.customCode, code.version)
+            if key not in places:
+                places[key] = len(codes)
+                codes.append(code)
+            op.opcodeIndex = places[key]
+    model.operatorCodes = codes
+
+
 def add_operator(model: Any, builtin: int, version: int) -> int:
     """Adds a builtin operator to the file's table; returns its index there."""
     code: Any = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = min(builtin, 127)  # A placeholder above.
     code.version = version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1

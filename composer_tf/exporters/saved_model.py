@@ -105,30 +105,30 @@ def _traced_once(model: RoutedModel) -> RoutedModel:
 
     def forward_rows(inputs, gamma, choices, routing):
         rows = tf.shape(next(iter(inputs.values())))[0]
-        inputs = {name: _at_least_one(x, rows) for name, x in inputs.items()}
+        inputs = {name: _at_least_one(x) for name, x in inputs.items()}
         if gamma is not None:  # A default is one row.
             gamma = tf.broadcast_to(gamma, [rows, len(model.gammas)])
-            gamma = _at_least_one(gamma, rows)
+            gamma = _at_least_one(gamma)
         if choices is not None:
-            choices = _at_least_one(choices, rows)
+            choices = _at_least_one(choices)
         outputs = forward(inputs, gamma, choices, routing)
         return {name: x[:rows] for name, x in outputs.items()}
 
     return dataclasses.replace(model, forward=forward_rows)
 
 
-def _at_least_one(tensor: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """The tensor `[rows, ...]`, or one row of zeros in place of none.
+def _at_least_one(tensor: tf.Tensor) -> tf.Tensor:
+    """The tensor `[R, ...]`, or one row of zeros in place of none.
 
     TensorFlow's convolutions return wrong shapes for none. A condition does not
     copy the rows that there are.
     """
-    static = [size or 1 for size in tensor.shape[1:]]
 
     def zeros() -> tf.Tensor:
-        return tf.zeros([1, *static], tensor.dtype)
+        shape = tf.concat([[1], tf.shape(tensor)[1:]], axis=0)
+        return tf.zeros(shape, tensor.dtype)
 
-    chosen = tf.cond(rows > 0, lambda: tensor, zeros)
+    chosen = tf.cond(tf.shape(tensor)[0] > 0, lambda: tensor, zeros)
     return tf.ensure_shape(chosen, [None, *tensor.shape[1:]])
 
 

@@ -12,7 +12,7 @@ partition           split the rows, each module on   training
 serving             branch if all rows agree, else   servers
                     scatter
 branch              a tree of conditions, row by row one example: devices
-scatter             gather each module's rows, if    inference
+scatter             gather each module's rows, if    tests, `serving`
                     it has any, and put them back
 static_scatter      the same, of LiteRT's operators; batches on devices
                     without copies if rows agree

@@ -123,9 +123,9 @@ def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
     Example:
         >>> some = {0: {"composer/accuracy@0.5": 0.9, "default/cost": 0.4}}
         >>> print(table(summarize(some)))
-        | accuracy at cost | 0.25 | 0.3 | 0.4 | 0.5 | 0.55 | 0.6 | 0.75 | 1 |
-        | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-        | composer |  |  |  | 0.9000 |  |  |  |  |
+        | accuracy at a cost of | 0.5 |
+        | --- | --- |
+        | composer | 0.9000 |
         <BLANKLINE>
         | number | mean and standard deviation |
         | --- | --- |
@@ -133,18 +133,20 @@ def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
         <BLANKLINE>
     """
     cells = {
-        name: _cell(number["mean"], number["std"])
+        name: cell(number)
         for name, number in numbers.items()
         if number["mean"] is not None
     }
+    known = {name.partition("/")[2] for name in cells}
     columns = [f"accuracy@{cost:g}" for cost in measurements.TABLE_COSTS]
+    columns = [column for column in columns if column in known]
     methods = dict.fromkeys(
         name.partition("/")[0]
         for name in cells
         if name.partition("/")[2] in columns
     )
     rows = [
-        ["accuracy at cost", *(c.partition("@")[2] for c in columns)],
+        ["accuracy at a cost of", *(c.partition("@")[2] for c in columns)],
         ["---"] * (1 + len(columns)),
     ]
     for method in methods:
@@ -158,7 +160,9 @@ def table(numbers: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join([*map(_row, rows), "", *map(_row, rest), ""])
 
 
-def _cell(mean: float, std: float | None) -> str:
+def cell(number: Mapping[str, Any]) -> str:
+    """A mean of `summarize` and its standard deviation, if it has one."""
+    mean, std = number["mean"], number["std"]
     return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
 
 

@@ -46,8 +46,9 @@ _BUDGET = flags.DEFINE_multi_string(
 )
 
 Arrays = dict[str, np.ndarray]
-Shapes = dict[str, list[int]]
+Shapes = dict[str, dict[str, list[int]]]
 _METADATA = "signature_def"
+_SIGNATURES = {"serving_default", "default_gamma", "budget"}
 _NO_SERVING = "{} does not answer as TensorFlow Serving does by REST."
 
 
@@ -136,7 +137,7 @@ def predict_grpc(
 def fetch_shapes_rest(
     url: str, model: str = "composer", timeout: float = 30.0
 ) -> Shapes:
-    """Asks a server for the shape of each input of `default_gamma`.
+    """Asks a server for the shapes of its inputs.
 
     Args:
         url: Same as in `predict_rest`.
@@ -144,7 +145,7 @@ def fetch_shapes_rest(
         timeout: Same as in `predict_rest`.
 
     Returns:
-        Sizes by name, -1 for any size, such as that of the batch.
+        Sizes by signature and input, -1 for any size, as of the batch.
 
     Raises:
         ServerError: If the server does not answer.
@@ -152,10 +153,12 @@ def fetch_shapes_rest(
     answer = _json(f"{url}/v1/models/{model}/metadata", timeout)
     try:
         signatures = answer["metadata"][_METADATA][_METADATA]
-        inputs = signatures["default_gamma"]["inputs"]
         return {
-            name: [int(dim["size"]) for dim in info["tensor_shape"]["dim"]]
-            for name, info in inputs.items()
+            signature: {
+                name: [int(dim["size"]) for dim in info["tensor_shape"]["dim"]]
+                for name, info in signatures[signature]["inputs"].items()
+            }
+            for signature in signatures.keys() & _SIGNATURES
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ServerError(f"{url} serves no exported Composer.") from error
@@ -182,26 +185,42 @@ def fetch_shapes_grpc(
     answer = _call(address, "GetModelMetadata", request, timeout)
     signatures = apis.get_model_metadata_pb2.SignatureDefMap()
     answer.metadata[_METADATA].Unpack(signatures)
-    if "default_gamma" not in signatures.signature_def:
-        raise ServerError(f"{address} serves no exported Composer.")
-    inputs = signatures.signature_def["default_gamma"].inputs
     return {
-        name: [dim.size for dim in info.tensor_shape.dim]
-        for name, info in inputs.items()
+        signature: {
+            name: [dim.size for dim in info.tensor_shape.dim]
+            for name, info in definition.inputs.items()
+        }
+        for signature, definition in signatures.signature_def.items()
+        if signature in _SIGNATURES
     }
 
 
-def check_shapes(inputs: Mapping[str, np.ndarray], shapes: Shapes) -> None:
-    """Raises `ValueError` for inputs that could spoil a batch of the server.
+def check_shapes(
+    shapes: Shapes,
+    inputs: Mapping[str, np.ndarray],
+    gamma: float | np.ndarray | None = None,
+    budget: float | np.ndarray | None = None,
+) -> None:
+    """Raises `ValueError` for a request that could spoil the server's batch.
 
     Args:
-        inputs: Same as in `predict_rest`.
         shapes: Result of `fetch_shapes_rest` or `fetch_shapes_grpc`.
+        inputs: Same as in `predict_rest`.
+        gamma: Same as in `predict_rest`.
+        budget: Same as in `predict_rest`.
     """
-    if set(inputs) != set(shapes):
-        raise ValueError(f"The inputs are {[*shapes]}, got {[*inputs]}.")
-    for name, shape in shapes.items():
-        got = list(np.shape(inputs[name]))
+    signature, tensors = _steered(inputs, gamma, budget)
+    if signature not in shapes:
+        raise ValueError(
+            f"The model has no signature {signature!r}, only {[*shapes]}."
+        )
+    wanted_shapes = shapes[signature]
+    if set(tensors) != set(wanted_shapes):
+        raise ValueError(
+            f"The inputs are {sorted(wanted_shapes)}, got {sorted(tensors)}."
+        )
+    for name, shape in wanted_shapes.items():
+        got = list(tensors[name].shape)
         fits = len(got) == len(shape) and all(
             wanted in (-1, size)
             for size, wanted in zip(got, shape, strict=True)
@@ -348,8 +367,9 @@ def main(argv: list[str]) -> None:
         fetch_shapes, predict = fetch_shapes_grpc, predict_grpc
     inputs, model = {_INPUT.value: images}, _MODEL.value
     try:
-        check_shapes(inputs, fetch_shapes(server, model))
+        shapes = fetch_shapes(server, model)
         for text, steering in (requests or {"gamma default": {}}).items():
+            check_shapes(shapes, inputs, **steering)
             outputs = predict(server, inputs, model=model, **steering)
             print(text)
             _print(outputs)

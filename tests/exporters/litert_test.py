@@ -14,6 +14,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from tflite_micro.python.tflite_micro import runtime
 
 import composer_tf as ct
+from composer_tf.exporters import litert_calibration
 from tests.exporters.small_composer import (
     assert_same,
     composer,
@@ -113,8 +114,7 @@ def test_a_static_batch_takes_a_gamma_per_row(model, folder):
     all_but_one = np.int32([[0, 0]] * 5 + [[2, 1]])
     each = np.int32([[i % 3, i % 2] for i in range(6)])
     alike = [np.tile(np.int32([i, 1]), [6, 1]) for i in range(3)]
-    for paths in (ASK[:6], *alike, all_but_one, each, 2 - each // 2, alike[0]):
-        paths = np.minimum(paths, np.int32([2, 1]))
+    for paths in (ASK[:6], *alike, all_but_one, each, alike[0]):
         actual = runner(image=images, gamma=gamma, override=paths)
         assert_same(actual, expected(model, images, gamma, paths))
 
@@ -150,6 +150,18 @@ def test_choices_and_gammas_effect_survive_quantization(model, folder, kind):
     np.testing.assert_allclose(
         actual["probabilities"][same], wanted["probabilities"][same], atol=0.1
     )
+
+
+@pytest.mark.parametrize("sizes", [(2,), (8,), (3, 2), (5, 1, 4)])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_calibration_sees_every_module_alone_and_beside_others(sizes, rows):
+    forced = litert_calibration._forced(np.array(sizes), rows)
+    for column, size in enumerate(sizes):
+        choices = [{*paths[:, column].tolist()} for paths in forced]
+        alone = set().union(*(seen for seen in choices if len(seen) == 1))
+        beside = set().union(*(seen for seen in choices if len(seen) > 1))
+        assert alone == {*range(size)}
+        assert beside == ({*range(size)} if rows > 1 and size > 1 else set())
 
 
 def test_no_module_stays_float_in_int8(folder):
@@ -291,6 +303,9 @@ def test_the_micro_interpreter_runs_any_support(tmp_path, support):
     model.compile()
     path = tmp_path / "m.tflite"
     model.export(path, format="tflite", micro=True)
+    listed = [code.builtinCode for code in read(tmp_path, "m").operatorCodes]
+    assert len(listed) == len({*listed})
+    assert schema.BuiltinOperator.RELU_N1_TO_1 not in listed
     micro = runtime.Interpreter.from_file(str(path), arena_size=50_000)
     litert = Interpreter(str(path))
     details = litert.get_input_details()

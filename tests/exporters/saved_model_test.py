@@ -117,6 +117,31 @@ def test_an_empty_batch_is_answered(signatures):
     assert outputs["choices"].shape == (0, 2)
 
 
+def test_an_empty_batch_of_any_size_is_answered(tmp_path):
+    model = ct.Composer(
+        stem=L.Conv2D(4, 5),  # Larger than a row of size 1.
+        metalayers=[
+            ct.Metalayer(
+                [
+                    keras.Sequential([layer, L.GlobalAveragePooling2D()])
+                    for layer in (L.Conv2D(4, 3), L.SeparableConv2D(4, 3))
+                ]
+            ),
+            L.Dense(5),
+        ],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+    )
+    model.build((None, None, None, 1))
+    model.compile()
+    model.export(tmp_path / "1")
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures
+    image, gamma = np.zeros([0, 20, 20, 1], np.float32), np.zeros([0], "f")
+    outputs = run(served["serving_default"], image=image, gamma=gamma)
+    assert outputs["logits"].shape == (0, 5)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        run(served["serving_default"], image=image, gamma=np.zeros([3], "f"))
+
+
 def test_an_empty_batch_is_answered_whatever_the_layers(tmp_path):
     shared = keras.Sequential(
         [L.Conv2D(4, 3, padding="same"), L.BatchNormalization(), L.ReLU()]

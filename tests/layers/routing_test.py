@@ -117,7 +117,7 @@ def test_values_and_gradients_are_those_of_each_row_alone(kind, strategy, mode):
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
-@pytest.mark.parametrize("strategy", LAZY[:-1])
+@pytest.mark.parametrize("strategy", [s for s in LAZY if s != "static_scatter"])
 @pytest.mark.parametrize("kind", ["dense", "conv2d", "batch_norm", "lstm"])
 def test_a_batch_may_have_zero_rows(kind, strategy, mode):
     modules, row, out = make_modules(kind)

@@ -158,28 +158,38 @@ def test_a_gamma_of_wrong_length_never_joins_a_batch(protocol, runtime, model):
 
 
 @pytest.mark.parametrize(
-    "images",
-    [np.zeros([2, 5, 5, 1]), np.zeros([2, 8, 8, 3]), np.zeros([2, 64])],
+    ("images", "gamma", "message"),
+    [
+        (np.zeros([2, 5, 5, 1]), 1.0, r"'image' must .* \[any, 8, 8, 1\], got"),
+        (np.zeros([2, 8, 8, 3]), 1.0, "'image' must have the shape"),
+        (np.zeros([2, 64]), 1.0, "'image' must have the shape"),
+        (IMAGES[:2], np.zeros([2, 2]), r"'gamma' must have the shape \[any\]"),
+    ],
 )
-def test_images_of_wrong_shape_never_join_a_batch(
-    protocol, runtime, model, images
+def test_what_has_a_wrong_shape_never_joins_a_batch(
+    protocol, runtime, model, images, gamma, message
 ):
     good = [(IMAGES[:2], LOW), (IMAGES[2:4], HIGH)]
     serve, predict = PROTOCOLS[protocol]
     with serve(Batcher(runtime, len(good))) as address:
         shapes = FETCH_SHAPES[protocol](address)
-        assert shapes == {"image": [-1, 8, 8, 1]}
+        image = {"image": [-1, 8, 8, 1]}
+        assert shapes == {
+            "default_gamma": image,
+            "serving_default": {**image, "gamma": [-1]},
+            "budget": {**image, "budget": [-1]},
+        }
 
         def ask(images, gamma):
-            client.check_shapes({"image": images}, shapes)
+            client.check_shapes(shapes, {"image": images}, gamma)
             return predict(address, {"image": images}, gamma)
 
-        with pytest.raises(
-            ValueError, match=r"'image' must have the shape \[any, 8, 8, 1\], "
-        ):
-            ask(images, 1.0)
+        with pytest.raises(ValueError, match=message):
+            ask(images, gamma)
         with pytest.raises(ValueError, match="The inputs are"):
-            client.check_shapes({"picture": images}, shapes)
+            client.check_shapes(shapes, {"picture": images})
+        with pytest.raises(ValueError, match="no signature 'budget'"):
+            client.check_shapes({}, {"image": images}, budget=0.5)
         answers = at_once(ask, good)
     check_each(answers, model, good)
 
