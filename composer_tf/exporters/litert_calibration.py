@@ -114,8 +114,8 @@ def feeds(
     """Every example, at gammas of the whole support and on forced paths.
 
     First, each module is forced in all metalayers at once; in a batch, whose
-    rows are one example, also beside others. Then paths are random, and -1 asks
-    the controller, which computes its logits either way.
+    rows are examples that follow each other, also beside others. Then paths are
+    random, and -1 asks the controller, which computes its logits either way.
 
     Args:
         model: Model to calibrate.
@@ -133,13 +133,17 @@ def feeds(
         rows = next(iter(specs.values())).shape[0]
         forced = _forced(sizes, rows)
         for i in range(max(len(examples), len(forced))):
-            example = examples[i % len(examples)]
+            some = [examples[(i + row) % len(examples)] for row in range(rows)]
             if i < len(forced):
                 paths = forced[i]
             else:
                 unlike = rows if i % 2 else 1
                 paths = random.integers(-1, sizes, [unlike, len(sizes)])
-            feed = {**example, OVERRIDE: paths.astype(np.int32)}
+            feed = {
+                name: np.concatenate([example[name] for example in some])
+                for name in model.inputs
+            }
+            feed[OVERRIDE] = paths.astype(np.int32)
             for steer_by in specs.keys() & STEER_BY:
                 shares = random.random(len(exposure.free))
                 shares[i % len(shares)] = i % _NUM_GAMMAS / (_NUM_GAMMAS - 1)
