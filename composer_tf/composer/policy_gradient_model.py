@@ -14,7 +14,7 @@ from composer_tf.composer.batches import (
     whole_batch,
 )
 from composer_tf.composer.modular_model import ModularModel
-from composer_tf.layers import routing
+from composer_tf.layers import routing_checks
 from composer_tf.objectives import losses as losses_lib
 from composer_tf.objectives import rewards as rewards_lib
 from composer_tf.objectives.sandwich import Sandwich
@@ -262,7 +262,7 @@ class PolicyGradientModel(ModularModel):
             return_composition=True,
         )
         for metalayer in self.routed_layers:  # The loss includes theirs.
-            routing.check_no_leaked_losses(
+            routing_checks.check_no_leaked_losses(
                 metalayer.modules, composition.outputs
             )
         rows = self._rows(y, composition, num_paths=1)

@@ -94,7 +94,7 @@ def export_saved_model(
 
 
 def _traced_once(model: RoutedModel) -> RoutedModel:
-    """The same model, as one graph that its signatures share.
+    """The same model for zero rows too, as one graph that signatures share.
 
     If each signature were traced, loading would take half as long again.
     """

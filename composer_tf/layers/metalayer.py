@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.layers import routing as routing_lib
+from composer_tf.layers import routing_checks
 from composer_tf.layers.blocks import by_blocks
 from composer_tf.policy import take_blocks
 
@@ -130,7 +131,7 @@ class Metalayer(keras.layers.Layer):
 
         def run(rows: tf.Tensor, choices: tf.Tensor) -> tf.Tensor:
             if training and routing != "dense":
-                routing_lib.check_not_synchronized(self.modules)
+                routing_checks.check_not_synchronized(self.modules)
             return routing_lib.STRATEGIES[routing](
                 modules, rows, choices, row_shape, self.compute_dtype
             )
@@ -154,7 +155,7 @@ class Metalayer(keras.layers.Layer):
                 self.compute_dtype,
             )
         if training and routing != "dense":
-            routing_lib.check_no_leaked_losses(self.modules, inputs)
+            routing_checks.check_no_leaked_losses(self.modules, inputs)
         return outputs
 
     def _routing_of(self, routing: str, masked: bool) -> str:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 import composer_tf as ct
+from composer_tf.exporters import litert_calibration
 from tests.exporters.small_composer import composer
 
 L = keras.layers
@@ -133,3 +134,15 @@ def test_other_loops_are_calibrated(tmp_path):
         outputs = runner(**example)
         np.testing.assert_array_equal(outputs["choices"], wanted.policy.choices)
         np.testing.assert_allclose(outputs["logits"], wanted.outputs, atol=0.1)
+
+
+@pytest.mark.parametrize("sizes", [(2,), (8,), (3, 2), (5, 1, 4)])
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_calibration_sees_every_module_alone_and_beside_others(sizes, rows):
+    forced = litert_calibration._forced(np.array(sizes), rows)
+    for column, size in enumerate(sizes):
+        choices = [{*paths[:, column].tolist()} for paths in forced]
+        alone = set().union(*(seen for seen in choices if len(seen) == 1))
+        beside = set().union(*(seen for seen in choices if len(seen) > 1))
+        assert alone == {*range(size)}
+        assert beside == ({*range(size)} if rows > 1 and size > 1 else set())

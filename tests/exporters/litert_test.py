@@ -14,7 +14,6 @@ from tensorflow.lite.tools import flatbuffer_utils
 from tflite_micro.python.tflite_micro import runtime
 
 import composer_tf as ct
-from composer_tf.exporters import litert_calibration
 from tests.exporters.small_composer import (
     assert_same,
     composer,
@@ -152,18 +151,6 @@ def test_choices_and_gammas_effect_survive_quantization(model, folder, kind):
     )
 
 
-@pytest.mark.parametrize("sizes", [(2,), (8,), (3, 2), (5, 1, 4)])
-@pytest.mark.parametrize("rows", [1, 2, 4])
-def test_calibration_sees_every_module_alone_and_beside_others(sizes, rows):
-    forced = litert_calibration._forced(np.array(sizes), rows)
-    for column, size in enumerate(sizes):
-        choices = [{*paths[:, column].tolist()} for paths in forced]
-        alone = set().union(*(seen for seen in choices if len(seen) == 1))
-        beside = set().union(*(seen for seen in choices if len(seen) > 1))
-        assert alone == {*range(size)}
-        assert beside == ({*range(size)} if rows > 1 and size > 1 else set())
-
-
 def test_no_module_stays_float_in_int8(folder):
     model = read(folder, "int8")
     for graph in model.subgraphs:
@@ -290,58 +277,6 @@ def test_the_micro_interpreter_runs_it(model, folder):
                     o.shape == value.shape and np.allclose(o, value, atol=atol)
                     for o in outputs
                 ), name
-
-
-@pytest.mark.parametrize("support", [(-1.0, 1.0), (0.0, 1.0), (0.0, 6.0)])
-def test_the_micro_interpreter_runs_any_support(tmp_path, support):
-    """The converter turns some clips into operators of their own."""
-    model = ct.Composer(
-        [ct.Metalayer([L.Dense(3), L.Dense(3)])],
-        preferences=[ct.GlimpsePreference(ct.Uniform(*support))],
-    )
-    model.build((None, 4))
-    model.compile()
-    path = tmp_path / "m.tflite"
-    model.export(path, format="tflite", micro=True)
-    listed = [code.builtinCode for code in read(tmp_path, "m").operatorCodes]
-    assert len(listed) == len({*listed})
-    assert schema.BuiltinOperator.RELU_N1_TO_1 not in listed
-    micro = runtime.Interpreter.from_file(str(path), arena_size=50_000)
-    litert = Interpreter(str(path))
-    details = litert.get_input_details()
-    gamma_index = next(i for i, d in enumerate(details) if "gamma" in d["name"])
-    inputs = np.float32([[1.0, -2.0, 3.0, 0.5]])
-    for gamma in (-9.0, *support, 9.0, np.nan):
-        micro.set_input(inputs, 1 - gamma_index)
-        micro.set_input(np.float32([gamma]), gamma_index)
-        micro.invoke()
-        wanted = run(litert, image=inputs, gamma=np.float32([gamma]))
-        policy = wanted["module_probabilities"]
-        outputs = [micro.get_output(i) for i in range(len(wanted))]
-        assert any(
-            o.shape == policy.shape and np.allclose(o, policy, atol=1e-6)
-            for o in outputs
-        ), gamma
-        clipped = np.clip(gamma, *support) if gamma == gamma else None
-        truth = model(
-            inputs, gamma=clipped, training=False, return_composition=True
-        ).policy.probabilities[0]
-        np.testing.assert_allclose(policy[:, 0], truth, atol=1e-6)
-
-
-def test_layers_that_micro_lacks_are_named(tmp_path):
-    modules = [L.Dense(3), L.Dense(3, activation="gelu")]
-    model = ct.Composer(
-        [ct.Metalayer(modules)],
-        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
-    )
-    model.build((None, 4))
-    model.compile()
-    path = tmp_path / "m.tflite"
-    with pytest.raises(ValueError, match="Micro lacks GELU, which layers"):
-        model.export(path, format="tflite", micro=True)
-    assert not path.exists()
-    model.export(path, format="tflite")
 
 
 def test_no_weight_is_stored_twice(tmp_path):
