@@ -65,8 +65,7 @@ Ratios = dict[str, Spread | float]  # Those of times, and exact ones.
 def wide_mnist(path: Sequence[int] | None) -> ct.Composer:
     """The Composer of Figure 2, or one with only one of its modules."""
     whole = models.WideMnist(costs="macs").build(seed=0)
-    whole.build((None, 28, 56, 1))
-    whole.compile()
+    _prepare(whole, (None, 28, 56, 1))
     return whole if path is None else _only(whole, path)
 
 
@@ -94,8 +93,7 @@ def convolutional(path: Sequence[int] | None) -> ct.Composer:
         preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
         costs="macs",
     )
-    whole.build((None, 32, 32, 3))
-    whole.compile()
+    _prepare(whole, (None, 32, 32, 3))
     return whole if path is None else _only(whole, path)
 
 
@@ -119,9 +117,21 @@ def equal(num_modules: int) -> ct.Composer:
         controller=ct.RNNController(16, grid=1),
         preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
     )
-    model.build((None, 16, 16, 64))
-    model.compile()
+    _prepare(model, (None, 16, 16, 64))
     return model
+
+
+def _prepare(model: ct.Composer, input_shape: Sequence[int | None]) -> None:
+    """Builds it for export, with no weight that is 0 or 1.
+
+    Those that are, before training, runtimes leave out.
+    """
+    model.build(input_shape)
+    model.compile()
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        noise = rng.uniform(0.01, 0.02, variable.shape)
+        variable.assign_add(noise * rng.choice([-1, 1], variable.shape))
 
 
 def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
@@ -134,8 +144,7 @@ def _only(whole: ct.Composer, path: Sequence[int]) -> ct.Composer:
             step["config"]["modules"] = [modules[next(left)]]
     config["controller"].pop("build_config")  # It was for all modules.
     model = ct.Composer.from_config(config)
-    model.build(whole.build_shape)
-    model.compile()
+    _prepare(model, whole.build_shape)
     return model
 
 

@@ -1,5 +1,6 @@
 """Shared set-up: quiet TensorFlow, and the same random stream everywhere."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -26,3 +27,11 @@ def _fixed_seed():
     keras.utils.set_random_seed(0)
     yield
     keras.backend.clear_session(free_memory=False)  # Or each test collects.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections():
+    """What is alive when a module ends is not looked through again."""
+    yield
+    gc.collect()
+    gc.freeze()

@@ -173,8 +173,9 @@ class OnnxArtifact(Artifact):
         onnxruntime = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # It warns that gamma has a default.
-        # Threads that keep spinning take cores from what runs next.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads spin while a call lasts, as they do by default, but not after
+        # it, when they would take cores from what runs next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )

@@ -76,6 +76,7 @@ def export_onnx(
         opset=OPSET,
         custom_op_handlers={
             "Erfc": (_convert_erfc, []),
+            "Square": (_convert_square, []),
             "InvertPermutation": (_convert_invert_permutation, []),
         },
     )
@@ -130,6 +131,33 @@ def _convert_erfc(context: Any, node: Any, name: str, _: Any) -> None:
         outputs=node.output,
         shapes=shapes,
         dtypes=[dtype],
+    )
+
+
+def _convert_square(context: Any, node: Any, name: str, _: Any) -> None:
+    """A handler of tf2onnx: x ** 2, not x * x.
+
+    ONNX Runtime then fuses layer normalization. It would lose a cast of
+    integers right before it, though, and refuse the file.
+    """
+    from tf2onnx.utils import map_onnx_to_numpy_type
+
+    (x,) = node.input
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    source = context.get_node_by_output(x)
+    while source is not None and source.type == "Sub":  # From its mean.
+        source = context.get_node_by_output(source.input[0])
+    is_cast = source is not None and source.type == "Cast"
+    two = np.full([], 2, map_onnx_to_numpy_type(dtypes[0]))
+    context.remove_node(node.name)
+    other = x if is_cast else context.make_const(f"{name}_two", two).output[0]
+    context.make_node(
+        "Mul" if is_cast else "Pow",
+        [x, other],
+        name=name,
+        outputs=node.output,
+        shapes=shapes,
+        dtypes=dtypes,
     )
 
 

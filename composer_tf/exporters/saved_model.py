@@ -17,6 +17,7 @@ from composer_tf.exporters.signatures import (
     DEFAULT_GAMMA,
     FORCED,
     MAIN,
+    resources_read,
     signature,
 )
 from composer_tf.exporters.tables import tables_read
@@ -105,38 +106,45 @@ def _traced_once(model: RoutedModel) -> RoutedModel:
 
     def forward_rows(inputs, gamma, choices, routing):
         rows = tf.shape(next(iter(inputs.values())))[0]
-        inputs = {name: _at_least_one(x) for name, x in inputs.items()}
         if gamma is not None:  # A default is one row.
             gamma = tf.broadcast_to(gamma, [rows, len(model.gammas)])
-            gamma = _at_least_one(gamma)
-        if choices is not None:
-            choices = _at_least_one(choices)
-        outputs = forward(inputs, gamma, choices, routing)
+        batch = {"inputs": inputs, "gamma": gamma, "choices": choices}
+        given = {k: v for k, v in batch.items() if v is not None}
+        batch |= _at_least_one(rows, given)
+        outputs = forward(**batch, routing=routing)
         return {name: x[:rows] for name, x in outputs.items()}
 
     return dataclasses.replace(model, forward=forward_rows)
 
 
-def _at_least_one(tensor: tf.Tensor) -> tf.Tensor:
-    """The tensor `[R, ...]`, or one row of zeros in place of none.
+def _at_least_one(rows: tf.Tensor, batch: Any) -> Any:
+    """The tensors `[rows, ...]`, or one row of zeros in place of none.
 
     TensorFlow's convolutions return wrong shapes for none. A condition does not
     copy the rows that there are.
     """
 
-    def zeros() -> tf.Tensor:
+    def zeros(tensor: tf.Tensor) -> tf.Tensor:
         shape = tf.concat([[1], tf.shape(tensor)[1:]], axis=0)
         return tf.zeros(shape, tensor.dtype)
 
-    chosen = tf.cond(tf.shape(tensor)[0] > 0, lambda: tensor, zeros)
-    return tf.ensure_shape(chosen, [None, *tensor.shape[1:]])
+    def checked(tensor: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tensor, [None, *given.shape[1:]])
+
+    chosen = tf.cond(
+        rows > 0,
+        lambda: batch,
+        lambda: tf.nest.map_structure(zeros, batch),
+    )
+    return tf.nest.map_structure(checked, chosen, batch)
 
 
 def write_saved_model(
     model: RoutedModel, signatures: Mapping[str, Any], path: pathlib.Path
 ) -> None:
-    """Writes signatures, and once the variables and tables they share."""
+    """Writes signatures, and once the variables and tables they read."""
     module: Any = tf.Module()
-    module.v = list(model.variables)
+    read = resources_read(signatures)
+    module.v = [v for v in model.variables if id(v.handle) in read]
     module.tables = tables_read(model, signatures)
     tf.saved_model.save(module, str(path), signatures=dict(signatures))

@@ -109,6 +109,19 @@ def signature(
     return _with_parameters(run, specs, steering, default)
 
 
+def resources_read(signatures: Mapping[str, Any]) -> set[int]:
+    """The ids of the handles of all variables and tables that they read.
+
+    Args:
+        signatures: Functions by name.
+    """
+    return {
+        id(tensor)
+        for function in signatures.values()
+        for tensor in function.get_concrete_function().captured_inputs
+    }
+
+
 def _with_parameters(
     run: Callable[..., dict[str, tf.Tensor]],
     specs: Mapping[str, tf.TensorSpec],

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from composer_tf.exporters.routed_model import RoutedModel, Table
+from composer_tf.exporters.signatures import resources_read
 
 
 def tables_read(
@@ -19,11 +20,7 @@ def tables_read(
         model: Model to export.
         signatures: Functions by name.
     """
-    read = {
-        id(tensor)
-        for function in signatures.values()
-        for tensor in function.get_concrete_function().captured_inputs
-    }
+    read = resources_read(signatures)
     return [t for t in model.tables if id(t.resource_handle) in read]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf.layers.floor_gaps import floor_gaps
+from composer_tf.layers.lean_layers import LeanLayerNormalization
 from composer_tf.layers.summary import Shape, summarize, summary_size
 
 
@@ -183,9 +184,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         self.probes: list[keras.layers.Dense] = []
         for i, shape in enumerate(self._shapes):
             size = summary_size(shape, self.grid)
-            norm = keras.layers.LayerNormalization(
-                dtype="float32", name=f"norm_{i}"
-            )
+            norm = LeanLayerNormalization(dtype="float32", name=f"norm_{i}")
             norm.build((None, size))
             self.norms.append(norm)
             if self.probe:

@@ -131,6 +131,8 @@ class PreferenceCollection:
         """Maps each column of `[B, k]` from its support to [-1, 1]."""
         if not self.steerable:
             return gamma
+        if len(self.steerable) == 1:
+            return self.steerable[0].gamma.scale(gamma)
         columns = [
             preference.gamma.scale(gamma[:, i : i + 1])
             for i, preference in enumerate(self.steerable)

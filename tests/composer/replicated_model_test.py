@@ -63,9 +63,10 @@ def test_a_hundred_steps_give_the_weights_of_one_device(two_replicas, options):
     one = compiled(options, reward)
     with two_replicas.scope():
         two = compiled(options, reward)
-    data = batches(WEIGHTS)
-    logs = one.fit(data, epochs=25, verbose=0).history
-    logs_of_two = two.fit(data, epochs=25, verbose=0).history
+    data = batches(WEIGHTS).repeat(25)
+    assert data.cardinality() == 100
+    logs = one.fit(data, verbose=0).history
+    logs_of_two = two.fit(data, verbose=0).history
     assert_same_weights(one, two)
     for name, values in logs.items():
         np.testing.assert_allclose(values, logs_of_two[name], atol=1e-4)

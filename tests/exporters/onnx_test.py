@@ -181,6 +181,20 @@ np.savez(sys.argv[3], **dict(zip(names, session.run(None, dict(feed)))))
 """
 
 
+def test_the_runtime_fuses_the_normalization_of_the_controller(tmp_path):
+    model, path = composer(), tmp_path / "m.onnx"
+    weights = model.get_weights()  # Of those before training some vanish.
+    model.set_weights([weight + 0.1 for weight in weights])
+    model.export(path, format="onnx")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(path, options)
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    types = [node.op_type for node in nodes]
+    assert types.count("LayerNormalization") == 2  # One of each metalayer.
+
+
 def test_no_layout_is_changed_for_a_shape_or_after_a_merge(path):
     # ONNX Runtime keeps activations in blocks of channels: to tell their shape
     # it copies them, and only next to a convolution is a transposition free.
@@ -244,6 +258,20 @@ def test_an_exact_gelu_is_converted(tmp_path):
     )
     wanted = model.along(x, [0])
     np.testing.assert_allclose(actual["logits"], wanted, atol=1e-6)
+
+
+def test_a_normalization_of_integers_is_not_fused(tmp_path):
+    """ONNX Runtime would lose their cast, and not load the file."""
+    modules = [keras.layers.Dense(2), keras.layers.Dense(2)]
+    model = ct.Composer([ct.Metalayer(modules)])
+    model.build((None, 4))
+    model.compile()
+    model.set_weights([weight + 0.1 for weight in model.get_weights()])
+    path = tmp_path / "m.onnx"
+    model.export(path, "onnx", input_dtypes="int32")
+    x = np.arange(12, dtype=np.int32).reshape(3, 4)
+    actual = run(open_session(path), image=x)
+    np.testing.assert_allclose(actual["logits"], model(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64"])

@@ -200,21 +200,60 @@ def test_wrong_shapes_are_refused(signatures, image, gamma):
         )
 
 
-def test_weights_are_stored_once(model, path):
+def nodes(path):
+    """All nodes of the only graph in a SavedModel, functions included."""
+    stored = saved_model_pb2.SavedModel.FromString(
+        (path / "saved_model.pb").read_bytes()
+    )
+    (graph,) = (m.graph_def for m in stored.meta_graphs)
+    return [
+        *graph.node,
+        *(n for f in graph.library.function for n in f.node_def),
+    ]
+
+
+def test_weights_are_stored_once(model, tmp_path):
+    """Those of the controller as constants of the graph."""
+    path = tmp_path / "1"
+    model.export(path)
+
+    def size(layer):
+        return sum(4 * int(np.prod(w.shape)) for w in layer.variables)
+
     files = (path / "variables").glob("variables.data-*")
     stored = sum(file.stat().st_size for file in files)
-    weights = sum(4 * int(np.prod(w.shape)) for w in model.variables)
-    assert stored < 1.05 * weights + 4096
+    assert stored < 1.05 * (size(model) - size(model.controller)) + 4096
+    constants = [n.attr["value"].tensor for n in nodes(path) if n.op == "Const"]
+    contents = [constant.tensor_content for constant in constants]
+    weights = [w.tobytes() for w in model.controller.get_weights()]
+    large = [weight for weight in weights if len(weight) > 64]
+    assert large
+    for weight in large:
+        assert contents.count(weight) == weights.count(weight)
+
+
+def test_an_export_has_the_weights_of_its_time(tmp_path):
+    model = composer()
+    images, gamma = examples(7)
+    model.export(tmp_path / "1")
+    before = expected(model, images, gamma)
+    model.controller.set_weights(
+        [weight + 0.3 for weight in model.controller.get_weights()]
+    )
+    model.export(tmp_path / "2")
+    after = expected(model, images, gamma)
+    assert np.any(
+        before["module_probabilities"] != after["module_probabilities"]
+    )
+    for version, wanted in (("1", before), ("2", after)):
+        loaded = tf.saved_model.load(str(tmp_path / version))
+        signature = loaded.signatures["serving_default"]
+        assert_same(run(signature, image=images, gamma=gamma), wanted)
 
 
 def test_signatures_share_one_graph(model, tmp_path):
     model.export(tmp_path / "1")
-    stored = saved_model_pb2.SavedModel.FromString(
-        (tmp_path / "1" / "saved_model.pb").read_bytes()
-    )
-    (graph,) = (m.graph_def for m in stored.meta_graphs)
-    nodes = [n for f in graph.library.function for n in f.node_def]
-    convolutions = [n for n in [*graph.node, *nodes] if n.op == "Conv2D"]
+    convolutions = [n for n in nodes(tmp_path / "1") if n.op == "Conv2D"]
     # Six, for batches that agree and for batches that do not.
     assert len(convolutions) == 2 * 6
 
