@@ -122,7 +122,7 @@ def equal(num_modules: int) -> ct.Composer:
 
 
 def _prepare(model: ct.Composer, input_shape: Sequence[int | None]) -> None:
-    """Builds it for export, with no weight that is 0 or 1.
+    """Builds it for export, with no trained weight that is 0 or 1.
 
     Those that are, before training, runtimes leave out.
     """

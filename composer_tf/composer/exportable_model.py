@@ -145,16 +145,16 @@ class ExportableModel(BudgetedModel):
         routing: str,
     ) -> dict[str, tf.Tensor]:
         """Implements `Forward` of the exporters."""
-        with _Constants(self.controller.variables):
-            composition = self(
-                without_gamma(inputs),
-                gamma=gamma,
-                choices=choices,
-                decision="mode",
-                routing=routing,
-                training=False,
-                return_composition=True,
-            )
+        composition = self(
+            without_gamma(inputs),
+            gamma=gamma,
+            choices=choices,
+            decision="mode",
+            routing=routing,
+            training=False,
+            return_composition=True,
+            constant_controller=True,
+        )
         policy = composition.policy
         widest = max(self.num_modules)
         with tf.name_scope(STEERING):
@@ -177,28 +177,6 @@ class ExportableModel(BudgetedModel):
     ) -> dict[str, tf.Tensor]:
         outputs = self.along(inputs, path)
         return losses.predictions(self.loss, outputs)
-
-
-class _Constants(keras.StatelessScope):
-    """In this scope, variables are constants of the graph that is traced.
-
-    A SavedModel reads each variable by operators of its own, and computes what
-    depends on variables alone at each call. Of a small controller that would be
-    most of the work.
-
-    Args:
-        variables: Variables that are constants. Others stay as they are.
-    """
-
-    def __init__(self, variables: Sequence[keras.Variable]) -> None:
-        with tf.init_scope():
-            values = [variable.numpy() for variable in variables]
-        constants = map(tf.constant, values)
-        super().__init__(zip(variables, constants, strict=True))
-
-    def add_update(self, update: tuple[keras.Variable, tf.Tensor]) -> None:
-        variable, value = update  # As of a layer that counts its calls.
-        variable.value.assign(value)
 
 
 def _declared_dtypes(

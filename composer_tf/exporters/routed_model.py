@@ -80,7 +80,7 @@ class RoutedModel:
         module_costs: beta, n tuples with a fraction of full cost per module.
         overhead: Cost of every path besides its modules, a fraction of full
             cost.
-        variables: All variables that `forward` reads.
+        variables: All variables of the model, some of which `forward` reads.
         tables: Lookup tables, some of which `forward` may read.
         calibration: Measured cost of each gamma of one preference, or `None`.
     """

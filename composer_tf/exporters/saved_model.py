@@ -42,7 +42,8 @@ def export_saved_model(
     default where the caller honors it; `default_gamma` takes no gamma;
     `budget`, for a calibrated model, takes `budget`. The batch may have any
     size; each module runs on the rows that chose it, and one that no row chose
-    does not run.
+    does not run. Weights are variables, but those of a Composer's controller
+    are constants of the graph.
 
     Args:
         model: Model to export.
@@ -55,7 +56,7 @@ def export_saved_model(
             it loads the model, 0 to 1000. Needs `tensorflow-serving-api`.
         with_override: Whether to add a signature `forced` with the input
             `override`, int32 `[batch, n]`: modules to take, -1 to ask the
-            controller.
+            controller. It has a graph of its own.
 
     Returns:
         Description of the artifact, also in `assets.extra/composer.json`.
@@ -145,6 +146,14 @@ def write_saved_model(
     """Writes signatures, and once the variables and tables they read."""
     module: Any = tf.Module()
     read = resources_read(signatures)
-    module.v = [v for v in model.variables if id(v.handle) in read]
+    module.v = [
+        variable
+        for variable in model.variables
+        # A distributed one has a part for each replica, and no handle.
+        if any(
+            id(v.handle) in read
+            for v in getattr(variable, "values", [variable])
+        )
+    ]
     module.tables = tables_read(model, signatures)
     tf.saved_model.save(module, str(path), signatures=dict(signatures))

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf.layers.floor_gaps import floor_gaps
-from composer_tf.layers.lean_layers import LeanLayerNormalization
+from composer_tf.layers.lean_steps import normalize
 from composer_tf.layers.summary import Shape, summarize, summary_size
 
 
@@ -180,11 +180,13 @@ class Controller(keras.layers.Layer, abc.ABC):
                 "outputs are [batch, classes], got "
                 f"{['batch', *output_row_shape]}."
             )
-        self.norms: list[keras.layers.Layer] = []
+        self.norms: list[keras.layers.LayerNormalization] = []
         self.probes: list[keras.layers.Dense] = []
         for i, shape in enumerate(self._shapes):
             size = summary_size(shape, self.grid)
-            norm = LeanLayerNormalization(dtype="float32", name=f"norm_{i}")
+            norm = keras.layers.LayerNormalization(
+                dtype="float32", name=f"norm_{i}"
+            )
             norm.build((None, size))
             self.norms.append(norm)
             if self.probe:
@@ -260,7 +262,7 @@ class Controller(keras.layers.Layer, abc.ABC):
         averages = summarize(activations, self._shapes[index], self.grid)
         # A baseline reads it too. Inputs that no stem scales would make that
         # so large that its gradient drowns all others.
-        summary = self.norms[index](averages)
+        summary = normalize(self.norms[index], averages)
         if not self.probe:
             return Observation(summary, summary, None)
         guess = self.probes[index](tf.stop_gradient(averages))

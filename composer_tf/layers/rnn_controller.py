@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from composer_tf.layers.controller import Controller, one_hot
-from composer_tf.layers.lean_layers import LeanGRUCell
+from composer_tf.layers.lean_steps import gru_step
 
 
 @keras.saving.register_keras_serializable(package="composer_tf")
@@ -54,7 +54,7 @@ class RNNController(Controller):
         ):
             projection.build((None, size))
         depth = max(num_modules)
-        self.cell = LeanGRUCell(self.units, dtype="float32", name="gru_cell")
+        self.cell = keras.layers.GRUCell(self.units, dtype="float32")
         self.cell.build((None, self.units + depth + num_gammas))
         self.head = keras.layers.Dense(depth, dtype="float32", name="head")
         self.head.build((None, self.units))
@@ -77,7 +77,7 @@ class RNNController(Controller):
         else:
             seen = [projected, one_hot(previous_choices, depth)]
         inputs = tf.concat([*seen, gamma], axis=-1)
-        hidden, _ = self.cell(inputs, [state])  # [B, units]
+        hidden = gru_step(self.cell, inputs, state)  # [B, units]
         logits = self.head(hidden)
         if self._num_modules[index] < depth:
             logits = logits[:, : self._num_modules[index]]

@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -103,6 +104,17 @@ def test_weights_are_saved_without_the_model(tmp_path):
     first.save_weights(tmp_path / "model.weights.h5")
     second.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(first(X), second(X))
+
+
+def test_weights_keep_their_names_in_files(tmp_path):
+    """Files of earlier versions have these; others would not load."""
+    path = tmp_path / "model.weights.h5"
+    model = nested_model()
+    model.build((None, 8, 8, 3))
+    model.save_weights(path)
+    with h5py.File(path) as file:
+        assert len(file["controller/norms/layer_normalization/vars"]) == 2
+        assert len(file["controller/cell/vars"]) == 3
 
 
 def test_a_damaged_file_is_refused(tmp_path):
