@@ -149,7 +149,7 @@ def write_saved_model(
     module.v = [
         variable
         for variable in model.variables
-        # A distributed one has a part for each replica, and no handle.
+        # A distributed one has parts, and no handle of its own.
         if any(
             id(v.handle) in read
             for v in getattr(variable, "values", [variable])
