@@ -24,6 +24,9 @@ _CONTRACTIONS = {
 _UNCOUNTABLE = {
     "Case",
     "Conv3DBackpropInputV2",
+    "CudnnRNN",
+    "CudnnRNNV2",
+    "CudnnRNNV3",
     "EagerPyFunc",
     "If",
     "PartitionedCall",

@@ -114,8 +114,8 @@ def check_rereadable(data: Any) -> None:
     """Raises `ValueError` for data that can be read only once."""
     if isinstance(data, Iterator):
         raise ValueError(
-            "`data` is read once for each gamma, and must not be a generator "
-            f"or iterator, got {type(data).__name__}."
+            "`data` is read several times, and must not be a generator or "
+            f"iterator, got {type(data).__name__}."
         )
 
 

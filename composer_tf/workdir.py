@@ -44,7 +44,9 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
         if partial.is_dir():
             _replace_folder(partial, path)
         else:
-            with open(partial, "rb") as file:
+            with open(
+                partial, "r+b"
+            ) as file:  # Windows needs the right to write.
                 os.fsync(file.fileno())
             os.replace(partial, path)
     finally:

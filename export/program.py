@@ -27,7 +27,7 @@ _VERIFY = flags.DEFINE_bool(
 _MAX_ACCURACY_LOSS = flags.DEFINE_float(
     "max_accuracy_loss",
     deployment.LIMITS.accuracy_loss,
-    "Largest drop in accuracy, a mean over all gammas.",
+    "Largest drop in accuracy, a mean over gammas and budgets.",
     lower_bound=0.0,
 )
 _MIN_CHOICE_AGREEMENT = flags.DEFINE_float(
@@ -102,6 +102,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
         DataUnavailableError,
         ImportError,
         OSError,
+        TypeError,
         ValueError,
         DeploymentError,
     ) as error:

@@ -189,6 +189,21 @@ def test_a_loop_in_a_function_is_refused():
         count_macs(function, (None, 4, 1, 5))
 
 
+def test_the_recurrent_operator_of_a_gpu_is_refused():
+    def function(rows):  # What Keras makes of an LSTM there.
+        zeros = tf.zeros([1, 2, 3])
+        return tf.raw_ops.CudnnRNNV3(
+            input=rows,
+            input_h=zeros,
+            input_c=zeros,
+            params=tf.zeros([96]),
+            sequence_lengths=tf.fill([2], 4),
+        ).output
+
+    with pytest.raises(ValueError, match="cannot count"):
+        count_macs(function, (4, 2, 5))
+
+
 def test_a_shape_that_is_not_known_is_refused():
     layer = L.Conv2D(2, 3)
     layer.build((None, None, None, 3))

@@ -153,7 +153,7 @@ class ModularModel(SteerableModel):
         states = self._random_states()
         for i, state in enumerate(states):
             state.assign(store[f"random_state_{i}"])
-        names = store.keys()  # Otherwise a stored group is no mapping.
+        names = store.keys()  # Keras's store cannot be iterated over itself.
         own = {n: store[n] for n in names if not n.startswith("random_state")}
         super().load_own_variables(own)
 

@@ -284,7 +284,7 @@ class PolicyGradientModel(ModularModel):
         fuses = (
             self._may_fuse
             and self.count_params() >= _FUSED_FROM
-            and replicas.count() == 1
+            and not tf.distribute.has_strategy()
             and not self.run_eagerly
             and not isinstance(
                 self.optimizer, keras.optimizers.LossScaleOptimizer

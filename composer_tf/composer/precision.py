@@ -27,15 +27,15 @@ def float32_copy(model: keras.Model) -> keras.Model:
         >>> float32_copy(model).layers[0].compute_dtype
         'float32'
     """
-    config: Any = keras.saving.serialize_keras_object(model)
-    replaced = _in_float32(config)
-    if replaced == config:
+    if not any(_is_mixed(layer) for layer in model._flatten_layers()):
         return model
+    config: Any = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
     # A config of `Sequential` lacks its policy: it takes the global one.
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        copy: Any = keras.saving.deserialize_keras_object(replaced)
+        copy: Any = keras.saving.deserialize_keras_object(_in_float32(config))
         if not copy.built:
             copy.build_from_config(model.get_build_config())
     finally:
@@ -44,6 +44,12 @@ def float32_copy(model: keras.Model) -> keras.Model:
     if getattr(model, "loss", None) is not None:
         copy.compile(loss=model.loss)
     return copy
+
+
+def _is_mixed(layer: keras.layers.Layer) -> bool:
+    """Whether a layer computes in half precision, or is an input of it."""
+    is_input = isinstance(layer, keras.layers.InputLayer)
+    return layer.dtype_policy.name in (HALF if is_input else _MIXED)
 
 
 def _hand_over_state(model: keras.Model, copy: keras.Model) -> None:

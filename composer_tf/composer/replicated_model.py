@@ -100,7 +100,8 @@ class ReplicatedModel(keras.Model):
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         logs = super().compute_metrics(*args, **kwargs)
         replicas = self.distribute_strategy.num_replicas_in_sync
-        if self._is_multi_worker and replicas > 1:  # Keras averages axis 0.
+        if self._is_multi_worker and replicas > 1:
+            # With several workers Keras averages logs over their first axis.
             logs = {name: log[tf.newaxis] for name, log in logs.items()}
         return logs
 

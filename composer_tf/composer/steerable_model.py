@@ -53,7 +53,10 @@ class SteerableModel(ReplicatedModel):
         budget: Budget | None = None,
         **kwargs: Any,
     ):
-        gamma = self._gamma_of(gamma, budget, kwargs.get("decision"))
+        decision = kwargs.get("decision")
+        if decision is None and kwargs.get("training"):
+            decision = "sample"
+        gamma = self._gamma_of(gamma, budget, decision)
         # Keras takes tensors, but no mixture of tensors and numbers.
         if isinstance(inputs, Mapping) and inputs.get("gamma") is not None:
             inputs = {**inputs, "gamma": self._as_tensor(inputs["gamma"])}
@@ -226,12 +229,11 @@ class SteerableModel(ReplicatedModel):
         """Arrays with one row of gamma per example, if they hold a gamma."""
         if not isinstance(x, Mapping) or x.get("gamma") is None:
             return x
-        if not isinstance(x["gamma"], Mapping) and np.ndim(x["gamma"]) > 0:
-            return x
         rest = {name: value for name, value in x.items() if name != "gamma"}
         gamma = self.preferences.parse(x["gamma"]).numpy()  # [1, k] or [N, k]
-        num_rows = len(next(iter(rest.values())))
-        gamma = np.broadcast_to(gamma, [num_rows, gamma.shape[1]])
+        if len(gamma) == 1:
+            num_rows = len(next(iter(rest.values())))
+            gamma = np.repeat(gamma, num_rows, axis=0)
         return _join_gamma(rest, gamma)
 
     def _as_tensor(self, gamma: Gamma) -> Any:

@@ -9,9 +9,9 @@ class EpochShuffle(keras.callbacks.Callback):
 
     `tf.data.Dataset.shuffle` starts over from its seed when a run resumes; this
     shuffle does not. Pass the same object to `load` and to the callbacks of
-    `fit`, and a run resumed at epoch e sees the order that epoch e would have
-    had. Without the callback the order still changes with every pass, counted
-    from the start of the process.
+    `fit`, without `steps_per_epoch`, and a run resumed at epoch e sees the
+    order that epoch e would have had. Without the callback the order still
+    changes with every pass, counted from the start of the process.
 
     Args:
         seed: Int, seed of all permutations. Defaults to 0.

@@ -18,12 +18,6 @@ from composer_tf.datasets.wide_mnist import (
     wide_mnist_dataset_builder as wide_mnist,
 )
 
-# For data sets that have no validation split of their own.
-_SPLITS = {
-    "train": "train[:-5000]",
-    "validation": "train[-5000:]",
-    "test": "test",
-}
 # Data set to the TFDS data set that has to be downloaded for it.
 _DOWNLOADS = {
     "wide_mnist/digits": None,
@@ -81,7 +75,8 @@ def load(
         train split is shuffled and drops its remainder.
 
     Raises:
-        ValueError: If the name or a split is unknown.
+        ValueError: If the name or a split is unknown, the batch size is larger
+            than the data, or `passes` is less than 1.
         DataUnavailableError: If the data has to be downloaded and cannot be.
     """
     datasets = []
@@ -112,13 +107,13 @@ def load_arrays(
 
     Arguments and errors are those of `load`.
     """
-    if split not in _SPLITS:
+    if split not in wide_mnist.SPLITS:
         raise ValueError(
-            f"`splits` must be of {tuple(_SPLITS)}, got {split!r}."
+            f"`splits` must be of {tuple(wide_mnist.SPLITS)}, got {split!r}."
         )
     builder: Any = _prepared_builder(name, data_dir)
     has_validation = "validation" in builder.info.splits
-    tfds_split = split if has_validation else _SPLITS[split]
+    tfds_split = split if has_validation else wide_mnist.SPLITS[split]
     images, labels = tfds.as_numpy(
         builder.as_dataset(split=tfds_split, batch_size=-1, as_supervised=True)
     )

@@ -64,8 +64,8 @@ def deploy(
         input_dtypes: Types by input name, or the type of the only input. They
             default to those of the stem's `keras.Input`s, otherwise to float32.
         max_accuracy_loss: Largest drop in accuracy on data with labels, a mean
-            over all gammas. Where the cheapest path can only guess, int8 may
-            change all its guesses at once. Defaults to 0.005.
+            over gammas and budgets. Where the cheapest path can only guess,
+            int8 may change all its guesses at once. Defaults to 0.005.
         min_choice_agreement: Smallest fraction of choices on which a quantized
             artifact must agree with the model. At gammas between two modules,
             many choices are close. Defaults to 0.99.
@@ -85,7 +85,11 @@ def deploy(
         DeploymentError: If a file is missing or not a Composer, the output
             exists, the data does not fit, the artifact does not run, or the
             verification fails.
+        DataUnavailableError: If `data` names a data set that is neither here
+            nor obtainable.
         ValueError: If an option does not fit the model.
+        TypeError: If an option is of the wrong type.
+        ImportError: If a package is missing; it names the extra.
     """
     target = pathlib.Path(output)
     format = exporters.canonical_format(format)
@@ -112,7 +116,7 @@ def deploy(
                 f"The model cannot be converted to {format!r}: {error}"
             ) from error
         except TypeError as error:
-            if input_dtypes is None:
+            if not input_dtypes:
                 raise
             raise DeploymentError(
                 f"The model does not run on `input_dtypes` {input_dtypes!r}, "

@@ -74,18 +74,20 @@ class SavedModelArtifact(Artifact):
         self._signature = signature
 
     def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
-        name = self._signature or self._name(feeds[0])
-        signature = self._loaded.signatures[name]
-        return [
-            functools.partial(
-                signature,
-                **{key: tf.constant(value) for key, value in feed.items()},
-            )
-            for feed in feeds
-        ]
+        def call(tensors: dict[str, tf.Tensor]) -> None:
+            # A GPU still computes until one is asked for.
+            next(iter(signature(**tensors).values())).numpy()
+
+        signature = self._signature_for(feeds[0])
+        return [functools.partial(call, _tensors(feed)) for feed in feeds]
 
     def run(self, feed: Feed) -> Outputs:
-        return {k: v.numpy() for k, v in self.caller(feed)().items()}
+        outputs = self._signature_for(feed)(**_tensors(feed))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def _signature_for(self, feed: Feed) -> Callable[..., Any]:
+        name = self._signature or self._name(feed)
+        return self._loaded.signatures[name]
 
     @staticmethod
     def _name(feed: Feed) -> str:
@@ -196,6 +198,10 @@ _CLASSES: dict[str, Callable[[Any], Artifact]] = {
     "tflite": LiteRTArtifact,
     "onnx": OnnxArtifact,
 }
+
+
+def _tensors(feed: Feed) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(value) for name, value in feed.items()}
 
 
 def open_artifact(path: str | os.PathLike, format: str) -> Artifact:

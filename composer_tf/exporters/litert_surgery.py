@@ -101,7 +101,8 @@ def read(content: bytes) -> Any:
         bytearray(content)
     )
     for graph in model.subgraphs:
-        graph.operators = graph.operators or []  # It returns a constant.
+        # There are none in a subgraph that only returns a constant.
+        graph.operators = graph.operators or []
     return model
 
 

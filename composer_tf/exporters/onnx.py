@@ -54,7 +54,7 @@ def export_onnx(
     """
     try:
         import onnx
-        import tf2onnx
+        import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "Format 'onnx' needs `pip install '.[export]'` in a clone."
@@ -70,22 +70,7 @@ def export_onnx(
         with_override=with_override,
     )
     check_tables(model, {MAIN: function}, "ONNX")
-    proto, _ = tf2onnx.convert.from_function(
-        function,
-        input_signature=function.input_signature,
-        opset=OPSET,
-        custom_op_handlers={
-            "Erfc": (_convert_erfc, []),
-            "Square": (_convert_square, []),
-            "InvertPermutation": (_convert_invert_permutation, []),
-        },
-    )
-    if any(node.op_type == "LSTM" for node in proto.graph.node):
-        raise ValueError(
-            "The model has an LSTM, and that of ONNX Runtime ends the process "
-            "on an empty batch, as of a module that no row chose: make it with "
-            "`unroll=True`, or use a GRU."
-        )
+    proto = _convert(function)
     if exposure.free:
         default = onnx.numpy_helper.from_array(
             exposure.default_of(steer_by), steer_by
@@ -111,6 +96,29 @@ def export_onnx(
     )
     write_json(description, target.with_name(target.name + ".json"))
     return description
+
+
+def _convert(function: Any) -> Any:
+    """The ONNX model of a signature."""
+    import tf2onnx
+
+    proto, _ = tf2onnx.convert.from_function(
+        function,
+        input_signature=function.input_signature,
+        opset=OPSET,
+        custom_op_handlers={
+            "Erfc": (_convert_erfc, []),
+            "Square": (_convert_square, []),
+            "InvertPermutation": (_convert_invert_permutation, []),
+        },
+    )
+    if any(node.op_type == "LSTM" for node in proto.graph.node):
+        raise ValueError(
+            "The model has an LSTM, and that of ONNX Runtime ends the process "
+            "on an empty batch, as of a module that no row chose: make it with "
+            "`unroll=True`, or use a GRU."
+        )
+    return proto
 
 
 def _convert_erfc(context: Any, node: Any, name: str, _: Any) -> None:

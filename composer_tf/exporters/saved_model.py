@@ -64,6 +64,7 @@ def export_saved_model(
     Raises:
         ValueError: If an argument does not fit the model, or the path is a
             file, or a folder that holds something else.
+        ImportError: If `warmup_requests` lacks TensorFlow Serving's messages.
     """
     target = prepare_target(path, "tf_saved_model")
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)

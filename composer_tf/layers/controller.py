@@ -163,6 +163,7 @@ class Controller(keras.layers.Layer, abc.ABC):
                 name="price_scale",
                 shape=(),
                 initializer=keras.initializers.Constant(self.price_factor),
+                autocast=False,  # `finalize_logits` is not a part of `call`.
             )
         self.built = True
         if not self.trainable:  # Otherwise layers made here would be.

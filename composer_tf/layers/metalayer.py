@@ -30,7 +30,8 @@ class Metalayer(keras.layers.Layer):
 
     Call arguments:
         inputs: `[B, ...]`, the activations a_{i-1}.
-        choices: int32 `[B]`, the module of each row, in `[0, m_i)`.
+        choices: int32 `[B]`, or `[D * B]` with D blocks: the module of each
+            row, in `[0, m_i)`.
         routing: Name of one of `composer_tf.layers.routing.STRATEGIES`.
             Defaults to `"partition"`, which becomes dense, with a warning,
             where the shape of an output row is not known. Results are equal;
@@ -45,8 +46,8 @@ class Metalayer(keras.layers.Layer):
             before they are merged. Defaults to none.
 
     Returns:
-        `[B, ...]`, the activations a_i, or what the continuation makes of them,
-        in the metalayer's compute dtype.
+        `[B, ...]`, or `[D * B, ...]` with D blocks: the activations a_i, or
+        what the continuation makes of them, in the metalayer's compute dtype.
 
     Raises:
         ValueError: If there is no module, or their output shapes disagree.

@@ -151,9 +151,9 @@ def serving(
     """
     highest = tf.reduce_max(choices)  # Below 0 without rows.
     agree = tf.reduce_all(choices == highest)
-    # A session adds edges that make a condition wait for its inputs, which keep
-    # it from fusing an activation with its convolution. They end here instead,
-    # without a copy.
+    # A session adds control edges to the tensors that a condition reads. On a
+    # convolution they would prevent fusing it with its activation; the identity
+    # takes them in its place, without a copy.
     inputs = tf.identity(inputs)
 
     def apart() -> tf.Tensor:
@@ -208,7 +208,8 @@ def static_scatter(
 
     def run(module: Module, rows: tf.Tensor) -> tf.Tensor:
         outputs = run_module(module, rows, dtype)
-        outputs.set_shape([None, *output_shape])  # `ensure_shape` it lacks.
+        # LiteRT has no operator for `tf.ensure_shape`.
+        outputs.set_shape([None, *output_shape])
         return outputs
 
     def together() -> tf.Tensor:

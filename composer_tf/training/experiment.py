@@ -63,7 +63,9 @@ def run(
         ConfigError: If a value of the config cannot work.
         WorkdirError: If a folder belongs to another config, is in use by
             another process, or is damaged.
+        WorkersError: If the workers do not share the folder.
         DataUnavailableError: If the data is neither here nor obtainable.
+        NonFiniteLossError: If the loss stops being finite.
     """
     config.validate()
     runs = config.runs()

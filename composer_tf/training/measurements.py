@@ -225,11 +225,13 @@ def _summary(
     """All numbers that can be compared between runs of different seeds."""
     composer = lines["composer"]
     first = specialisation[-1]["metalayers"][0]
+    main_shares = [share for _, share in first["main_module"].values()]
     summary: dict[str, float | None] = {
         "default/accuracy": float(np.mean(default.correct)),
         "default/cost": float(np.mean(default.cost)),
         "default/entropy": float(np.mean(default.entropy)),
         "default/mutual_information": first["mutual_information"]["value"],
+        "default/main_module_share": float(np.mean(main_shares)),
     }
     for kind in ("mutual_information", "group_information"):
         if kind in first:

@@ -73,6 +73,7 @@ def run(
             another process, or a file in it is damaged.
         WorkersError: If the workers do not share the folder.
         DataUnavailableError: If the data is neither here nor obtainable.
+        NonFiniteLossError: If the loss stops being finite.
     """
     check(config)
     folder = pathlib.Path(workdir)

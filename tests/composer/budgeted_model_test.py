@@ -191,13 +191,19 @@ def test_what_cannot_be_steered_cannot_be_calibrated():
 
 
 def test_data_that_can_be_read_once_only_is_refused(trained):
-    with pytest.raises(ValueError, match="`data` is read once for each gamma"):
+    with pytest.raises(ValueError, match="`data` is read several times"):
         trained.calibrate((X[i : i + 8], Y[i : i + 8]) for i in (0, 8))
 
 
-def test_a_sample_keeps_no_budget(model):
-    with pytest.raises(ValueError, match="decision 'mode' only"):
-        model.predict(X, budget=0.5, decision="sample")
+def test_a_sample_keeps_no_budget(trained):
+    for call in (
+        lambda: trained.predict(X, budget=0.5, decision="sample"),
+        lambda: trained(X, budget=0.5, decision="sample"),
+        lambda: trained(X, budget=0.5, training=True),
+    ):
+        with pytest.raises(ValueError, match="decision 'mode' only"):
+            call()
+    trained(X, budget=0.5, decision="mode", training=True)
 
 
 def test_a_traced_function_takes_a_budget(trained):

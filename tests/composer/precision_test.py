@@ -94,6 +94,58 @@ def test_sequential_modules_are_exported_under_a_mixed_policy(format, tmp_path):
     np.testing.assert_allclose(outputs["logits"], wanted, atol=1e-5)
 
 
+class Block(L.Layer):
+    """A layer that cannot be made from its config."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def build(self, input_shape):
+        self.inner.build(input_shape)
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+def test_a_model_that_needs_no_copy_needs_no_config(tmp_path):
+    model = ct.Composer([ct.Metalayer([Block(L.Dense(3)), L.Dense(3)])])
+    model(IMAGES)
+    model.compile()
+    path = tmp_path / "m.tflite"
+    model.export(path, "tflite")
+    outputs = open_artifact(path, "tflite").run({"image": IMAGES})
+    np.testing.assert_allclose(outputs["logits"], model(IMAGES), atol=1e-5)
+
+
+@pytest.mark.usefixtures("mixed_policy")
+def test_a_copy_needs_no_more_of_compile_than_the_loss():
+    model = sequential_modules()
+    model(IMAGES)
+
+    def right(labels, outputs):
+        return tf.cast(tf.argmax(outputs, -1) == labels, tf.float32)
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss=loss, metrics=[right], reward=right)
+    assert float32_copy(model).loss is loss
+
+
+@pytest.mark.usefixtures("mixed_policy")
+def test_the_controller_computes_in_float32():
+    model = sequential_modules()
+    model(IMAGES)
+    # In bfloat16 each of these would be another number.
+    for weight in model.controller.weights:
+        weight.assign(weight * 1.003)
+
+    def logits(of):
+        composition = of(IMAGES, gamma=0.7, return_composition=True)
+        return composition.policy.logits[0]
+
+    np.testing.assert_array_equal(logits(model), logits(float32_copy(model)))
+
+
 @pytest.mark.usefixtures("mixed_policy")
 def test_what_a_stem_casts_to_is_not_what_it_is_fed():
     model = ct.Composer(

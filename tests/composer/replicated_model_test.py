@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
+from composer_tf.composer import policy_gradient_model
 from composer_tf.static_networks.early_exit_network import EarlyExitNetwork
 from composer_tf.static_networks.exit_stage import ExitStage
 from composer_tf.static_networks.path_network import PathNetwork
@@ -135,6 +136,17 @@ def test_what_replicas_cannot_do_is_refused(
         with pytest.raises(ValueError, match=f"`{named}"):
             model.compile(optimizer, **arguments)
     make().compile(optimizer, **arguments)  # One device can.
+
+
+def test_one_replica_trains_as_no_strategy_does(monkeypatch):
+    # Many weights have their update fused, but not within a strategy.
+    monkeypatch.setattr(policy_gradient_model, "_FUSED_FROM", 0)
+    alone = compiled()
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        one = compiled()
+    for model in (alone, one):
+        model.fit(batches(), shuffle=False, verbose=0)
+    assert_same_weights(one, alone)
 
 
 def test_distributions_of_keras_are_refused():

@@ -115,6 +115,26 @@ def test_gamma_among_the_inputs_may_have_any_form(model, gamma):
     logs = model.evaluate(inputs, Y, verbose=0, return_dict=True)
     hits = np.argmax(expected, axis=-1) == Y
     assert logs["accuracy"] == pytest.approx(np.mean(hits))
+    history = model.fit(inputs, Y, validation_data=(inputs, Y), verbose=0)
+    assert np.isfinite(history.history["val_loss"]).all()
+
+
+def test_training_takes_one_vector_of_several_gammas():
+    model = ct.Composer(
+        [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
+        preferences=[
+            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
+            ct.EntropyPreference(ct.Uniform(0.0, 1.0)),
+        ],
+    )
+    model.compile("sgd")
+    inputs = {"image": X, "gamma": np.float32([1.0, 0.5])}
+    history = model.fit(inputs, Y, validation_data=(inputs, Y), verbose=0)
+    wanted = model.evaluate(X, Y, gamma=[1.0, 0.5], verbose=0, return_dict=True)
+    assert history.history["val_reward"] == pytest.approx([wanted["reward"]])
+    short = {"image": X, "gamma": np.zeros([3, 2], np.float32)}
+    with pytest.raises(ValueError, match="one per example, 10 of them"):
+        model.fit(short, Y, verbose=0)
 
 
 def test_inputs_of_unequal_lengths_are_refused(model):
@@ -263,13 +283,22 @@ def test_a_call_within_another_changes_nothing_for_it(model):
         np.testing.assert_allclose(answer, plain, atol=1e-6)
 
 
-def test_each_decision_is_compiled_once(model):
-    model.predict(X, verbose=0)
-    compiled = model.predict_function
-    model.predict(X, decision="sample", verbose=0)
-    assert model.predict_function is compiled
-    sampling = model._functions["sample"]
-    model.predict(X, decision="sample", verbose=0)
-    assert model._functions["sample"] == sampling
+def test_each_decision_is_traced_once():
+    traced = []
+
+    class Counting(layers.Dense):
+        def call(self, inputs):
+            traced.append(inputs.shape)
+            return super().call(inputs)
+
+    model = ct.Composer([ct.Metalayer([Counting(3), layers.Dense(3)])])
     model.compile("sgd")
-    assert not model._functions
+    for decision in ("mode", "sample"):
+        model.predict(X, decision=decision, verbose=0)
+    once = len(traced)
+    for decision in ("sample", "mode", "sample"):
+        model.predict(X, decision=decision, verbose=0)
+    assert len(traced) == once
+    model.compile("sgd")
+    model.predict(X, decision="sample", verbose=0)
+    assert len(traced) > once

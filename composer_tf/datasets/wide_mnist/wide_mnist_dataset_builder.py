@@ -13,6 +13,12 @@ from sklearn.datasets import load_digits
 SIZE = 28
 NUM_DIGITS = 10
 SIDES = ("left", "right")
+# Splits of TFDS, for data sets that have no validation split of their own.
+SPLITS = {
+    "train": "train[:-5000]",
+    "validation": "train[-5000:]",
+    "test": "test",
+}
 
 Digits = tuple[np.ndarray, np.ndarray]
 
@@ -94,16 +100,11 @@ def read_mnist(data_dir: epath.PathLike) -> dict[str, Digits]:
     """
     builder: Any = tfds.builder("mnist", data_dir=data_dir)
     builder.download_and_prepare()
-    splits = {
-        "train": "train[:-5000]",
-        "validation": "train[-5000:]",
-        "test": "test",
-    }
     return {
         name: tfds.as_numpy(
             builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
         )
-        for name, split in splits.items()
+        for name, split in SPLITS.items()
     }
 
 
