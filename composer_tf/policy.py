@@ -168,3 +168,29 @@ def all_paths(
             f"{list(num_modules)} make {num_paths}."
         )
     return list(itertools.product(*map(range, num_modules)))
+
+
+def sample_paths(
+    num_modules: Sequence[int], max_paths: int = 64
+) -> list[tuple[int, ...]]:
+    """Every path, or a fixed sample through every module if there are more.
+
+    The sample is, for each i, the path of all modules i (or the last of a
+    metalayer that has fewer), then random paths, `max_paths` in all or a little
+    more.
+
+    Example:
+        >>> sample_paths([2, 3]) == all_paths([2, 3])
+        True
+        >>> sample_paths([2, 3], max_paths=3)
+        [(0, 0), (1, 1), (1, 2)]
+    """
+    sizes = np.array(num_modules)
+    if math.prod(num_modules) <= max_paths:
+        return all_paths(num_modules)
+    straight = [np.minimum(i, sizes - 1) for i in range(max(num_modules))]
+    num_drawn = max(0, max_paths - len(straight))
+    drawn = np.random.default_rng(0).integers(
+        0, sizes, [num_drawn, len(num_modules)]
+    )
+    return [tuple(path) for path in np.stack([*straight, *drawn]).tolist()]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from composer_tf.policy import Policy, tile_rows
+from composer_tf.policy import Policy, sample_paths, tile_rows
 
 # Two metalayers of 2 and 3 modules, a batch of two.
 PROBABILITIES = (
@@ -105,3 +105,11 @@ def test_tile_rows_takes_labels_and_batches_of_unknown_size():
             3,
         ],
     )
+
+
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (70,), (2, 65, 3)])
+def test_a_sample_of_many_paths_has_every_module(sizes):
+    paths = np.array(sample_paths(sizes))
+    assert len(paths) < np.prod(sizes) or len(sizes) == 1
+    for column, size in enumerate(sizes):
+        assert {*paths[:, column].tolist()} == {*range(size)}

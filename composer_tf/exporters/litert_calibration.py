@@ -9,6 +9,7 @@ import tensorflow as tf
 from composer_tf.exporters.exposure import STEER_BY, Exposure
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import OVERRIDE
+from composer_tf.policy import sample_paths
 
 Example = Mapping[str, np.ndarray]
 
@@ -113,9 +114,10 @@ def feeds(
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Every example, at gammas of the whole support and on forced paths.
 
-    First, each module is forced in all metalayers at once; in a batch, whose
-    rows are examples that follow each other, also beside others. Then paths are
-    random, and -1 asks the controller, which computes its logits either way.
+    First come all paths, or a sample if there are many; in a batch, whose rows
+    are examples that follow each other, then each module beside others. The
+    rest is random, and -1 asks the controller, which computes its logits either
+    way.
 
     Args:
         model: Model to calibrate.
@@ -161,10 +163,10 @@ def feeds(
 
 def _forced(sizes: np.ndarray, rows: int) -> list[np.ndarray]:
     """Paths `[1, n]`, or `[rows, n]` that differ, through every module."""
-    most = max(sizes, default=0)
-    alike = [np.minimum([[i]], sizes - 1) for i in range(most)]
+    alike = [np.array([path]) for path in sample_paths(sizes.tolist())]
     if rows == 1:
         return alike
+    most = max(sizes, default=0)
     starts = range(0, most, rows)
     turns = [np.arange(start, start + rows) % most for start in starts]
     return [*alike, *(np.minimum(t[:, np.newaxis], sizes - 1) for t in turns)]

@@ -12,10 +12,9 @@ from composer_tf.exporters.artifacts import Artifact, Feed, Outputs
 from composer_tf.exporters.exposure import Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import OVERRIDE, signature
-from composer_tf.policy import all_paths
+from composer_tf.policy import sample_paths
 
 _NUM_GAMMAS = 9
-_MAX_PATHS = 64
 _NUM_FORCED = 4  # Examples on each forced path.
 _TIE = 1e-5  # Choices whose probabilities are closer than this may differ.
 _ANSWERS = ("logits", "outputs", "probabilities")
@@ -67,9 +66,11 @@ def compare(
     another: Artifact | None = None,
     steer_by: Sequence[SteerBy] = ("gamma",),
 ) -> Parity:
-    """Runs an artifact and its model over all gammas and forced paths.
+    """Runs an artifact and its model over gammas and forced paths.
 
-    It runs both over all budgets too; there the model gets the gamma of each.
+    These are values along the support of all gammas together, then random ones,
+    and all paths, or a sample if there are many. It runs both over budgets too;
+    there the model gets the gamma of each.
 
     Args:
         model: Model that was exported.
@@ -109,7 +110,7 @@ def compare(
         tally.add(_run(reference, feed), artifact.run(inputs))
     few = len(asked[:_NUM_FORCED])
     gamma, steering = next(_steerings(exposure, few, steer_by[0]))
-    for path in _paths(model):
+    for path in sample_paths([len(costs) for costs in model.module_costs]):
         told = {**some, OVERRIDE: np.tile(np.array(path, np.int32), [few, 1])}
         expected = _run(reference, {**told, **gamma})
         tally.add(expected, forced.run({**told, **steering}), forced=True)
@@ -197,20 +198,11 @@ def _steerings(
         yield {"gamma": gamma}, {steer_by: table}
 
 
-def _paths(model: RoutedModel) -> Sequence[Sequence[int]]:
-    """All paths, or a fixed sample of them if there are too many."""
-    sizes = [len(costs) for costs in model.module_costs]
-    if np.prod(sizes, dtype=float) <= _MAX_PATHS:
-        return all_paths(sizes)
-    random = np.random.default_rng(0)
-    each = [np.minimum(i, np.array(sizes) - 1) for i in range(max(sizes))]
-    drawn = random.integers(0, sizes, [_MAX_PATHS, len(sizes)])
-    return [*(path.tolist() for path in each), *drawn.tolist()]
-
-
 def _run(function: Callable[..., dict], feed: Feed) -> Outputs:
-    tensors = {name: tf.constant(value) for name, value in feed.items()}
-    return {k: v.numpy() for k, v in function(**tensors).items()}
+    """Outputs on the CPU; a GPU multiplies matrices less exactly."""
+    with tf.device("/CPU:0"):
+        tensors = {name: tf.constant(value) for name, value in feed.items()}
+        return {k: v.numpy() for k, v in function(**tensors).items()}
 
 
 def _accuracy(outputs: Outputs, labels: np.ndarray) -> float:

@@ -1,5 +1,7 @@
 """What int8 may be calibrated on; `litert_test` calibrates."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -138,8 +140,10 @@ def test_other_loops_are_calibrated(tmp_path):
 
 @pytest.mark.parametrize("sizes", [(2,), (8,), (3, 2), (5, 1, 4)])
 @pytest.mark.parametrize("rows", [1, 2, 4])
-def test_calibration_sees_every_module_alone_and_beside_others(sizes, rows):
+def test_calibration_sees_every_path_and_modules_beside_others(sizes, rows):
     forced = litert_calibration._forced(np.array(sizes), rows)
+    alike = {tuple(paths[0]) for paths in forced if len(paths) == 1}
+    assert alike == {*itertools.product(*map(range, sizes))}
     for column, size in enumerate(sizes):
         choices = [{*paths[:, column].tolist()} for paths in forced]
         alone = set().union(*(seen for seen in choices if len(seen) == 1))

@@ -162,6 +162,39 @@ def test_no_module_stays_float_in_int8(folder):
                 assert types == [schema.TensorType.INT8] * 2
 
 
+def test_no_dense_or_recurrent_module_stays_float_in_int8(tmp_path):
+    dense = [L.Flatten(), L.Dense(11, "relu"), L.Dense(7)]
+    model = ct.Composer(
+        [
+            ct.Metalayer([L.GRU(7, unroll=True), keras.Sequential(dense)]),
+            ct.Metalayer([L.Dense(5), L.Dense(5, "tanh")]),
+        ],
+        controller=ct.RNNController(units=13),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 1.0))],
+    )
+    model.build((None, 4, 3))
+    model.compile()
+    rows = np.random.default_rng(0).normal(size=[30, 1, 4, 3])
+    model.export(
+        tmp_path / "m.tflite",
+        format="tflite",
+        quantization="int8",
+        calibration_data=[{"image": row.astype(np.float32)} for row in rows],
+    )
+    types = {}
+    read_model = read(tmp_path, "m")
+    for graph in read_model.subgraphs:
+        for op, name in zip(
+            graph.operators, operators(read_model, graph), strict=True
+        ):
+            if name == "FULLY_CONNECTED":
+                weights = graph.tensors[op.inputs[1]]
+                types.setdefault(weights.shape[0], set()).add(weights.type)
+    for units in (3 * 7, 11, 7, 5):
+        assert types[units] == {schema.TensorType.INT8}
+    assert types[3 * 13] == {schema.TensorType.FLOAT32}  # The controller's.
+
+
 @pytest.mark.parametrize(
     "kind", ["none", "float16", "dynamic", "int8", "micro"]
 )
