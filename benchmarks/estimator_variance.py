@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from pictures import Bar, draw
 
 import composer_tf as ct
 from composer_tf import datasets
@@ -27,7 +28,9 @@ from composer_tf.workdir import write_json
 
 _SAMPLES = flags.DEFINE_integer("samples", 200, "Gradients on each batch.")
 _STEPS = flags.DEFINE_integer("steps", 500, "Training steps before measuring.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file to write, with a picture beside it."
+)
 
 _BATCH_SIZE = 128
 _NUM_BATCHES = 8
@@ -136,6 +139,21 @@ def measure(model: ct.Composer, data: tf.data.Dataset) -> dict[str, np.ndarray]:
     return results
 
 
+def tables(report: dict[str, Any]) -> dict[str, dict[str, Bar]]:
+    """Variances with their standard errors, of controller and modules."""
+
+    def bar(row: dict[str, Any], part: int) -> Bar:
+        ratio, error = row["ratio"][part], row["error"][part]
+        return Bar(ratio, ratio - error, ratio + error)
+
+    return {
+        f"variance of the {name}'s gradient": {
+            estimator: bar(row, part) for estimator, row in report.items()
+        }
+        for part, name in enumerate(("controller", "modules"))
+    }
+
+
 def main(_: list[str]) -> None:
     """Trains, measures, prints a table and writes the JSON."""
     keras.utils.set_random_seed(0)
@@ -162,7 +180,9 @@ def main(_: list[str]) -> None:
         cells = map("{:.3f} +- {:.3f}".format, row["ratio"], row["error"])
         print(f"{name:26} {row['module_evaluations']:11}", *cells, sep="  ")
     if _OUTPUT.value:
-        write_json(report, pathlib.Path(_OUTPUT.value))
+        output = pathlib.Path(_OUTPUT.value)
+        write_json(report, output)
+        draw(tables(report), output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

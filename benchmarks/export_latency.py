@@ -49,10 +49,7 @@ _RUNTIME = flags.DEFINE_multi_enum(
 )
 
 _SPLITS = {"all cheap": 0.0, "90/10": 0.1, "even": 0.5, "all dear": 1.0}
-_BATCH_SIZES = {
-    **dict.fromkeys(RUNTIMES, (32, 256)),
-    "tflite": (32,),  # Each size is a file.
-}
+_BATCH_SIZES = (32, 256)
 _NUM_MODULES = (2, 4, 8, 16, 32, 64)
 _CALLERS = 7
 _BY_MACS = "by multiply-accumulates"
@@ -351,7 +348,7 @@ def main(argv: list[str]) -> None:
                 place = folder / build.__name__ / runtime
                 contestants = Contestants(build, runtime, place)
                 measured: dict[str, Any] = {"batch 1": contestants.single()}
-                for rows in _BATCH_SIZES[runtime]:
+                for rows in _BATCH_SIZES:
                     measured[f"batch {rows}"] = contestants.batched(rows)
                 results[f"{build.__name__}, {runtime}"] = measured
                 for batch, ratios in measured.items():

@@ -22,11 +22,14 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 from harness import memory, print_table, ratio, spread
+from pictures import draw
 
 from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each measurement.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file to write, with a picture beside it."
+)
 _ONE = flags.DEFINE_list("one", None, "Measure m,n,batch,width and print it.")
 
 _FEATURES = 256
@@ -142,8 +145,10 @@ def main(argv: list[str]) -> None:
             print_table(title, {**relative, "exponent": power})
             report[title] = {"relative": relative, "exponent": power}
     if _OUTPUT.value:
-        report = {"rounds": _ROUNDS.value, **report}
-        write_json(report, pathlib.Path(_OUTPUT.value))
+        output = pathlib.Path(_OUTPUT.value)
+        write_json({"rounds": _ROUNDS.value, **report}, output)
+        tables = {title: part["relative"] for title, part in report.items()}
+        draw(tables, output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

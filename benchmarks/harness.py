@@ -119,9 +119,14 @@ def export_and_open(
             export(model, "tf_saved_model", folder, **options)
         )
     path = export(model, runtime, folder, **options)
-    if "batch_size" in options:
+    return open_for(options.get("batch_size", 1), path, runtime)
+
+
+def open_for(rows: int, path: pathlib.Path | str, format: str) -> Artifact:
+    """Loads an artifact for batches of so many rows, which LiteRT fixes."""
+    if format == "tflite" and rows > 1:
         return LiteRTArtifact(path, batched=True)
-    return open_artifact(path, runtime)
+    return open_artifact(path, format)
 
 
 def memory(field: str) -> int:
@@ -134,24 +139,37 @@ def memory(field: str) -> int:
     return 1024 * int(line.split()[1])
 
 
-def _measure_memory(format: str, feed: str, warm_up: str, *paths: str) -> int:
-    """Growth of this process to its peak; arguments as in `peak_bytes`."""
-    inputs = dict(np.load(feed))
-    warm = open_artifact(warm_up, format).caller(inputs)
+def _measure_memory(format: str, folder: str, *paths: str) -> int:
+    """Growth of this process to its peak; the first path is the warm-up.
+
+    Args:
+        format: Same as in `peak_bytes`.
+        folder: Folder with the feed of each path, `0.npz` and so on.
+        *paths: Paths of the artifacts.
+    """
+    feeds = [
+        dict(np.load(pathlib.Path(folder) / f"{i}.npz"))
+        for i in range(len(paths))
+    ]
+
+    def opened(path: str, feed: Feed) -> Callable[[], Any]:
+        rows = len(next(iter(feed.values())))
+        return open_for(rows, path, format).caller(feed)
+
+    warm = opened(paths[0], feeds[0])
     warm()  # Now the runtime has what it needs for itself.
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
     before = memory("VmRSS")
-    callers = [open_artifact(path, format).caller(inputs) for path in paths]
+    callers = list(map(opened, paths[1:], feeds[1:]))
     for call in callers:
         call()
     return memory("VmHWM") - before
 
 
 def peak_bytes(
-    paths: list[pathlib.Path],
-    warm_up: pathlib.Path,
+    artifacts: Sequence[tuple[pathlib.Path, Feed]],
+    warm_up: tuple[pathlib.Path, Feed],
     format: str,
-    feed: Mapping[str, np.ndarray],
 ) -> int:
     """Extra peak resident memory of these artifacts after a warm-up, in bytes.
 
@@ -159,19 +177,18 @@ def peak_bytes(
     peak while they are loaded and run.
 
     Args:
-        paths: Paths of the artifacts; each is loaded and run.
-        warm_up: Path of the artifact that runs first and stays loaded.
+        artifacts: Path and inputs of each artifact, which is loaded and run.
+        warm_up: Those of the artifact that runs first and stays loaded.
         format: Format of all artifacts.
-        feed: Inputs for each artifact, by name.
     """
-    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
-        arrays: dict[str, Any] = dict(feed)
-        np.savez(file.name, **arrays)
+    every = [warm_up, *artifacts]
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (_, feed) in enumerate(every):
+            arrays: dict[str, Any] = dict(feed)
+            np.savez(pathlib.Path(folder) / f"{i}.npz", **arrays)
+        paths = [str(path) for path, _ in every]
         done = subprocess.run(
-            [
-                *(sys.executable, __file__),
-                *(format, file.name, str(warm_up), *map(str, paths)),
-            ],
+            [sys.executable, __file__, format, folder, *paths],
             check=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 from harness import FILES, export, print_table, ratio
+from pictures import draw
 
 from composer_tf import models
 from composer_tf.exporters.artifacts import open_artifact
@@ -24,7 +25,9 @@ from composer_tf.exporters.verification import interleaved_rounds
 from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file to write, with a picture beside it."
+)
 
 
 def import_freshly(module: str) -> None:
@@ -68,8 +71,9 @@ def main(argv: list[str]) -> None:
     }
     print_table("time to start", ratios)
     if _OUTPUT.value:
-        report = {"rounds": _ROUNDS.value, **ratios}
-        write_json(report, pathlib.Path(_OUTPUT.value))
+        output = pathlib.Path(_OUTPUT.value)
+        write_json({"rounds": _ROUNDS.value, **ratios}, output)
+        draw({"time to start": ratios}, output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

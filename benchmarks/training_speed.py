@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from harness import Spread, print_table, ratio, shown
+from pictures import draw
 
 import composer_tf as ct
 from composer_tf import datasets, models
@@ -29,7 +30,9 @@ from composer_tf.static_networks import counterparts
 from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds that are timed.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "JSON file to write, with a picture beside it."
+)
 
 _BATCH_SIZES = (32, 128, 512)
 _NUM_MODULES = (2, 4, 8, 16, 32, 64)
@@ -37,7 +40,7 @@ _NUM_WIDE = 16
 _UNITS = 512
 _NUM_STEPS = 20
 _BATCH_SIZE = 128
-_ROUTINGS = ("dense", "partition", "scatter")
+_ROUTINGS = ("dense", "partition", "scatter", "branch")
 _SHAPE = (28, 56, 1)
 
 _STEP = "time of a step of Wide-MNIST"
@@ -168,17 +171,25 @@ def by_modules(num_modules: int) -> Speeds:
     }
 
 
-def by_routing() -> Speeds:
-    """Speeds of each routing, over computing all modules and selecting."""
+def by_routing(make: Callable[[str], ct.Composer]) -> Speeds:
+    """Speeds of each routing, over computing all modules and selecting.
+
+    Args:
+        make: Function that makes a Composer with a routing.
+    """
     data = random_data()
     calls = {
-        routing: training(wide(_NUM_WIDE, routing=routing), data, False)
+        routing: training(make(routing), data, jit_compile=False)
         for routing in _ROUTINGS
     }
-    calls["dense, xla"] = training(
-        wide(_NUM_WIDE, routing="dense"), data, jit_compile=True
-    )
+    calls["dense, xla"] = training(make("dense"), data, jit_compile=True)
     return relative_speeds(timed(calls), "dense")
+
+
+def small(routing: str) -> ct.Composer:
+    """Wide-MNIST's Composer, whose two modules are small."""
+    config = models.WideMnist().build(seed=0).get_config()
+    return ct.Composer.from_config({**config, "routing": routing})
 
 
 def by_estimator() -> Speeds:
@@ -276,18 +287,23 @@ def main(argv: list[str]) -> None:
         **{
             f"{m} wide modules": lambda m=m: by_modules(m) for m in _NUM_MODULES
         },
-        f"routing of {_NUM_WIDE} wide modules": by_routing,
+        "routing of Wide-MNIST's modules": lambda: by_routing(small),
+        f"routing of {_NUM_WIDE} wide modules": lambda: by_routing(
+            lambda routing: wide(_NUM_WIDE, routing=routing)
+        ),
         "paths per example, 4 wide modules": by_estimator,
         _STEP: shares,
     }
-    report: dict[str, Any] = {"rounds": _ROUNDS.value}
+    report: dict[str, Speeds] = {}
     for title, measure in sections.items():
         report[title] = measure()
         print_table(title, report[title])
         keras.backend.clear_session()
     print(largest_share(report[_STEP]))
     if _OUTPUT.value:
-        write_json(report, pathlib.Path(_OUTPUT.value))
+        output = pathlib.Path(_OUTPUT.value)
+        write_json({"rounds": _ROUNDS.value, **report}, output)
+        draw(report, output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def test_every_benchmark_can_be_loaded(load, name):
 @pytest.fixture
 def measurement(load):
     """Of batches of 8 rows, without the files and the run."""
-    Measurement = load("accuracy_latency").Measurement  # noqa: N806
+    Measurement = load("timed_methods").Measurement  # noqa: N806
     made = Measurement.__new__(Measurement)
     made.rows, made._sizes = 8, [1, 4, 8]
     made._cheapest, made._dearest = "0", "1"
@@ -120,7 +120,7 @@ def test_early_exits_take_each_stage_for_the_rows_that_reach_it(measurement):
 
 
 def test_a_percentile_is_over_batches_after_two_runs(load, monkeypatch):
-    benchmark = load("accuracy_latency")
+    benchmark = load("timed_methods")
     clock = types.SimpleNamespace(now=0.0)
     timer = types.SimpleNamespace(perf_counter=lambda: clock.now)
     monkeypatch.setattr(benchmark, "time", timer)
@@ -148,16 +148,26 @@ def test_the_memory_of_an_artifact_holds_its_weights(load, tmp_path):
     feed = {"image": np.ones([1, 7], np.float32)}
     weights = 4 * 2**20 * (7 + 1)
     # It is loaded to warm up too, which does not count.
-    assert harness.peak_bytes([], path, "tflite", feed) < weights / 8
-    assert harness.peak_bytes([path], path, "tflite", feed) > weights
+    one = (path, feed)
+    assert harness.peak_bytes([], one, "tflite") < weights / 8
+    assert harness.peak_bytes([one], one, "tflite") > weights
 
 
-def test_points_of_a_curve_are_of_evenly_spaced_costs(load, measurement):
+def test_the_least_time_for_an_accuracy_lies_on_the_line(load):
+    least_times = load("accuracy_latency").least_times
+    line = [(0.2, 0.5), (0.6, 0.7), (0.8, 0.6), (1.0, 0.9)]
+    points = [{"time": t, "accuracy": a} for t, a in reversed(line)]
+    times = least_times(points, [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    # From 0.7 on the line goes from (0.6, 0.7) past what is no better.
+    assert times == pytest.approx([0.2, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert least_times(points, [0.95]) == [None]
+    assert least_times([], [0.5]) == [None]
+
+
+def test_points_of_a_curve_are_of_evenly_spaced_costs(measurement):
     costs = [0.2, 0.21, 0.22, 0.58, 0.6, 1.0]
     measurement._metrics = {"lines": {"composer": [{"cost": c} for c in costs]}}
-    flag = measurement._steered.__globals__["_NUM_GAMMAS"]
-    flag.value = 3
-    chosen = [point["cost"] for point in measurement._steered()]
+    chosen = [point["cost"] for point in measurement._steered(3)]
     assert chosen == [0.2, 0.6, 1.0]
 
 

@@ -1,0 +1,342 @@
+"""Times of a Composer and of its alternatives on the same batches of images."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from harness import FILES, export, open_for, peak_bytes, ratio
+
+import composer_tf as ct
+from composer_tf import datasets, evaluation
+from composer_tf.exporters import RoutedModel
+from composer_tf.exporters.artifacts import Artifact, size_in_bytes
+from composer_tf.exporters.verification import interleaved_rounds
+from composer_tf.static_networks import counterparts
+from composer_tf.static_networks.early_exit_network import EarlyExitNetwork
+from composer_tf.workdir import read_json
+
+NUM_BATCHES = {1: 32, 32: 4, 256: 1}  # By rows of a batch.
+
+Point = dict[str, Any]
+
+
+class Batches:
+    """Runs batches in order, and keeps the seconds of each.
+
+    Args:
+        callers: Functions that run one batch each.
+    """
+
+    def __init__(self, callers: Sequence[Callable[[], object]]) -> None:
+        self._callers = callers
+        self._seconds: list[float] = []
+
+    def __call__(self) -> None:
+        for call in self._callers:
+            start = time.perf_counter()
+            call()
+            self._seconds.append(time.perf_counter() - start)
+
+    def percentile(self, percent: float) -> float:
+        """Percentile of a batch's seconds, without two runs to warm up."""
+        return float(
+            np.percentile(self._seconds[2 * len(self._callers) :], percent)
+        )
+
+
+class Measurement:
+    """One format and number of rows: the files, and a batch's time in each.
+
+    Args:
+        run: Folder of the run.
+        format: One of `exporters.FORMATS`.
+        rows: Rows of a batch.
+        folder: Folder to write the files to, or where they are.
+        rounds: Number of turns of each file.
+    """
+
+    def __init__(
+        self,
+        run: pathlib.Path,
+        format: str,
+        rows: int,
+        folder: pathlib.Path,
+        rounds: int,
+    ) -> None:
+        self._metrics = read_json(run / "metrics.json")
+        config = read_json(run / "config.json")
+        self._preference = config["evaluation"]["preference"]
+        model: Any = keras.models.load_model(run / "model.keras")
+        assert isinstance(model, ct.Composer)
+        self._whole = model.routed_model()
+        self._names = model.preferences.names
+        self._defaults = model.preferences.default.numpy()
+        self._format, self._folder = format, folder
+        paths = [
+            tuple(map(int, path.name.split("-")))
+            for path in (run / "alone").iterdir()
+        ]
+        paths.sort(key=lambda path: counterparts.cost_of_path(model, path))
+        self._alone = {"-".join(map(str, path)): path for path in paths}
+        self._cheapest = "-".join(map(str, model.cost_table.cheapest))
+        self._dearest = "-".join(map(str, model.cost_table.dearest))
+        self._exits: Any = None
+        if config["evaluation"]["early_exit"]:
+            saved = run / "early_exit" / "model.keras"
+            self._exits = keras.models.load_model(saved)
+            assert isinstance(self._exits, EarlyExitNetwork)
+        self.rows, self._rounds = rows, rounds
+        # How many rows of a batch may be left for the next network.
+        self._sizes = sorted({1, max(1, rows // 2), rows})
+        self._images, _ = datasets.load_arrays(
+            config["data"]["name"], "test", config["data"]["data_dir"] or None
+        )
+        count = NUM_BATCHES[rows]
+        chosen = np.random.default_rng(0).permutation(len(self._images))
+        ((self._input, spec),) = self._whole.inputs.items()
+        self._batches = (
+            self._images[chosen[: count * rows]]
+            .reshape([count, rows, *self._images.shape[1:]])
+            .astype(spec.dtype.as_numpy_dtype)
+        )
+        # The files that a method needs, and the inputs of each.
+        self._files: dict[str, dict[str, np.ndarray]] = {
+            "composer": {"composer": self._batches},
+            "cascade": dict.fromkeys(
+                (self._cheapest, self._dearest), self._batches
+            ),
+            **{name: {name: self._batches} for name in self._alone},
+        }
+
+    def measure(self, num_gammas: int) -> dict[str, Any]:
+        """Measures the points of each method, and the sizes of its files.
+
+        Args:
+            num_gammas: Most points of the Composer.
+        """
+        steered = self._steered(num_gammas)
+        callers = self._callers(steered)
+        seconds = interleaved_rounds(callers, self._rounds)
+        unit = seconds[f"{self._dearest} {self.rows}"]
+        ratios = {name: ratio(each, unit) for name, each in seconds.items()}
+        times = {name: each["median"] for name, each in ratios.items()}
+        unit_of_batch = float(np.median(unit)) / len(self._batches)
+        slow = {
+            name: each.percentile(95) / unit_of_batch
+            for name, each in callers.items()
+        }
+
+        def timed(name: str) -> Point:
+            return {
+                "time": times[name],
+                "quartiles": ratios[name]["quartiles"],
+                "95th percentile": slow[name],
+            }
+
+        return {
+            "composer": [
+                {**point, **timed(f"composer {i}")}
+                for i, point in enumerate(steered)
+            ],
+            "alone": [
+                {**self._static(name), **timed(f"{name} {self.rows}")}
+                for name in self._alone
+            ],
+            "cascade": self._cascade(times, slow),
+            "early_exit": self._early_exit(times, slow),
+            "bytes": {
+                method: sum(size_in_bytes(self._place(name)) for name in files)
+                for method, files in self._files.items()
+            },
+            "peak_bytes": {
+                method: self._peak_bytes(files)
+                for method, files in self._files.items()
+            },
+        }
+
+    def _callers(self, steered: Sequence[Point]) -> dict[str, Batches]:
+        """The Composer at each gamma, and each file on each number of rows."""
+        routed = self._artifact(self._whole, "composer", self.rows)
+        callers = {
+            f"composer {i}": self._run(routed, self._batches, point["gamma"])
+            for i, point in enumerate(steered)
+        }
+        for name, path in self._alone.items():
+            callers |= self._by_rows(self._whole.alone(path), name)
+        return callers | self._stage_callers()
+
+    def _by_rows(
+        self, model: RoutedModel, name: str, batches: np.ndarray | None = None
+    ) -> dict[str, Batches]:
+        """Callers of a file on each number of rows that may reach it."""
+        batches = self._batches if batches is None else batches
+        return {
+            f"{name} {rows}": self._run(
+                self._artifact(model, name, rows), batches[:, :rows]
+            )
+            for rows in self._sizes
+        }
+
+    def _artifact(self, model: RoutedModel, name: str, rows: int) -> Artifact:
+        """The file of a model, which is written unless it is there."""
+        place = self._place(name, rows)
+        if not place.exists():
+            fixed = self._format == "tflite" and rows > 1
+            options = {"batch_size": rows} if fixed else {}
+            export(model, self._format, place.parent, **options)
+        return open_for(rows, place, self._format)
+
+    def _place(self, name: str, rows: int | None = None) -> pathlib.Path:
+        folder = self._folder / name
+        if self._format == "tflite":  # Each number of rows is a file.
+            folder /= str(rows or self.rows)
+        return folder / FILES[self._format]
+
+    def _peak_bytes(self, files: Mapping[str, np.ndarray]) -> int:
+        """Memory of a method's files, after the dearest network has run."""
+
+        def fed(name: str, batches: np.ndarray) -> Any:
+            return self._place(name), {self._input: batches[0]}
+
+        warm_up = fed(self._dearest, self._batches)
+        artifacts = [fed(name, batches) for name, batches in files.items()]
+        return peak_bytes(artifacts, warm_up, self._format)
+
+    def _steered(self, num_gammas: int) -> list[Point]:
+        """Points of the Composer's curve with roughly evenly spaced costs."""
+        line = self._metrics["lines"]["composer"]
+        costs = np.array([point["cost"] for point in line])
+        wanted = np.linspace(costs.min(), costs.max(), num_gammas)
+        nearest = {int(np.argmin(np.abs(costs - cost))) for cost in wanted}
+        return [line[i] for i in sorted(nearest)]
+
+    def _static(self, name: str) -> Point:
+        """Cost and accuracy of a network that was trained alone."""
+        numbers = self._metrics["summary"]
+        return {
+            field: numbers[f"alone/{name}/{field}"]
+            for field in ("cost", "accuracy")
+        }
+
+    def _cascade(
+        self, times: dict[str, float], slow: dict[str, float]
+    ) -> list[Point]:
+        """The cheap network on all rows, the dear one on those it is unsure of.
+
+        A batch leaves the dear network the mean number of such rows.
+        """
+        line = self._metrics["lines"]["cascade"]
+        cheap, dear = line[0]["cost"], line[-1]["cost"] - line[0]["cost"]
+        points = []
+        for point in line:
+            unsure = float(np.clip((point["cost"] - cheap) / dear, 0.0, 1.0))
+            shares = {self._cheapest: 1.0, self._dearest: unsure}
+            points.append({**point, **self._in_turn(shares, times, slow)})
+        return points
+
+    def _in_turn(
+        self,
+        shares: dict[str, float],
+        times: dict[str, float],
+        slow: dict[str, float],
+    ) -> Point:
+        """Time of a batch that goes through several files.
+
+        The 95th percentile is an upper bound: the sum over files of that of the
+        time, on the 95th percentile of the rows that reach the file.
+
+        Args:
+            shares: Share of a batch's rows that reaches each file, on average.
+            times: Median time of each file on each number of rows.
+            slow: The 95th percentiles.
+        """
+        random = np.random.default_rng(0)
+        most = {
+            name: float(
+                np.percentile(random.binomial(self.rows, share, 10_000), 95)
+            )
+            for name, share in shares.items()
+        }
+        return {
+            "time": sum(
+                self._time(name, share, times) for name, share in shares.items()
+            ),
+            "95th percentile": sum(
+                self._time(name, rows / self.rows, slow)
+                for name, rows in most.items()
+            ),
+        }
+
+    def _time(self, name: str, share: float, times: dict[str, float]) -> float:
+        """Time of a file on a share of a batch; 0 for a share of 0."""
+        measured = [0.0, *(times[f"{name} {rows}"] for rows in self._sizes)]
+        at = [0, *self._sizes]
+        return float(np.interp(share * self.rows, at, measured))
+
+    def _stage_callers(self) -> dict[str, Batches]:
+        """Callers of each stage between exits, on the activations it takes."""
+        if self._exits is None:
+            return {}
+        callers, batches = {}, self._batches
+        stages = self._files["early_exit"] = {}
+        for i, stage in enumerate(self._exits.stages):
+            spec = tf.TensorSpec([None, *batches.shape[2:]], batches.dtype)
+            model = dataclasses.replace(
+                self._whole.alone(()),
+                forward=_forward(stage, self._input),
+                inputs={self._input: spec},
+                variables=[v.value for v in stage.variables],
+            )
+            stages[f"exit_{i}"] = batches
+            callers |= self._by_rows(model, f"exit_{i}", batches)
+            batches = np.stack([stage(batch)[0] for batch in batches])
+        return callers
+
+    def _early_exit(
+        self, times: dict[str, float], slow: dict[str, float]
+    ) -> list[Point]:
+        """Points with each stage timed on the rows not sure before it."""
+        if self._exits is None:
+            return []
+        logits = self._exits.predict(self._images, batch_size=1000, verbose=0)
+        confidence = tf.nn.softmax(logits).numpy().max(axis=-1)
+        points = []
+        for point in self._metrics["lines"]["early_exit"]:
+            taken = evaluation.exits_taken(confidence, point["gamma"])
+            shares = {
+                f"exit_{i}": float(np.mean(taken >= i))
+                for i in range(confidence.shape[1])
+            }
+            points.append({**point, **self._in_turn(shares, times, slow)})
+        return points
+
+    def _run(
+        self,
+        artifact: Artifact,
+        batches: np.ndarray,
+        gamma: float | None = None,
+    ) -> Batches:
+        """Runs the batches in order."""
+        feeds: list[dict[str, np.ndarray]] = []
+        for batch in batches:
+            feed = {self._input: batch}
+            if gamma is not None:
+                columns = np.array(self._defaults)
+                columns[self._names.index(self._preference)] = gamma
+                rows = np.repeat(columns[np.newaxis], len(batch), axis=0)
+                feed["gamma"] = rows[:, 0] if rows.shape[1] == 1 else rows
+            feeds.append(feed)
+        return Batches(artifact.callers(feeds))
+
+
+def _forward(stage: keras.layers.Layer, name: str) -> Any:
+    def forward(inputs, gamma, choices, routing):
+        activations, logits = stage(inputs[name], training=False)
+        return {"activations": activations, "logits": logits}
+
+    return forward
