@@ -53,8 +53,15 @@ def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
     exec(block_with("ct.Sandwich"), scope)
     scope["model"].compile("adam", metrics=["accuracy"])
     scope["model"].fit(scope["train"].take(2), verbose=0)
-    exec(block_with("evaluation.Recorder"), scope)
+
+    exec(block_with("evaluation.evaluate_paths"), scope)
     assert len(scope["outcomes"].paths) == 2
+    exec(block_with("path_network").replace("epochs=2", "epochs=1"), scope)
+    assert scope["cascade"][-1].cost == pytest.approx(sum(scope["costs"]))
+    exec(block_with("evaluation.Recorder"), scope)
+    assert scope["heatmaps"].shape == (3, 20, 2)
+    pictures = {path.name for path in tmp_path.glob("*.png")}
+    assert pictures == {"tradeoff.png", "routing.png", "examples.png"}
 
 
 @pytest.mark.slow
