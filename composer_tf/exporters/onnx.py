@@ -109,7 +109,6 @@ def _convert(function: Any) -> Any:
         custom_op_handlers={
             "Erfc": (_convert_erfc, []),
             "Square": (_convert_square, []),
-            "InvertPermutation": (_convert_invert_permutation, []),
         },
     )
     if any(node.op_type == "LSTM" for node in proto.graph.node):
@@ -163,32 +162,6 @@ def _convert_square(context: Any, node: Any, name: str, _: Any) -> None:
         "Mul" if is_cast else "Pow",
         [x, other],
         name=name,
-        outputs=node.output,
-        shapes=shapes,
-        dtypes=dtypes,
-    )
-
-
-def _convert_invert_permutation(
-    context: Any, node: Any, name: str, _: Any
-) -> None:
-    """A handler of tf2onnx: y[x[i]] = i, where its own sorts."""
-    (x,) = node.input
-    shapes, dtypes = node.output_shapes, node.output_dtypes
-    context.remove_node(node.name)
-    zero, one = (
-        context.make_const(f"{name}_{value}", np.int64(value)).output[0]
-        for value in (0, 1)
-    )
-    (shape,) = context.make_node("Shape", [x]).output
-    (size,) = context.make_node("Squeeze", [shape]).output
-    (places,) = context.make_node("Range", [zero, size, one]).output
-    (y,) = context.make_node("ScatterElements", [places, x, places]).output
-    context.make_node(
-        "Cast",
-        [y],
-        name=name,
-        attr={"to": dtypes[0]},
         outputs=node.output,
         shapes=shapes,
         dtypes=dtypes,

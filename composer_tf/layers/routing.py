@@ -183,9 +183,11 @@ def scatter(
 
     Arguments and result are those of `partition`.
     """
-    merged = _scatter(
+    order, vectors = _by_module(
         modules, inputs, choices, output_shape, dtype, _run_unless_empty
     )
+    # TensorFlow gathers on all cores, and would update a copy.
+    merged = tf.gather(vectors, tf.math.invert_permutation(order))
     # Choices of no module leave rows out, and fail here.
     num_rows = inputs.shape[0] or tf.shape(choices)[0]
     return tf.reshape(merged, [num_rows, *output_shape])
@@ -264,19 +266,30 @@ def unguarded_scatter(
         outputs = run_module(module, rows, dtype)
         return tf.ensure_shape(outputs, [None, *output_shape])
 
-    merged = _scatter(modules, inputs, choices, output_shape, dtype, run)
+    order, vectors = _by_module(
+        modules, inputs, choices, output_shape, dtype, run
+    )
+    # One operator, where an inverse permutation would take five.
+    merged = tf.tensor_scatter_nd_update(
+        vectors, tf.expand_dims(order, axis=-1), vectors
+    )
     return tf.reshape(merged, [inputs.shape[0] or -1, *output_shape])
 
 
-def _scatter(
+def _by_module(
     modules: Sequence[Module],
     inputs: tf.Tensor,
     choices: tf.Tensor,
     output_shape: tf.TensorShape,
     dtype: str,
     run: Callable[[Module, tf.Tensor, tf.TensorShape, str], tf.Tensor],
-) -> tf.Tensor:
-    """Outputs as vectors `[B, size]`; rows are copied three times."""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Runs each module on its rows.
+
+    Returns:
+        Rows in the order of their modules, int64 `[B]`, and their outputs in
+        that order as vectors, `[B, size]`.
+    """
     num_modules = len(modules)
     chosen = tf.range(num_modules)[:, tf.newaxis] == choices  # [m, B]
     # ONNX Runtime takes a fixed time for each operator: few, without casts.
@@ -288,12 +301,11 @@ def _scatter(
             modules, tf.split(order, counts, num=num_modules), strict=True
         )
     ]
-    # Merged as vectors: tf2onnx would move transpositions of images behind the
-    # merge, where ONNX Runtime cannot join them with those of convolutions.
+    # As vectors: tf2onnx would move transpositions of images behind the merge,
+    # where ONNX Runtime cannot join them with those of convolutions.
     size = output_shape.num_elements()
     vectors = [tf.reshape(rows, [-1, size]) for rows in outputs]
-    places = tf.math.invert_permutation(order)
-    return tf.gather(tf.concat(vectors, axis=0), places)
+    return order, tf.concat(vectors, axis=0)
 
 
 def _search(

@@ -9,11 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import tensorflow as tf
-import tf2onnx
 
 import composer_tf as ct
-from composer_tf.exporters.onnx import _convert_invert_permutation
 from tests.exporters.small_composer import (
     assert_same,
     composer,
@@ -272,22 +269,3 @@ def test_a_normalization_of_integers_is_not_fused(tmp_path):
     x = np.arange(12, dtype=np.int32).reshape(3, 4)
     actual = run(open_session(path), image=x)
     np.testing.assert_allclose(actual["logits"], model(x), atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", ["int32", "int64"])
-def test_a_permutation_is_inverted_without_a_sort(tmp_path, dtype):
-    @tf.function(input_signature=[tf.TensorSpec([None], dtype)])
-    def invert(x):
-        return tf.math.invert_permutation(x)
-
-    handlers = {"InvertPermutation": (_convert_invert_permutation, [])}
-    proto, _ = tf2onnx.convert.from_function(
-        invert, invert.input_signature, custom_op_handlers=handlers
-    )
-    onnx.save(proto, tmp_path / "m.onnx")
-    session = open_session(tmp_path / "m.onnx")
-    for size in (0, 1, 7):
-        x = np.random.default_rng(size).permutation(size).astype(dtype)
-        (actual,) = session.run(None, {"x": x})
-        assert actual.dtype == dtype
-        np.testing.assert_array_equal(actual, np.argsort(x))
