@@ -201,7 +201,8 @@ class Measurement:
         """Memory of a method's files, after the dearest network has run."""
 
         def fed(name: str, batches: np.ndarray) -> Any:
-            return self._place(name), {self._input: batches[0]}
+            gamma = 0.0 if name == "composer" else None
+            return self._place(name), self._feed(batches[0], gamma)
 
         warm_up = fed(self._dearest, self._batches)
         artifacts = [fed(name, batches) for name, batches in files.items()]
@@ -322,16 +323,21 @@ class Measurement:
         gamma: float | None = None,
     ) -> Batches:
         """Runs the batches in order."""
-        feeds: list[dict[str, np.ndarray]] = []
-        for batch in batches:
-            feed = {self._input: batch}
-            if gamma is not None:
-                columns = np.array(self._defaults)
-                columns[self._names.index(self._preference)] = gamma
-                rows = np.repeat(columns[np.newaxis], len(batch), axis=0)
-                feed["gamma"] = rows[:, 0] if rows.shape[1] == 1 else rows
-            feeds.append(feed)
-        return Batches(artifact.callers(feeds))
+        return Batches(
+            artifact.callers([self._feed(batch, gamma) for batch in batches])
+        )
+
+    def _feed(
+        self, batch: np.ndarray, gamma: float | None
+    ) -> dict[str, np.ndarray]:
+        """A batch, and for all rows the gamma that is varied, if any."""
+        feed = {self._input: batch}
+        if gamma is not None:
+            columns = np.array(self._defaults)
+            columns[self._names.index(self._preference)] = gamma
+            rows = np.repeat(columns[np.newaxis], len(batch), axis=0)
+            feed["gamma"] = rows[:, 0] if rows.shape[1] == 1 else rows
+        return feed
 
 
 def _forward(stage: keras.layers.Layer, name: str) -> Any:
