@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
+from chains import Point
 from harness import FILES
 from matplotlib.figure import Figure
-from timed_methods import NUM_BATCHES, Measurement, Point
+from timed_methods import NUM_BATCHES, Measurement
 
 from composer_tf.workdir import write_json
 

@@ -9,10 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from chains import FileTimes, Point, cascade, early_exit
 from harness import FILES, export, open_for, peak_bytes, ratio
 
 import composer_tf as ct
-from composer_tf import datasets, evaluation
+from composer_tf import datasets
 from composer_tf.exporters import RoutedModel
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
 from composer_tf.exporters.verification import interleaved_rounds
@@ -21,8 +22,6 @@ from composer_tf.static_networks.early_exit_network import EarlyExitNetwork
 from composer_tf.workdir import read_json
 
 NUM_BATCHES = {1: 32, 32: 4, 256: 1}  # By rows of a batch.
-
-Point = dict[str, Any]
 
 
 class Batches:
@@ -119,21 +118,24 @@ class Measurement:
         Args:
             num_gammas: Most points of the Composer.
         """
-        steered = self._steered(num_gammas)
+        steered = evenly_spaced(self._metrics["lines"]["composer"], num_gammas)
         callers = self._callers(steered)
         seconds = interleaved_rounds(callers, self._rounds)
         unit = seconds[f"{self._dearest} {self.rows}"]
         ratios = {name: ratio(each, unit) for name, each in seconds.items()}
-        times = {name: each["median"] for name, each in ratios.items()}
+        medians = {name: each["median"] for name, each in ratios.items()}
         unit_of_batch = float(np.median(unit)) / len(self._batches)
         slow = {
             name: each.percentile(95) / unit_of_batch
             for name, each in callers.items()
         }
 
+        times = FileTimes(self._sizes, medians, slow)
+        lines = self._metrics["lines"]
+
         def timed(name: str) -> Point:
             return {
-                "time": times[name],
+                "time": medians[name],
                 "quartiles": ratios[name]["quartiles"],
                 "95th percentile": slow[name],
             }
@@ -147,8 +149,12 @@ class Measurement:
                 {**self._static(name), **timed(f"{name} {self.rows}")}
                 for name in self._alone
             ],
-            "cascade": self._cascade(times, slow),
-            "early_exit": self._early_exit(times, slow),
+            "cascade": cascade(
+                lines["cascade"], self._cheapest, self._dearest, times
+            ),
+            "early_exit": []
+            if self._exits is None
+            else early_exit(lines["early_exit"], self._confidence(), times),
             "bytes": {
                 method: sum(size_in_bytes(self._place(name)) for name in files)
                 for method, files in self._files.items()
@@ -208,14 +214,6 @@ class Measurement:
         artifacts = [fed(name, batches) for name, batches in files.items()]
         return peak_bytes(artifacts, warm_up, self._format)
 
-    def _steered(self, num_gammas: int) -> list[Point]:
-        """Points of the Composer's curve with roughly evenly spaced costs."""
-        line = self._metrics["lines"]["composer"]
-        costs = np.array([point["cost"] for point in line])
-        wanted = np.linspace(costs.min(), costs.max(), num_gammas)
-        nearest = {int(np.argmin(np.abs(costs - cost))) for cost in wanted}
-        return [line[i] for i in sorted(nearest)]
-
     def _static(self, name: str) -> Point:
         """Cost and accuracy of a network that was trained alone."""
         numbers = self._metrics["summary"]
@@ -223,61 +221,6 @@ class Measurement:
             field: numbers[f"alone/{name}/{field}"]
             for field in ("cost", "accuracy")
         }
-
-    def _cascade(
-        self, times: dict[str, float], slow: dict[str, float]
-    ) -> list[Point]:
-        """The cheap network on all rows, the dear one on those it is unsure of.
-
-        A batch leaves the dear network the mean number of such rows.
-        """
-        line = self._metrics["lines"]["cascade"]
-        cheap, dear = line[0]["cost"], line[-1]["cost"] - line[0]["cost"]
-        points = []
-        for point in line:
-            unsure = float(np.clip((point["cost"] - cheap) / dear, 0.0, 1.0))
-            shares = {self._cheapest: 1.0, self._dearest: unsure}
-            points.append({**point, **self._in_turn(shares, times, slow)})
-        return points
-
-    def _in_turn(
-        self,
-        shares: dict[str, float],
-        times: dict[str, float],
-        slow: dict[str, float],
-    ) -> Point:
-        """Time of a batch that goes through several files.
-
-        The 95th percentile is an upper bound: the sum over files of that of the
-        time, on the 95th percentile of the rows that reach the file.
-
-        Args:
-            shares: Share of a batch's rows that reaches each file, on average.
-            times: Median time of each file on each number of rows.
-            slow: The 95th percentiles.
-        """
-        random = np.random.default_rng(0)
-        most = {
-            name: float(
-                np.percentile(random.binomial(self.rows, share, 10_000), 95)
-            )
-            for name, share in shares.items()
-        }
-        return {
-            "time": sum(
-                self._time(name, share, times) for name, share in shares.items()
-            ),
-            "95th percentile": sum(
-                self._time(name, rows / self.rows, slow)
-                for name, rows in most.items()
-            ),
-        }
-
-    def _time(self, name: str, share: float, times: dict[str, float]) -> float:
-        """Time of a file on a share of a batch; 0 for a share of 0."""
-        measured = [0.0, *(times[f"{name} {rows}"] for rows in self._sizes)]
-        at = [0, *self._sizes]
-        return float(np.interp(share * self.rows, at, measured))
 
     def _stage_callers(self) -> dict[str, Batches]:
         """Callers of each stage between exits, on the activations it takes."""
@@ -298,23 +241,10 @@ class Measurement:
             batches = np.stack([stage(batch)[0] for batch in batches])
         return callers
 
-    def _early_exit(
-        self, times: dict[str, float], slow: dict[str, float]
-    ) -> list[Point]:
-        """Points with each stage timed on the rows not sure before it."""
-        if self._exits is None:
-            return []
+    def _confidence(self) -> np.ndarray:
+        """Confidence of each exit on each test image, float32 `[N, exits]`."""
         logits = self._exits.predict(self._images, batch_size=1000, verbose=0)
-        confidence = tf.nn.softmax(logits).numpy().max(axis=-1)
-        points = []
-        for point in self._metrics["lines"]["early_exit"]:
-            taken = evaluation.exits_taken(confidence, point["gamma"])
-            shares = {
-                f"exit_{i}": float(np.mean(taken >= i))
-                for i in range(confidence.shape[1])
-            }
-            points.append({**point, **self._in_turn(shares, times, slow)})
-        return points
+        return tf.nn.softmax(logits).numpy().max(axis=-1)
 
     def _run(
         self,
@@ -338,6 +268,14 @@ class Measurement:
             rows = np.repeat(columns[np.newaxis], len(batch), axis=0)
             feed["gamma"] = rows[:, 0] if rows.shape[1] == 1 else rows
         return feed
+
+
+def evenly_spaced(line: Sequence[Point], most: int) -> list[Point]:
+    """At most so many points of a curve, of roughly evenly spaced costs."""
+    costs = np.array([point["cost"] for point in line])
+    wanted = np.linspace(costs.min(), costs.max(), most)
+    nearest = {int(np.argmin(np.abs(costs - cost))) for cost in wanted}
+    return [line[i] for i in sorted(nearest)]
 
 
 def _forward(stage: keras.layers.Layer, name: str) -> Any:

@@ -57,17 +57,6 @@ def test_every_benchmark_can_be_loaded(load, name):
     assert load(name).__doc__
 
 
-@pytest.fixture
-def measurement(load):
-    """Of batches of 8 rows, without the files and the run."""
-    Measurement = load("timed_methods").Measurement  # noqa: N806
-    made = Measurement.__new__(Measurement)
-    made.rows, made._sizes = 8, [1, 4, 8]
-    made._cheapest, made._dearest = "0", "1"
-    made._exits = None
-    return made
-
-
 # The time of each file on a number of rows.
 RELATIVE = {
     **{"0 1": 0.1, "0 4": 0.2, "0 8": 0.25},
@@ -79,21 +68,25 @@ RELATIVE = {
 SLOW = {name: 2.0 * time for name, time in RELATIVE.items()}
 
 
+@pytest.fixture
+def chains(load):
+    module = load("chains")
+    module.times = module.FileTimes([1, 4, 8], RELATIVE, SLOW)
+    return module
+
+
 @pytest.mark.parametrize(
     ("share", "time"), [(0.0, 0.0), (1 / 16, 0.2), (0.5, 0.7), (0.75, 0.85)]
 )
 def test_the_time_of_a_part_of_a_batch_lies_between_measured_ones(
-    measurement, share, time
+    chains, share, time
 ):
-    assert measurement._time("1", share, RELATIVE) == pytest.approx(time)
+    assert chains.times.in_turn({"1": share})["time"] == pytest.approx(time)
 
 
-def test_a_cascade_takes_the_dear_network_for_the_share_it_pays_for(
-    measurement,
-):
+def test_a_cascade_takes_the_dear_network_for_the_share_it_pays_for(chains):
     line = [{"cost": cost, "accuracy": cost / 2} for cost in (0.25, 0.75, 1.25)]
-    measurement._metrics = {"lines": {"cascade": line}}
-    points = measurement._cascade(RELATIVE, SLOW)
+    points = chains.cascade(line, "0", "1", chains.times)
     times = [point["time"] for point in points]
     assert times == pytest.approx([0.25, 0.25 + 0.7, 0.25 + 1.0])
     slow = [point["95th percentile"] for point in points]
@@ -101,18 +94,11 @@ def test_a_cascade_takes_the_dear_network_for_the_share_it_pays_for(
     assert [{k: p[k] for k in ("cost", "accuracy")} for p in points] == line
 
 
-def test_early_exits_take_each_stage_for_the_rows_that_reach_it(measurement):
-    assert measurement._early_exit(RELATIVE, SLOW) == []
+def test_early_exits_take_each_stage_for_the_rows_that_reach_it(chains):
     sure = np.array([0.9, 0.8, 0.7, 0.6])
-    first = np.stack([sure, 1.0 - sure], axis=-1)
-    logits = np.log(np.stack([first, first[::-1]], axis=1))  # [N, exits, 2]
-    measurement._exits = types.SimpleNamespace(
-        predict=lambda images, **options: logits
-    )
-    measurement._images = None
+    confidence = np.stack([sure, sure[::-1]], axis=-1)
     line = [{"gamma": gamma} for gamma in (0.0, 0.75, 0.95)]
-    measurement._metrics = {"lines": {"early_exit": line}}
-    points = measurement._early_exit(RELATIVE, SLOW)
+    points = chains.early_exit(line, confidence, chains.times)
     times = [point["time"] for point in points]
     assert times == pytest.approx([0.5, 0.5 + 0.4, 0.5 + 0.6])
     slow = [point["95th percentile"] for point in points]
@@ -164,11 +150,11 @@ def test_the_least_time_for_an_accuracy_lies_on_the_line(load):
     assert least_times([], [0.5]) == [None]
 
 
-def test_points_of_a_curve_are_of_evenly_spaced_costs(measurement):
+def test_points_of_a_curve_are_of_evenly_spaced_costs(load):
     costs = [0.2, 0.21, 0.22, 0.58, 0.6, 1.0]
-    measurement._metrics = {"lines": {"composer": [{"cost": c} for c in costs]}}
-    chosen = [point["cost"] for point in measurement._steered(3)]
-    assert chosen == [0.2, 0.6, 1.0]
+    line = [{"cost": cost} for cost in costs]
+    chosen = load("timed_methods").evenly_spaced(line, 3)
+    assert [point["cost"] for point in chosen] == [0.2, 0.6, 1.0]
 
 
 @pytest.mark.parametrize("path", [(0, 1), (1, 0)])
