@@ -26,7 +26,6 @@ from pictures import draw
 import composer_tf as ct
 from composer_tf import datasets, models
 from composer_tf.exporters.verification import interleaved_rounds
-from composer_tf.static_networks import counterparts
 from composer_tf.workdir import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds that are timed.")
@@ -84,8 +83,8 @@ def dense_equivalent(composer: ct.Composer) -> keras.Model:
 def active_equivalent(composer: ct.Composer) -> keras.Model:
     """Plain Keras: what runs for an example, the dearest module alone."""
     composer.build((None, *_SHAPE))
-    dearest = composer.cost_table.dearest
-    return counterparts.path_network(composer, dearest)
+    layers = composer.layers_along(composer.cost_table.dearest)
+    return keras.Sequential([keras.Input(_SHAPE, dtype="uint8"), *layers])
 
 
 def training(model: Any, data: tf.data.Dataset, jit_compile: bool) -> Call:

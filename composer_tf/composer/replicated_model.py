@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from composer_tf import validation
+from composer_tf.composer.compiled_steps import training_function
 
 _CLIPS = "it clips each one's share of the gradient; use a lower rate"
 _REFUSED = {
@@ -60,6 +61,16 @@ class ReplicatedModel(keras.Model):
         self.compile(**config)
         if self.built:
             self.optimizer.build(self.trainable_variables)
+
+    def make_train_function(self, force: bool = False) -> None:
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force)
+        steps = self.steps_per_execution
+        if self.jit_compile and steps > 1 and not self.run_eagerly:
+            self.train_function = training_function(
+                self.train_step, steps, otherwise=self.train_function
+            )
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Same as `keras.Model.fit`.
