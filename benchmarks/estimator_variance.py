@@ -2,16 +2,18 @@
 
 python benchmarks/estimator_variance.py [--samples=N] [--output=FILE.json]
 
-A Composer of two metalayers with three modules each is trained on the digits
-data, then kept fixed while baselines with a state learn it. On a few batches
-each estimator makes gradients that differ only in the sampled paths. All are
+Two Composers, Figure 2's and one of nine paths, are trained on the digits data,
+then kept fixed while baselines with a state learn it. On a few batches each
+estimator makes gradients that differ only in the sampled paths. All are
 unbiased except for logits at their floor (`floor_gaps`), so the mean squared
 distance to the exact gradient is the trace of the covariance, plus any bias
 there is. It is given relative to REINFORCE without a baseline, with the
 standard error of that ratio.
 """
 
+import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any, get_args
 
 import keras
@@ -21,7 +23,7 @@ from absl import app, flags
 from pictures import Bar, draw
 
 import composer_tf as ct
-from composer_tf import datasets
+from composer_tf import datasets, models
 from composer_tf.estimators.reinforce import Baseline
 from composer_tf.policy import tile_rows
 from composer_tf.workdir import write_json
@@ -34,14 +36,20 @@ _OUTPUT = flags.DEFINE_string(
 
 _BATCH_SIZE = 128
 _NUM_BATCHES = 8
-_ESTIMATORS: dict[str, ct.Estimator] = {
-    **{f"reinforce, {name}": ct.Reinforce(name) for name in get_args(Baseline)},
-    **{f"leave_one_out, {k}": ct.LeaveOneOut(k) for k in (2, 4)},
-    "exact": ct.Exact(),
+_ESTIMATORS: dict[str, Callable[[], ct.Estimator]] = {
+    **{
+        f"reinforce, {name}": functools.partial(ct.Reinforce, name)
+        for name in get_args(Baseline)
+    },
+    **{
+        f"leave_one_out, {k}": functools.partial(ct.LeaveOneOut, k)
+        for k in (2, 4)
+    },
+    "exact": ct.Exact,
 }
 
 
-def composer() -> ct.Composer:
+def nine_paths() -> ct.Composer:
     """Two metalayers of three modules that differ in size."""
 
     def module(units: int, *first: keras.layers.Layer) -> keras.Model:
@@ -58,19 +66,26 @@ def composer() -> ct.Composer:
     )
 
 
+_COMPOSERS: dict[str, Callable[[], ct.Composer]] = {
+    "Figure 2": functools.partial(models.WideMnist().build, seed=0),
+    "nine paths": nine_paths,
+}
+
+
 def gradient_function(
     model: ct.Composer, estimator: ct.Estimator, weights: Any
 ) -> Any:
     """Maps images and labels to a training step's gradients of weights."""
     paths = estimator.paths(model.num_modules)
     num_paths = len(paths)
+    low, high = model.preferences.swept().gamma.support
 
     @tf.function(autograph=False)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             composition: Any = model(
                 images,
-                gamma=tf.linspace(-2.0, 6.0, _BATCH_SIZE),
+                gamma=tf.linspace(low, high, _BATCH_SIZE),
                 paths=paths,
                 training=True,
                 return_composition=True,
@@ -128,7 +143,8 @@ def measure(model: ct.Composer, data: tf.data.Dataset) -> dict[str, np.ndarray]:
     exact = gradient_function(model, ct.Exact(), weights)
     truths = [exact(*batch) for batch in batches]
     results = {}
-    for name, estimator in _ESTIMATORS.items():
+    for name, make in _ESTIMATORS.items():
+        estimator = make()
         estimator.build(composition.context.shape)
         settle(model, estimator, data.take(_STEPS.value))
         # The same paths for all that sample as many.
@@ -140,27 +156,26 @@ def measure(model: ct.Composer, data: tf.data.Dataset) -> dict[str, np.ndarray]:
 
 
 def tables(report: dict[str, Any]) -> dict[str, dict[str, Bar]]:
-    """Variances with their standard errors, of controller and modules."""
+    """Variances with their standard errors, by Composer and part."""
 
     def bar(row: dict[str, Any], part: int) -> Bar:
         ratio, error = row["ratio"][part], row["error"][part]
         return Bar(ratio, ratio - error, ratio + error)
 
     return {
-        f"variance of the {name}'s gradient": {
-            estimator: bar(row, part) for estimator, row in report.items()
+        f"{composer}: variance of the gradient of the {name}": {
+            estimator: bar(row, part) for estimator, row in rows.items()
         }
+        for composer, rows in report.items()
         for part, name in enumerate(("controller", "modules"))
     }
 
 
-def main(_: list[str]) -> None:
-    """Trains, measures, prints a table and writes the JSON."""
-    keras.utils.set_random_seed(0)
+def compare(model: ct.Composer) -> dict[str, Any]:
+    """Trains a Composer, and measures and prints each estimator."""
     (data,) = datasets.load(
         "wide_mnist/digits", _BATCH_SIZE, splits=("train",), passes=100
     )
-    model = composer()
     model.compile()
     model.fit(data.take(_STEPS.value), verbose=0)
     distances = measure(model, data)
@@ -169,7 +184,7 @@ def main(_: list[str]) -> None:
     report = {}
     print(f"{'estimator':26} evaluations  controller        modules")
     for name, values in distances.items():
-        paths = len(_ESTIMATORS[name].paths(model.num_modules))
+        paths = len(_ESTIMATORS[name]().paths(model.num_modules))
         ratio = values.mean(axis=0) / unit
         error = np.std(values - ratio * reference, axis=0) / unit
         row = report[name] = {
@@ -179,6 +194,16 @@ def main(_: list[str]) -> None:
         }
         cells = map("{:.3f} +- {:.3f}".format, row["ratio"], row["error"])
         print(f"{name:26} {row['module_evaluations']:11}", *cells, sep="  ")
+    return report
+
+
+def main(_: list[str]) -> None:
+    """Trains, measures, prints tables and writes the JSON."""
+    report = {}
+    for name, make in _COMPOSERS.items():
+        print(f"\n{name}")
+        keras.utils.set_random_seed(0)
+        report[name] = compare(make())
     if _OUTPUT.value:
         output = pathlib.Path(_OUTPUT.value)
         write_json(report, output)
