@@ -27,7 +27,7 @@ floors: $(VENV)/.installed
 
 check: lint types floors test
 
-# All benchmarks. The last ones train first, CIFAR-10's for more than an hour.
+# All benchmarks. The last ones train first, CIFAR-10's for two hours.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/training_speed.py --rounds=5 --output=results/training_speed.json
 	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json

@@ -155,14 +155,16 @@ def report(name: str, result: dict[str, Any]) -> None:
 def tables(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Time of a step, and what each estimator reaches, with its deviation."""
 
-    def bar(value: dict[str, float]) -> Bar:
-        mean, std = value["mean"], value["std"]
+    def bar(value: dict[str, Any]) -> Bar:
+        mean, std = value["mean"], value["std"] or 0.0  # Of one seed: None.
         return Bar(mean, mean - std, mean + std)
 
     quantities = {"objective": "objective", "at_0.6": "accuracy at 0.6"}
     return {"time of a step": result["step_time"]} | {
         f"{title}, {budget.replace('_', ' ')}": {
-            name: bar(row[quantity]) for name, row in result[budget].items()
+            name: bar(row[quantity])
+            for name, row in result[budget].items()
+            if row[quantity]["mean"] is not None
         }
         for budget in ("equal_steps", "equal_time")
         for quantity, title in quantities.items()

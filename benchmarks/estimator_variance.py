@@ -122,12 +122,12 @@ def distance_function(gradients: Any) -> Any:
 
     @tf.function(autograph=False)
     def distances(batch: Any, truth: Any) -> tf.Tensor:
-        def draw(_: tf.Tensor) -> tf.Tensor:
+        def distance(_: tf.Tensor) -> tf.Tensor:
             error = tf.nest.map_structure(tf.subtract, gradients(*batch), truth)
             return tf.stack([tf.linalg.global_norm(e) ** 2 for e in error])
 
-        draws = tf.zeros([_SAMPLES.value])
-        return tf.map_fn(draw, draws, parallel_iterations=1)
+        samples = tf.zeros([_SAMPLES.value])
+        return tf.map_fn(distance, samples, parallel_iterations=1)
 
     return distances
 

@@ -23,7 +23,7 @@ class Bar(NamedTuple):
 Table = Mapping[str, Spread | Bar | float]
 
 
-def draw(tables: Mapping[str, Table], path: pathlib.Path) -> None:
+def draw(tables: Mapping[str, Table], path: pathlib.Path) -> Figure:
     """Draws numbers along a size as a line, those of named things in rows.
 
     Args:
@@ -48,6 +48,7 @@ def draw(tables: Mapping[str, Table], path: pathlib.Path) -> None:
     for axes in grid[len(tables) :]:
         axes.set_axis_off()
     figure.savefig(path, dpi=120)
+    return figure
 
 
 def _bar(value: Spread | Bar | float) -> Bar:

@@ -176,21 +176,20 @@ def sample_paths(
     """Every path, or a fixed sample through every module if there are more.
 
     The sample is, for each i, the path of all modules i (or the last of a
-    metalayer that has fewer), then random paths, `max_paths` in all or a little
-    more.
+    metalayer that has fewer), and at most `max_paths` random ones.
 
     Example:
         >>> sample_paths([2, 3]) == all_paths([2, 3])
         True
-        >>> sample_paths([2, 3], max_paths=3)
-        [(0, 0), (1, 1), (1, 2)]
+        >>> sample_paths([2, 3], max_paths=2)
+        [(0, 0), (1, 1), (1, 2), (1, 0)]
     """
     sizes = np.array(num_modules)
     if math.prod(num_modules) <= max_paths:
         return all_paths(num_modules)
     straight = [np.minimum(i, sizes - 1) for i in range(max(num_modules))]
-    num_drawn = max(0, max_paths - len(straight))
     drawn = np.random.default_rng(0).integers(
-        0, sizes, [num_drawn, len(num_modules)]
+        0, sizes, [max_paths, len(num_modules)]
     )
-    return [tuple(path) for path in np.stack([*straight, *drawn]).tolist()]
+    paths = map(tuple, np.stack([*straight, *drawn]).tolist())
+    return list(dict.fromkeys(paths))

@@ -284,6 +284,40 @@ def test_an_exponent_is_the_slope_of_the_logarithms(load):
     assert exponent([3.0, 3.0, 3.0], (1, 2, 8)) == pytest.approx(0.0)
 
 
+def test_tables_of_estimators_have_error_bars(load):
+    row = {"ratio": [0.5, 0.9], "error": [0.1, 0.2]}
+    tables = load("estimator_variance").tables({"Figure 2": {"learned": row}})
+    controller, modules = tables.values()
+    assert controller["learned"] == pytest.approx((0.5, 0.4, 0.6))
+    assert modules["learned"] == pytest.approx((0.9, 0.7, 1.1))
+
+    one = {"mean": -0.1, "std": None}  # Of one seed.
+    budget = {"exact": {"objective": one, "at_0.6": {"mean": None}}}
+    tables = load("estimator_training").tables(
+        {"step_time": {}, "equal_steps": budget, "equal_time": budget}
+    )
+    bars = tables["objective, equal steps"]
+    assert bars["exact"] == pytest.approx((-0.1, -0.1, -0.1))
+    assert tables["accuracy at 0.6, equal steps"] == {}
+
+
+def test_a_picture_has_a_panel_for_each_table(load, tmp_path):
+    pictures = load("pictures")
+    spread = {"median": 2.0, "quartiles": [1.5, 2.5]}
+    path = tmp_path / "new.png"
+    figure = pictures.draw(
+        {
+            "sizes": {"2": 1.0, "8": spread},
+            "names": {"a": pictures.Bar(1.0, 0.5, 2.0), "b": 0.5},
+        },
+        path,
+    )
+    line, rows = figure.axes
+    assert (line.get_title(), line.get_xscale()) == ("sizes", "log")
+    assert rows.get_title() == "names"
+    assert path.stat().st_size > 0
+
+
 @pytest.mark.parametrize(
     ("runtime", "options"),
     [("tf_saved_model", {}), ("session", {}), ("tflite", {"batch_size": 6})],

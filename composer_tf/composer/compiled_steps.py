@@ -12,7 +12,6 @@ import tensorflow as tf
 
 _MOST_STEPS = 32  # In one program: more would gain little.
 _MOST_BYTES = 2**26  # Of the batches of one program, which are copied.
-_ROWS = 256  # Of a batch whose size is not known beforehand.
 
 Step = Callable[[Any], dict[str, tf.Tensor]]
 
@@ -28,7 +27,7 @@ def training_function(
         step: Step that XLA can compile; it maps a batch to logs.
         steps_per_execution: Most steps of one call.
         otherwise: Keras's function, for data that is no `tf.data.Iterator` of
-            dense tensors or has batches too large to be copied.
+            dense tensors of numbers.
 
     Returns:
         Function that maps an iterator over batches to the logs of the last
@@ -40,7 +39,7 @@ def training_function(
         return _run(step, iterator, steps_per_execution)
 
     def train(iterator: Any) -> dict[str, tf.Tensor]:
-        if _steps_at_once(iterator, steps_per_execution) < 2:
+        if not _has_dense_batches(iterator):
             return otherwise(iterator)
         executed, logs = run(iterator)
         if not int(executed):
@@ -50,44 +49,35 @@ def training_function(
     return train
 
 
-def _steps_at_once(iterator: Any, steps_per_execution: int) -> int:
-    """Steps of one program; 0 if the data is of another kind."""
+def _has_dense_batches(iterator: Any) -> bool:
     if not isinstance(iterator, tf.data.Iterator):
-        return 0
-    specs = tf.nest.flatten(iterator.element_spec)
-    size = 0
-    for spec in specs:
-        if not isinstance(spec, tf.TensorSpec) or spec.shape.rank in (None, 0):
-            return 0
-        inner = spec.shape[1:].num_elements()
-        if inner is None or not (spec.dtype.is_numeric or spec.dtype.is_bool):
-            return 0
-        size += (spec.shape[0] or _ROWS) * inner * spec.dtype.size
-    if not size:
-        return 0
-    return min(_MOST_STEPS, steps_per_execution, _MOST_BYTES // size)
+        return False
+    return all(
+        isinstance(spec, tf.TensorSpec)
+        and (spec.dtype.is_numeric or spec.dtype.is_bool)
+        and spec.shape.rank
+        and spec.shape[1:].is_fully_defined()
+        for spec in tf.nest.flatten(iterator.element_spec)
+    )
 
 
 def _run(
     step: Step, iterator: tf.data.Iterator, most: int
 ) -> tuple[tf.Tensor, Any]:
     """Runs at most so many steps; returns their number and the last logs."""
-    at_once = _steps_at_once(iterator, most)
-    batch = iterator.element_spec
-    # Traced only: it tells what the logs are.
-    traced = tf.function(step, autograph=False).get_concrete_function(batch)
+    traced: Any = tf.function(step, autograph=False, reduce_retracing=True)
+    shapes = traced.get_concrete_function(iterator.element_spec)
     logs = tf.nest.map_structure(
-        lambda log: tf.zeros(log.shape, log.dtype), traced.structured_outputs
+        lambda log: tf.zeros(log.shape, log.dtype), shapes.structured_outputs
     )
-    program = _program(step, logs)
+    program = _program(traced, logs)
 
     def go_on(executed: tf.Tensor, following: Any, _: Any) -> tf.Tensor:
         return tf.logical_and(executed < most, following.has_value())
 
     def execute(executed: tf.Tensor, following: Any, _: Any) -> Any:
-        wanted = tf.minimum(at_once, most - executed)
         count, batches, following = _collect(
-            iterator, following, wanted, at_once
+            iterator, following, most - executed, most
         )
         executed += count
         following = tf.cond(
@@ -118,26 +108,33 @@ def _program(step: Step, logs: Any) -> Callable[[Any, tf.Tensor], Any]:
 
 
 def _collect(
-    iterator: tf.data.Iterator, following: Any, wanted: tf.Tensor, size: int
+    iterator: tf.data.Iterator, following: Any, wanted: tf.Tensor, most: int
 ) -> tuple[tf.Tensor, Any, Any]:
-    """Takes batches of equal size.
+    """Takes batches of equal size, as many as one program may have.
 
     Args:
         iterator: Iterator over batches.
         following: Optional with the next batch, which has a value.
         wanted: Most batches to take, at least one; no more are read.
-        size: Length of the stack.
+        most: Most batches that are ever wanted.
 
     Returns:
-        Number of batches, a stack `[size, B, ...]` of them with zeros at its
-        end, and an optional: the next batch if it was of another size, else no
-        value.
+        Number of batches, a stack `[S, B, ...]` of them with zeros at its end,
+        and an optional: the next batch if it was of another size, else no
+        value. S depends on the size of a batch alone: each is a program.
     """
     first = following.get_value()
     rows = _num_rows(first)
+    parts = tf.nest.flatten(first)
+    bytes_of_batch = tf.add_n(
+        [tf.size(part, tf.int64) * part.dtype.size for part in parts]
+    )
+    size = tf.cast(_MOST_BYTES // tf.maximum(bytes_of_batch, 1), tf.int32)
+    size = tf.clip_by_value(size, 1, min(_MOST_STEPS, most))
+    wanted = tf.minimum(wanted, size)
     arrays = [
         tf.TensorArray(part.dtype, size, element_shape=part.shape)
-        for part in tf.nest.flatten(first)
+        for part in parts
     ]
     optional: Any = tf.experimental.Optional
     nothing = optional.empty(iterator.element_spec)

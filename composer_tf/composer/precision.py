@@ -48,8 +48,9 @@ def float32_copy(model: keras.Model) -> keras.Model:
 
 def _is_mixed(layer: keras.layers.Layer) -> bool:
     """Whether a layer computes in half precision, or is an input of it."""
-    is_input = isinstance(layer, keras.layers.InputLayer)
-    return layer.dtype_policy.name in (HALF if is_input else _MIXED)
+    if isinstance(layer, keras.layers.InputLayer):
+        return layer.dtype in HALF
+    return layer.dtype_policy.name in _MIXED
 
 
 def _hand_over_state(model: keras.Model, copy: keras.Model) -> None:

@@ -229,6 +229,7 @@ class SteerableModel(ReplicatedModel):
         """Arrays with one row of gamma per example, if they hold a gamma."""
         if not isinstance(x, Mapping) or x.get("gamma") is None:
             return x
+        without_gamma(x)  # It checks that something is left.
         rest = {name: value for name, value in x.items() if name != "gamma"}
         gamma = self.preferences.parse(x["gamma"]).numpy()  # [1, k] or [N, k]
         if len(gamma) == 1:

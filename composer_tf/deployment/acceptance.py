@@ -27,7 +27,7 @@ class Limits(NamedTuple):
     """Limits for a quantized artifact; any other must make equal choices.
 
     Attributes:
-        accuracy_loss: Largest drop in accuracy, a mean over all gammas.
+        accuracy_loss: Largest drop in accuracy, a mean over gammas and budgets.
         choice_agreement: Smallest fraction of choices that must agree.
     """
 

@@ -1,6 +1,7 @@
 """Artifacts run as users run them, each in its own runtime."""
 
 import abc
+import contextlib
 import functools
 import importlib
 import os
@@ -82,8 +83,9 @@ class SavedModelArtifact(Artifact):
         return [functools.partial(call, _tensors(feed)) for feed in feeds]
 
     def run(self, feed: Feed) -> Outputs:
-        outputs = self._signature_for(feed)(**_tensors(feed))
-        return {name: value.numpy() for name, value in outputs.items()}
+        with on_cpu():
+            outputs = self._signature_for(feed)(**_tensors(feed))
+            return {name: value.numpy() for name, value in outputs.items()}
 
     def _signature_for(self, feed: Feed) -> Callable[..., Any]:
         name = self._signature or self._name(feed)
@@ -198,6 +200,11 @@ _CLASSES: dict[str, Callable[[Any], Artifact]] = {
     "tflite": LiteRTArtifact,
     "onnx": OnnxArtifact,
 }
+
+
+def on_cpu() -> contextlib.AbstractContextManager:
+    """A scope for results to compare; a GPU multiplies less exactly."""
+    return tf.device("/CPU:0")
 
 
 def _tensors(feed: Feed) -> dict[str, tf.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from composer_tf import validation
-from composer_tf.exporters.artifacts import Artifact, Feed, Outputs
+from composer_tf.exporters.artifacts import Artifact, Feed, Outputs, on_cpu
 from composer_tf.exporters.exposure import Exposure, SteerBy
 from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import OVERRIDE, signature
@@ -199,8 +199,7 @@ def _steerings(
 
 
 def _run(function: Callable[..., dict], feed: Feed) -> Outputs:
-    """Outputs on the CPU; a GPU multiplies matrices less exactly."""
-    with tf.device("/CPU:0"):
+    with on_cpu():
         tensors = {name: tf.constant(value) for name, value in feed.items()}
         return {k: v.numpy() for k, v in function(**tensors).items()}
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import composer_tf as ct
-from composer_tf.composer import compiled_steps
+from composer_tf.composer import compiled_steps, replicated_model
 from composer_tf.composer.compiled_steps import training_function
 from tests.small_training import X, Y, make
 
@@ -91,23 +91,60 @@ def test_no_more_is_read_than_is_run():
     assert read == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("sizes", [(2, 8), (8, 2)])
+def test_batches_of_another_fixed_size_train_too(sizes, monkeypatch):
+    monkeypatch.setattr(compiled_steps, "_MOST_BYTES", 64)
+    steps, seen = Steps(), []
+    train = training_function(steps.step, 4, steps.otherwise)
+    for size in sizes:
+        seen += batches_of(*[size] * 4)
+        rows = np.array(batches_of(*[size] * 4), np.int32).ravel()
+        data = tf.data.Dataset.from_tensor_slices({"rows": rows})
+        train(iter(data.batch(size, drop_remainder=True)))
+        assert steps.account == np.int64(steps.expected(seen)).astype(np.int32)
+
+
 @pytest.mark.parametrize(
     "data",
     [
         [{"rows": np.ones([2], np.int32)}],
         tf.data.Dataset.from_tensors({"rows": ["a", "b"]}),
         tf.data.Dataset.from_tensors({"rows": tf.ragged.constant([[1], []])}),
-        tf.data.Dataset.from_tensors({"rows": tf.zeros([2**20])}).repeat(2),
     ],
-    ids=["no tensors", "text", "ragged", "large"],
+    ids=["no tensors", "text", "ragged"],
 )
-def test_other_data_is_left_to_keras(data, monkeypatch):
-    monkeypatch.setattr(compiled_steps, "_MOST_BYTES", 2**22)
+def test_other_data_is_left_to_keras(data):
     steps = Steps()
     train = training_function(steps.step, 8, steps.otherwise)
     with pytest.raises(StopIteration):
         train(iter(data))
     assert steps.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "compiles"),
+    [
+        ({"jit_compile": True, "steps_per_execution": 3}, True),
+        ({"jit_compile": True}, False),
+        ({"steps_per_execution": 3}, False),
+    ],
+    ids=["both", "single steps", "no XLA"],
+)
+def test_fit_compiles_the_loop_if_it_is_told_to(options, compiles, monkeypatch):
+    made = []
+
+    def spy(step, steps_per_execution, otherwise):
+        made.append(steps_per_execution)
+        return training_function(step, steps_per_execution, otherwise=None)
+
+    monkeypatch.setattr(replicated_model, "training_function", spy)
+    model = make()
+    model.compile("sgd", **options)
+    model.fit(X, Y, batch_size=8, verbose=0)
+    assert made == [3] * compiles
+    model.run_eagerly = True
+    model.make_train_function(force=True)
+    assert made == [3] * compiles
 
 
 @pytest.mark.slow

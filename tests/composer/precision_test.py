@@ -118,6 +118,19 @@ def test_a_model_that_needs_no_copy_needs_no_config(tmp_path):
     np.testing.assert_allclose(outputs["logits"], model(IMAGES), atol=1e-5)
 
 
+def test_an_input_of_half_precision_alone_needs_a_copy():
+    image = keras.Input([6], dtype="bfloat16", name="image")
+    model = ct.Composer(
+        [ct.Metalayer([L.Dense(3), L.Dense(3)])],
+        stem=keras.Model(image, L.Dense(4)(image)),
+    )
+    model(IMAGES)
+    copy = float32_copy(model)
+    assert copy is not model
+    wanted = IMAGES @ model.stem.layers[1].kernel.numpy()
+    np.testing.assert_allclose(copy.stem(IMAGES), wanted, atol=1e-6)
+
+
 @pytest.mark.usefixtures("mixed_policy")
 def test_a_copy_needs_no_more_of_compile_than_the_loss():
     model = sequential_modules()
