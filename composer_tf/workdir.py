@@ -44,9 +44,8 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
         if partial.is_dir():
             _replace_folder(partial, path)
         else:
-            with open(
-                partial, "r+b"
-            ) as file:  # Windows needs the right to write.
+            # To write, or Windows would not commit it.
+            with open(partial, "r+b") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)
     finally:

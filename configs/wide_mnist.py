@@ -1,4 +1,4 @@
-"""Figure 2 on MNIST: 20 classes, two modules, in about ten minutes.
+"""Figure 2 on MNIST: 20 classes, two modules, in about three minutes.
 
 python -m composer_tf --config=configs/wide_mnist.py --workdir=DIR
 

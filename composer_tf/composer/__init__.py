@@ -5,7 +5,8 @@ Each class extends the one before it by one ability:
 =================== ========================================================
 class               what it adds
 =================== ========================================================
-ReplicatedModel     `fit` over the replicas of `tf.distribute`
+ReplicatedModel     `fit` over the replicas of `tf.distribute`, or of many
+                    steps in one XLA program
 SteerableModel      `predict` and `evaluate` at a gamma; a class below says
                     what a budget stands for (`_gamma_of`)
 ModularModel        stem, metalayers and controller: `build`, costs, saving

@@ -22,6 +22,9 @@ _REFUSED = {
 class ReplicatedModel(keras.Model):
     """Adds what Keras 3 needs to `fit` a model over several replicas.
 
+    On one device, with `jit_compile=True` and several `steps_per_execution`, it
+    compiles the loop over these steps too.
+
     Make and compile the model in the scope of a `MirroredStrategy` (several
     devices) or a `MultiWorkerMirroredStrategy` (several machines); everything
     else is as on one device. With several machines, build it in the scope too.

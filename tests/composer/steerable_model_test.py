@@ -30,6 +30,16 @@ def _model():
     return model
 
 
+def with_two_gammas():
+    return ct.Composer(
+        [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
+        preferences=[
+            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
+            ct.EntropyPreference(ct.LogUniform(0.01, 1.0)),
+        ],
+    )
+
+
 def test_predict_equals_the_call_at_every_gamma(model):
     for gamma in (-2.0, 0.5, 6.0):
         np.testing.assert_allclose(
@@ -120,13 +130,7 @@ def test_gamma_among_the_inputs_may_have_any_form(model, gamma):
 
 
 def test_training_takes_one_vector_of_several_gammas():
-    model = ct.Composer(
-        [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
-        preferences=[
-            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
-            ct.EntropyPreference(ct.Uniform(0.0, 1.0)),
-        ],
-    )
+    model = with_two_gammas()
     model.compile("sgd")
     inputs = {"image": X, "gamma": np.float32([1.0, 0.5])}
     history = model.fit(inputs, Y, validation_data=(inputs, Y), verbose=0)
@@ -240,13 +244,7 @@ def test_a_sample_on_request(model):
 
 
 def test_several_gammas_per_example():
-    model = ct.Composer(
-        [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
-        preferences=[
-            ct.GlimpsePreference(ct.Uniform(-2.0, 6.0)),
-            ct.EntropyPreference(ct.LogUniform(0.01, 1.0)),
-        ],
-    )
+    model = with_two_gammas()
     gamma = np.stack([np.linspace(-2, 6, 10), np.linspace(0.1, 1, 10)], -1)
     expected = model(X, gamma=gamma.astype("float32"))
     np.testing.assert_allclose(
