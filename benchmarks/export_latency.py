@@ -2,23 +2,25 @@
 
 python benchmarks/export_latency.py [--output=DIR]
 
-Artifacts of two Composers, Wide-MNIST's and a convolutional one whose modules
+Artifacts of Composers, Wide-MNIST's and a convolutional one whose modules
 differ 20-fold in cost, are timed as shipped, at the gammas that lead to the
 cheapest and to the dearest path, in turns with files that hold only the modules
-of that path, and with files that also hold a controller. Batches mix rows of
-both paths; there the reference is each path's file on its own rows. LiteRT's
-files take a fixed number of rows, so each part of a batch has a file there.
-Ratios to a file that computes all modules stand beside what they would be if
-time were multiply-accumulates. Then the number of modules grows; all are equal,
-and one is chosen.
+of that path, and with files that also hold a controller. One example of the
+convolutional one is timed on larger images too, where modules have more to do.
+Batches mix rows of both paths; there the reference is each path's file on its
+own rows. LiteRT's files take a fixed number of rows, so each part of a batch
+has a file there. Ratios to a file that computes all modules stand beside what
+they would be if time were multiply-accumulates. Then the number of modules
+grows; all are equal, and one is chosen.
 
 All ratios are of times within a round: medians, with quartiles.
 """
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -49,7 +51,6 @@ _RUNTIME = flags.DEFINE_multi_enum(
 )
 
 _SPLITS = {"all cheap": 0.0, "90/10": 0.1, "even": 0.5, "all dear": 1.0}
-_BATCH_SIZES = (32, 256)
 _NUM_MODULES = (2, 4, 8, 16, 32, 64)
 _CALLERS = 7
 _BY_MACS = "by multiply-accumulates"
@@ -66,8 +67,8 @@ def wide_mnist(path: Sequence[int] | None) -> ct.Composer:
     return whole if path is None else _only(whole, path)
 
 
-def convolutional(path: Sequence[int] | None) -> ct.Composer:
-    """Two metalayers whose two modules differ at least 20-fold, 32x32."""
+def convolutional(path: Sequence[int] | None, pixels: int = 32) -> ct.Composer:
+    """Two metalayers whose two modules differ at least 20-fold."""
 
     def metalayer(filters: int) -> ct.Metalayer:
         cheap = L.SeparableConv2D(filters, 3, padding="same")
@@ -90,8 +91,17 @@ def convolutional(path: Sequence[int] | None) -> ct.Composer:
         preferences=[ct.GlimpsePreference(ct.Uniform(-4.0, 6.0))],
         costs="macs",
     )
-    _prepare(whole, (None, 32, 32, 3))
+    _prepare(whole, (None, pixels, pixels, 3))
     return whole if path is None else _only(whole, path)
+
+
+_COMPOSERS: Mapping[str, tuple[Build, Sequence[int]]] = {  # And batch sizes.
+    "wide_mnist": (wide_mnist, (32, 256)),
+    "convolutional": (convolutional, (32, 256)),
+} | {
+    f"convolutional, {n}x{n}": (functools.partial(convolutional, pixels=n), ())
+    for n in (64, 128)
+}
 
 
 def equal(num_modules: int) -> ct.Composer:
@@ -341,19 +351,18 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     logging.set_verbosity(logging.ERROR)
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        for build in (wide_mnist, convolutional):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        for name, (build, batch_sizes) in _COMPOSERS.items():
             for runtime in _RUNTIME.value:
-                place = folder / build.__name__ / runtime
+                place = folder / name / runtime
                 contestants = Contestants(build, runtime, place)
-                measured: dict[str, Any] = {"batch 1": contestants.single()}
-                for rows in _BATCH_SIZES:
+                measured: dict[str, Ratios] = {"batch 1": contestants.single()}
+                for rows in batch_sizes:
                     measured[f"batch {rows}"] = contestants.batched(rows)
-                results[f"{build.__name__}, {runtime}"] = measured
                 for batch, ratios in measured.items():
-                    title = f"{build.__name__}, {runtime}, {batch}"
-                    print_table(title, ratios)
+                    print_table(f"{name}, {runtime}, {batch}", ratios)
+                results[f"{name}, {runtime}"] = measured
         curves = {r: scaling(r, folder / "equal" / r) for r in _RUNTIME.value}
     for runtime, ratios in curves.items():
         named = {f"{m} modules": value for m, value in ratios.items()}
