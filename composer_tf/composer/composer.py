@@ -1,6 +1,5 @@
 """The Composer: a Keras model whose budget is an input."""
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
@@ -12,7 +11,6 @@ from composer_tf import estimators, validation
 from composer_tf.composer.exportable_model import ExportableModel
 from composer_tf.composer.steerable_model import Decision, split_gamma
 from composer_tf.layers import Controller
-from composer_tf.layers.constants import Constants
 from composer_tf.layers.path import decide_by, follow, known_paths
 from composer_tf.objectives import losses as losses_lib
 from composer_tf.objectives.rewards import Reward
@@ -77,8 +75,6 @@ class Composer(ExportableModel):
         training: Bool.
         return_composition: Whether to return a `Composition` instead of its
             outputs.
-        constant_controller: Whether the controller's weights are constants of
-            the graph that is traced, as exporters want them.
 
     Attributes:
         metalayers: List of the `Metalayer`s and fixed steps, as given.
@@ -161,7 +157,6 @@ class Composer(ExportableModel):
         paths: Sequence[Sequence[int]] | None = None,
         training: bool | None = None,
         return_composition: bool = False,
-        constant_controller: bool = False,
     ) -> tf.Tensor | Composition:
         validation.check_input_names(inputs, self.build_shape)
         inputs, gamma = split_gamma(inputs, gamma)
@@ -187,9 +182,6 @@ class Composer(ExportableModel):
             choices, known = known_paths(
                 choices, paths, self.num_modules, batch_size, least
             )
-        scope: contextlib.AbstractContextManager = contextlib.nullcontext()
-        if constant_controller:
-            scope = Constants(self.controller.weights)
         path = follow(
             self.metalayers,
             self.controller,
@@ -199,7 +191,6 @@ class Composer(ExportableModel):
             decide_by(choice_seeds, choices, batch_size),
             routing or self._routing_in_use,
             known,
-            scope,
         )
         if not return_composition:
             return path.outputs

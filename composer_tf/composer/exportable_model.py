@@ -1,8 +1,9 @@
 """Export of a model behind the usual Keras verb."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,10 +13,16 @@ from composer_tf import exporters
 from composer_tf.composer.budgeted_model import BudgetedModel
 from composer_tf.composer.precision import HALF, float32_copy
 from composer_tf.composer.steerable_model import without_gamma
+from composer_tf.layers.constants import Constants
 from composer_tf.objectives import losses
 from composer_tf.policy import STEERING
 
 _SWEEP = 9  # Gammas that show an artifact's users how they are spread.
+
+# Bytes of weights that a SavedModel holds as constants, which TensorFlow copies
+# several times as it loads them. To read more as variables shows less: modules
+# of that size take longer.
+_MAX_CONSTANTS = 64 * 2**20
 
 
 class ExportableModel(BudgetedModel):
@@ -91,16 +98,28 @@ class ExportableModel(BudgetedModel):
                 "or load it with `compile=True`, before `export`."
             )
         if format != "tf_saved_model":
+            copy = float32_copy(self)
             return dataclasses.replace(
-                float32_copy(self)._routed(input_dtypes),
+                copy._routed(input_dtypes, copy.controller.weights),
                 calibration=self.calibration,
             )
-        return self._routed(input_dtypes)
+        constants = self.controller.weights
+        trained = self.trainable_weights  # A call may update the others.
+        if _num_bytes(trained) <= _MAX_CONSTANTS:
+            constants = [*constants, *trained]
+        return self._routed(input_dtypes, constants)
 
     def _routed(
-        self, input_dtypes: Mapping[str, str] | str | None
+        self,
+        input_dtypes: Mapping[str, str] | str | None,
+        constants: Sequence[keras.Variable],
     ) -> exporters.RoutedModel:
-        """`routed_model`, in the precision of the model."""
+        """`routed_model`, in the precision of the model.
+
+        Args:
+            input_dtypes: Same as in `export`.
+            constants: Weights that are constants of the graphs.
+        """
         shapes = self.build_shape
         if not isinstance(shapes, Mapping):
             shapes = {"image": shapes}
@@ -110,8 +129,8 @@ class ExportableModel(BudgetedModel):
         dtypes |= _checked_dtypes(input_dtypes, names)
         return exporters.RoutedModel(
             name=self.name,
-            forward=self._forward,
-            along=self._along,
+            forward=_with_constants(self._forward, constants),
+            along=_with_constants(self._along, constants),
             inputs={
                 name: tf.TensorSpec(shape, dtypes[name], name)
                 for name, shape in shapes.items()
@@ -153,7 +172,6 @@ class ExportableModel(BudgetedModel):
             routing=routing,
             training=False,
             return_composition=True,
-            constant_controller=True,
         )
         policy = composition.policy
         widest = max(self.num_modules)
@@ -177,6 +195,25 @@ class ExportableModel(BudgetedModel):
     ) -> dict[str, tf.Tensor]:
         outputs = self.along(inputs, path)
         return losses.predictions(self.loss, outputs)
+
+
+def _with_constants(
+    function: Callable[..., Any], constants: Sequence[keras.Variable]
+) -> Callable[..., Any]:
+    """The same function, in a graph of which these weights are constants."""
+
+    def run(*args, **kwargs):
+        with Constants(constants):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def _num_bytes(weights: Iterable[keras.Variable]) -> int:
+    return sum(
+        math.prod(weight.shape) * tf.as_dtype(weight.dtype).size
+        for weight in weights
+    )
 
 
 def _declared_dtypes(

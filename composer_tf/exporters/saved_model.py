@@ -42,8 +42,8 @@ def export_saved_model(
     default where the caller honors it; `default_gamma` takes no gamma;
     `budget`, for a calibrated model, takes `budget`. The batch may have any
     size; each module runs on the rows that chose it, and one that no row chose
-    does not run. Weights are variables, but those of a Composer's controller
-    are constants of the graph.
+    does not run. A Composer's weights are constants of the graph, if those it
+    trained take 64 MiB at most; else variables, but for the controller's.
 
     Args:
         model: Model to export.

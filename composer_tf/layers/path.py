@@ -1,6 +1,5 @@
 """The path of a batch through the metalayers: equations (2) to (4)."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -104,7 +103,6 @@ def follow(
     decide: Decide,
     routing: str,
     paths: Sequence[Sequence[int]],
-    scope: contextlib.AbstractContextManager,
 ) -> Path:
     """Asks the controller at each metalayer, and runs the chosen modules.
 
@@ -122,11 +120,10 @@ def follow(
         routing: Name of a strategy of `composer_tf.layers.routing`.
         paths: K tuples of n modules that `decide` will choose, negative if not
             known beforehand.
-        scope: Scope in which the controller is asked.
     """
     coming = iter(forks(paths))
     block_of_path: Sequence[int] = (0,) * len(paths)
-    steering = _Steering(controller, gamma, prices, decide, scope)
+    steering = _Steering(controller, gamma, prices, decide)
     stages: Sequence[tuple[keras.layers.Layer, Continuation]]
     stages = [(step, ()) for step in steps]
     if routing in MERGING_LATE:
@@ -162,7 +159,6 @@ class _Steering:
         gamma: Same as in `follow`.
         prices: Same as in `follow`.
         decide: Same as in `follow`.
-        scope: Same as in `follow`.
     """
 
     def __init__(
@@ -171,13 +167,11 @@ class _Steering:
         gamma: tf.Tensor,
         prices: Sequence[tf.Tensor] | None,
         decide: Decide,
-        scope: contextlib.AbstractContextManager,
     ) -> None:
         self._controller = controller
         self._gamma = gamma
         self._prices = prices
         self._decide = decide
-        self._scope = scope
         self._state = controller.initial_state(tf.shape(gamma)[0])
         self._choice: tf.Tensor | None = None  # At the previous metalayer.
         self.context = gamma
@@ -197,7 +191,7 @@ class _Steering:
         """
         i = len(self.logits)
         num_blocks = max(fork.sources) + 1
-        with tf.name_scope(STEERING), self._scope:
+        with tf.name_scope(STEERING):
             observed = self._controller.observe(activations, i)
             if i == 0:
                 both = [observed.summary, self._gamma]

@@ -144,11 +144,21 @@ def serving(
 ) -> tf.Tensor:
     """Like `scatter`, but a batch that agrees on one module is not copied.
 
-    With one gamma for all rows, many batches agree. The graph holds each module
-    twice, which is why training does not use it.
+    With one gamma for all rows, many batches agree. The graph that runs holds
+    each module twice, which is why training does not use it; what is stored
+    holds it once, as a function.
 
     Arguments and result are those of `partition`.
     """
+    rows = tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype)
+    modules = [
+        tf.function(
+            functools.partial(run_module, module, dtype=dtype),
+            input_signature=[rows],
+            autograph=False,
+        )
+        for module in modules
+    ]
     highest = tf.reduce_max(choices)  # Below 0 without rows.
     agree = tf.reduce_all(choices == highest)
     # A session adds control edges to the tensors that a condition reads. On a
@@ -163,7 +173,7 @@ def serving(
     # modules would pass at each level.
     outputs = tf.switch_case(
         tf.where(agree, highest, len(modules)),
-        [functools.partial(run_module, m, inputs, dtype) for m in modules],
+        [functools.partial(module, inputs) for module in modules],
         default=apart,
     )
     return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])

@@ -1,5 +1,7 @@
 """The graph of a SavedModel: what it holds, and what of it runs."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,13 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 import composer_tf as ct
-from tests.exporters.small_composer import composer
+from composer_tf.composer import exportable_model
+from tests.exporters.small_composer import (
+    assert_same,
+    composer,
+    examples,
+    expected,
+)
 
 L = keras.layers
 
@@ -29,36 +37,74 @@ def nodes(path):
     ]
 
 
-def test_weights_are_stored_once(model, tmp_path):
-    """Those of the controller as constants of the graph."""
-    path = tmp_path / "1"
-    model.export(path)
-    of_controller = model.controller.get_weights()
-    stored = [
-        shape
-        for name, shape in tf.train.list_variables(
-            str(path / "variables" / "variables")
-        )
+def stored_variables(path):
+    """Numbers of elements of the variables of a SavedModel."""
+    stored = tf.train.list_variables(str(path / "variables" / "variables"))
+    return [
+        np.prod(shape, dtype=int)
+        for name, shape in stored
         if not name.startswith(("_CHECKPOINTABLE", "save_counter"))
     ]
-    sizes = [np.prod(shape) for shape in stored]
+
+
+def constants(path):
+    """The constants of a SavedModel, as bytes."""
+    return [
+        node.attr["value"].tensor.tensor_content
+        for node in nodes(path)
+        if node.op == "Const"
+    ]
+
+
+def test_weights_are_stored_once(model, tmp_path):
+    """What was trained as constants, moving averages as variables."""
+    path = tmp_path / "1"
+    model.export(path)
+    left = [w for w in model.non_trainable_weights if "moving" in w.path]
+    assert sorted(stored_variables(path)) == [w.shape[0] for w in left]
     # What only training reads is not stored.
-    rest = [*of_controller, *model.estimator.get_weights()]
-    weights = sum(weight.size for weight in model.get_weights())
-    assert sum(sizes) == weights - sum(weight.size for weight in rest)
-    constants = [n.attr["value"].tensor for n in nodes(path) if n.op == "Const"]
-    contents = [constant.tensor_content for constant in constants]
-    weights = [w.tobytes() for w in of_controller if w.size > 16]
-    assert weights  # Smaller ones may be stored in another form.
+    estimator = {id(weight) for weight in model.estimator.weights}
+    # Smaller ones may be stored in another form.
+    weights = [
+        weight.numpy().tobytes()
+        for weight in model.trainable_weights
+        if id(weight) not in estimator and math.prod(weight.shape) > 16
+    ]
+    assert len(weights) > 10
+    contents = constants(path)
     for weight in weights:
         assert contents.count(weight) == weights.count(weight)
+
+
+def test_many_weights_are_variables_but_for_the_controller(
+    model, tmp_path, monkeypatch
+):
+    model.export(tmp_path / "1")
+    monkeypatch.setattr(exportable_model, "_MAX_CONSTANTS", 100)
+    model.export(tmp_path / "2")
+    of_controller = model.controller.get_weights()
+    rest = [*of_controller, *model.estimator.get_weights()]
+    weights = sum(weight.size for weight in model.get_weights())
+    sizes = stored_variables(tmp_path / "2")
+    assert sum(sizes) == weights - sum(weight.size for weight in rest)
+    contents = constants(tmp_path / "2")
+    large = [w.tobytes() for w in of_controller if w.size > 16]
+    for weight in large:
+        assert contents.count(weight) == large.count(weight)
+    images, gamma = examples(7)
+    for version in ("1", "2"):
+        loaded = tf.saved_model.load(str(tmp_path / version))
+        answer = loaded.signatures["serving_default"](
+            image=tf.constant(images), gamma=tf.constant(gamma)
+        )
+        assert_same(answer, expected(model, images, gamma))
 
 
 def test_signatures_share_one_graph(model, tmp_path):
     model.export(tmp_path / "1")
     convolutions = [n for n in nodes(tmp_path / "1") if n.op == "Conv2D"]
-    # Six, for batches that agree and for batches that do not.
-    assert len(convolutions) == 2 * 6
+    # Batches that agree and batches that do not share a module's function.
+    assert len(convolutions) == 6
 
 
 class Counting(keras.layers.Layer):
@@ -94,7 +140,8 @@ def test_a_module_that_no_row_chose_does_not_run(tmp_path, policy):
 def test_a_session_fuses_what_comes_before_a_choice(tmp_path):
     convolve = keras.layers.Conv2D
     model = ct.Composer(
-        stem=convolve(4, 3, activation="relu"),
+        # Biases of 0 would be left out.
+        stem=convolve(4, 3, activation="relu", bias_initializer="ones"),
         metalayers=[
             ct.Metalayer([convolve(4, 3), convolve(4, 3)]),
             keras.layers.Flatten(),
