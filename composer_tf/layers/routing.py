@@ -150,15 +150,16 @@ def serving(
 
     Arguments and result are those of `partition`.
     """
-    rows = tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype)
-    modules = [
-        tf.function(
-            functools.partial(run_module, module, dtype=dtype),
-            input_signature=[rows],
-            autograph=False,
-        )
-        for module in modules
-    ]
+    if not tf.executing_eagerly():
+        rows = tf.TensorSpec([None, *inputs.shape[1:]], inputs.dtype)
+        modules = [
+            tf.function(
+                functools.partial(run_module, module, dtype=dtype),
+                input_signature=[rows],
+                autograph=False,
+            )
+            for module in modules
+        ]
     highest = tf.reduce_max(choices)  # Below 0 without rows.
     agree = tf.reduce_all(choices == highest)
     # A session adds control edges to the tensors that a condition reads. On a
@@ -173,7 +174,7 @@ def serving(
     # modules would pass at each level.
     outputs = tf.switch_case(
         tf.where(agree, highest, len(modules)),
-        [functools.partial(module, inputs) for module in modules],
+        [functools.partial(run_module, m, inputs, dtype) for m in modules],
         default=apart,
     )
     return tf.ensure_shape(outputs, [inputs.shape[0], *output_shape])
