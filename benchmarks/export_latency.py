@@ -30,6 +30,7 @@ from harness import (
     RUNTIMES,
     Spread,
     export_and_open,
+    format_of,
     print_table,
     ratio,
 )
@@ -184,7 +185,8 @@ class Contestants:
         self._runtime = runtime
         self._folder = folder
         composer = build(None)
-        whole = composer.routed_model()
+        format = format_of(runtime)
+        whole = composer.routed_model(format=format)
         self.model = whole
         self.paths = {
             "cheap": composer.cost_table.cheapest,
@@ -193,7 +195,8 @@ class Contestants:
         self._models = {"routed": whole, "dense": computing_all(whole)}
         for name, path in self.paths.items():
             self._models[f"{name} alone"] = whole.alone(path)
-            self._models[f"{name} controlled"] = build(path).routed_model()
+            controlled = build(path).routed_model(format=format)
+            self._models[f"{name} controlled"] = controlled
         self._parts = {
             name: part_of_all(composer, path)
             for name, path in self.paths.items()
@@ -309,7 +312,7 @@ def scaling(runtime: str, folder: pathlib.Path) -> dict[int, Spread]:
     callers = {}
     rows = 1 if runtime == "tflite" else 32
     for m in _NUM_MODULES:
-        model = equal(m).routed_model()
+        model = equal(m).routed_model(format=format_of(runtime))
         artifact = export_and_open(
             model, runtime, folder / f"m{m}", with_override=True
         )

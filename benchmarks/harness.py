@@ -27,6 +27,11 @@ SESSION = "session"
 RUNTIMES = ("tf_saved_model", SESSION, "tflite", "onnx")
 
 
+def format_of(runtime: str) -> str:
+    """The format of the artifacts of one of `RUNTIMES`."""
+    return "tf_saved_model" if runtime == SESSION else runtime
+
+
 class Spread(TypedDict):
     """What the rounds of a measurement say about a number.
 

@@ -48,10 +48,10 @@ def main(argv: list[str]) -> None:
     composer = models.WideMnist().build(seed=0)
     composer.build((None, 28, 56, 1))
     composer.compile()
-    whole = composer.routed_model()
-    alone = whole.alone(composer.cost_table.dearest)
     with tempfile.TemporaryDirectory() as folder:
         for format in FILES:
+            whole = composer.routed_model(format=format)
+            alone = whole.alone(composer.cost_table.dearest)
             for name, model in (("composer", whole), ("alone", alone)):
                 place = pathlib.Path(folder) / format / name
                 path = export(model, format, place)

@@ -72,7 +72,7 @@ class Measurement:
         self._preference = config["evaluation"]["preference"]
         model: Any = keras.models.load_model(run / "model.keras")
         assert isinstance(model, ct.Composer)
-        self._whole = model.routed_model()
+        self._whole = model.routed_model(format=format)
         self._names = model.preferences.names
         self._defaults = model.preferences.default.numpy()
         self._format, self._folder = format, folder

@@ -104,7 +104,11 @@ class ExportableModel(BudgetedModel):
                 calibration=self.calibration,
             )
         constants = self.controller.weights
-        trained = self.trainable_weights  # A call may update the others.
+        # A call may update those that are not trained.
+        others = {
+            id(weight) for weight in (*constants, *self.estimator.weights)
+        }
+        trained = [w for w in self.trainable_weights if id(w) not in others]
         if _num_bytes(trained) <= _MAX_CONSTANTS:
             constants = [*constants, *trained]
         return self._routed(input_dtypes, constants)

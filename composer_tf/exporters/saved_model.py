@@ -42,8 +42,8 @@ def export_saved_model(
     default where the caller honors it; `default_gamma` takes no gamma;
     `budget`, for a calibrated model, takes `budget`. The batch may have any
     size; each module runs on the rows that chose it, and one that no row chose
-    does not run. A Composer's weights are constants of the graph, if those it
-    trained take 64 MiB at most; else variables, but for the controller's.
+    does not run. A controller's weights are constants of the graph, and all
+    that are trained if these take 64 MiB at most; others are variables.
 
     Args:
         model: Model to export.
@@ -56,7 +56,7 @@ def export_saved_model(
             it loads the model, 0 to 1000. Needs `tensorflow-serving-api`.
         with_override: Whether to add a signature `forced` with the input
             `override`, int32 `[batch, n]`: modules to take, -1 to ask the
-            controller. It has a graph of its own.
+            controller. It has a graph of its own, with constants of its own.
 
     Returns:
         Description of the artifact, also in `assets.extra/composer.json`.

@@ -170,7 +170,7 @@ def serving(
     def apart() -> tf.Tensor:
         return scatter(modules, inputs, choices, output_shape, dtype)
 
-    # One condition with many branches: through nested ones, the weights of all
+    # One condition with many branches: through nested ones, all variables of
     # modules would pass at each level.
     outputs = tf.switch_case(
         tf.where(agree, highest, len(modules)),

@@ -18,9 +18,9 @@ class StandardizedConv2D(keras.layers.Layer):
     """A convolution whose kernel has mean 0 and a learned norm per channel.
 
     At a gain of 1, activations vary as much after ReLU as before the
-    convolution, so deep networks train without normalization. In LiteRT and
-    ONNX the kernel is a constant, and standardizing it costs nothing; a
-    SavedModel standardizes it at every call.
+    convolution, so deep networks train without normalization. In an
+    artifact the kernel is a constant, and standardizing it costs nothing; only
+    a SavedModel with variables standardizes it at every call.
 
     Args:
         filters: Output channels, int >= 1.

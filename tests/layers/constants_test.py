@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from composer_tf.layers.constants import Constants
@@ -43,9 +44,30 @@ def test_a_constant_lies_in_the_function_that_reads_it():
     assert (2.0, 7.0) not in constants
 
 
-def test_an_update_of_a_constant_ends_with_the_scope():
-    weight = keras.Variable([1.0, 2.0])
-    with Constants([weight]):
+def test_a_loop_and_what_comes_before_share_a_constant():
+    weight = keras.Variable([2.0, 7.0])
+
+    @tf.function
+    def step(x):
+        with Constants([weight]):
+            body = lambda i, y: (i + 1, y * weight)  # noqa: E731
+            return tf.while_loop(lambda i, _: i < 3, body, (0, x * weight))[1]
+
+    np.testing.assert_array_equal(step(tf.ones([2])), [2.0**4, 7.0**4])
+    definition = step.get_concrete_function(tf.TensorSpec([2])).graph
+    graph = definition.as_graph_def()
+    every = [graph.node, *(f.node_def for f in graph.library.function)]
+    values = [
+        tf.make_ndarray(node.attr["value"].tensor).tolist()
+        for nodes in every
+        for node in nodes
+        if node.op == "Const"
+    ]
+    assert values.count([2.0, 7.0]) == 1
+
+
+def test_a_constant_cannot_be_updated():
+    weight = keras.Variable([1.0, 2.0], name="count")
+    with Constants([weight]), pytest.raises(ValueError, match="'count'"):
         weight.assign([3.0, 4.0])
-        np.testing.assert_array_equal(weight, [3.0, 4.0])
     np.testing.assert_array_equal(weight, [1.0, 2.0])
