@@ -42,6 +42,16 @@ def test_the_sandwich_is_an_option(model):
         model(distillation=1.0).build()
 
 
+def test_a_gamma_is_of_an_example_or_of_a_batch():
+    settings = {"glimpse": (-1.0, 2.0), "batch_entropy": (1.0, 1.0)}
+    glimpse, entropy = (
+        Mnist(**settings, glimpse_per="batch").build().preferences
+    )
+    assert (glimpse.per, entropy.per) == ("batch", "batch")
+    glimpse, entropy = Mnist(**settings).build().preferences
+    assert (glimpse.per, entropy.per) == ("example", "batch")
+
+
 def test_parameters_of_mnist_modules_stand_in_the_ratio_of_their_units():
     composer = SMALL[Mnist].build()
     composer.build((None, 28, 28, 1))

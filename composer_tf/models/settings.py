@@ -1,6 +1,7 @@
 """The settings that all ready Composers share."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from numbers import Real
 from typing import Literal, cast
@@ -41,6 +42,7 @@ class ComposerSettings:
         price_factor: Gap in nats that gamma's prices put between logits, or 0.
         probe: Whether the controller guesses the answer before it chooses.
         glimpse: Range of the glimpse preference's gamma in training.
+        glimpse_per: What draws such a gamma, an `"example"` or a `"batch"`.
         batch_entropy: Range of the batch entropy preference's gamma.
         entropy: Range of the unbatched entropy preference's gamma.
         costs: Unit of the glimpse preference: `"macs"` or `"parameters"`.
@@ -59,6 +61,7 @@ class ComposerSettings:
     price_factor: float = 16.0
     probe: bool = False
     glimpse: Range | None = None
+    glimpse_per: str = "example"
     batch_entropy: Range | None = None
     entropy: Range | None = None
     costs: str = "parameters"
@@ -108,8 +111,12 @@ class ComposerSettings:
         )
 
     def _preferences(self) -> list[Preference]:
+        glimpse = functools.partial(
+            GlimpsePreference,
+            per=cast(Literal["example", "batch"], self.glimpse_per),
+        )
         kinds = (
-            ("glimpse", GlimpsePreference),
+            ("glimpse", glimpse),
             ("batch_entropy", BatchEntropyPreference),
             ("entropy", EntropyPreference),
         )
