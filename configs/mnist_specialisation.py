@@ -5,10 +5,11 @@ python -m composer_tf --config=configs/mnist_specialisation.py --workdir=DIR
 About three minutes. `examples.png` has test digits in rows by the module of the
 first metalayer.
 
-Without prices, as these spread a batch over the modules by gamma alone, which
-is all that the batch entropy preference asks for; and without a bound on
-logits, as that costs specialisation too. Both guard against collapse, to which
-this balanced range of gamma is not prone.
+A batch shares its gamma, so that only the images can spread it over the
+modules, which is what the batch entropy preference asks for. It is weak enough
+that both ends of gamma's range outbid it. Without prices and without a bound on
+logits, as both cost specialisation: they guard against collapse, to which this
+balanced range is not prone.
 """
 
 from composer_tf.config import Config, DataConfig
@@ -25,8 +26,9 @@ def get_config() -> Config:
             grid=14,
             max_gap=None,
             price_factor=0.0,
-            glimpse=(-4.0, 8.0),
-            batch_entropy=(1.0, 1.0),
+            glimpse=(-8.0, 12.0),
+            glimpse_per="batch",
+            batch_entropy=(0.6, 0.6),
         ),
         epochs=40,
         jit_compile=True,
