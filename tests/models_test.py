@@ -124,6 +124,7 @@ def test_every_setting_reaches_the_composer():
         price_factor=2.5,
         probe=True,
         glimpse=(-1.0, 2.0),
+        glimpse_per="batch",
         batch_entropy=(0.1, 0.1),
         entropy=(0.0, 1.0),
         costs="macs",
@@ -136,7 +137,7 @@ def test_every_setting_reaches_the_composer():
     )
     assert {f.name for f in dataclasses.fields(settings)} == {
         *("num_metalayers", "hidden_units", "features", "controller_units"),
-        *("grid", "max_gap", "price_factor", "probe", "glimpse"),
+        *("grid", "max_gap", "price_factor", "probe", "glimpse", "glimpse_per"),
         *(
             "batch_entropy",
             "entropy",
