@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from composer_tf.layers.routing import Module, run_module
+from composer_tf.layers.modules import Module, run_module
 
 
 def by_blocks(

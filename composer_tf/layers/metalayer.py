@@ -11,6 +11,7 @@ from composer_tf import validation
 from composer_tf.layers import routing as routing_lib
 from composer_tf.layers import routing_checks
 from composer_tf.layers.blocks import by_blocks
+from composer_tf.layers.modules import Module, continued, run_module
 from composer_tf.policy import take_blocks
 
 Shape = tuple[int | None, ...]
@@ -113,19 +114,15 @@ class Metalayer(keras.layers.Layer):
             "routing", routing, tuple(routing_lib.STRATEGIES)
         )
         sources = range(len(blocks)) if sources is None else sources
-        modules: Sequence[routing_lib.Module] = self.modules
+        modules: Sequence[Module] = self.modules
         row_shape = self.row_shape
         if continuation:
-            modules = routing_lib.continued(
-                self.modules, continuation, self.compute_dtype
-            )
+            modules = continued(self.modules, continuation, self.compute_dtype)
         for layer in continuation:
             shape = layer.compute_output_shape((None, *row_shape))
             row_shape = tf.TensorShape(shape[1:])
         if len(modules) == 1:
-            outputs = routing_lib.run_module(
-                modules[0], inputs, self.compute_dtype
-            )
+            outputs = run_module(modules[0], inputs, self.compute_dtype)
             return take_blocks(outputs, sources)
         masked = hasattr(inputs, "_keras_mask")
         routing = self._routing_of(routing, masked)
