@@ -54,6 +54,13 @@ def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
     scope["model"].compile("adam", metrics=["accuracy"])
     scope["model"].fit(scope["train"].take(2), verbose=0)
 
+    before = scope["large"].get_weights()
+    exec(block_with("Both trained").replace("epochs=4", "epochs=1"), scope)
+    for now, then in zip(scope["large"].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    scope["small"].trainable = scope["large"].trainable = True
+    scope["model"] = model
+
     exec(block_with("evaluation.evaluate_paths"), scope)
     assert len(scope["outcomes"].paths) == 2
     exec(block_with("path_network").replace("epochs=2", "epochs=1"), scope)

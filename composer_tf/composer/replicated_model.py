@@ -111,6 +111,24 @@ class ReplicatedModel(keras.Model):
         with validation.named_labels():
             return super().evaluate(*args, **kwargs)
 
+    @property
+    def metrics(self) -> list[keras.Metric]:
+        """Metrics of this model and of its layers.
+
+        Without what models among its modules were compiled with: Keras leaves
+        that out of models right below a model only, and would log it in place
+        of this model's loss.
+        """
+        foreign = {
+            id(metric)
+            for layer in self._flatten_layers(include_self=False)
+            if isinstance(layer, keras.Model)
+            for metric in layer._get_own_metrics()
+        }
+        return [
+            metric for metric in super().metrics if id(metric) not in foreign
+        ]
+
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         logs = super().compute_metrics(*args, **kwargs)
         replicas = self.distribute_strategy.num_replicas_in_sync

@@ -55,6 +55,40 @@ def test_the_controller_learns_to_follow_gamma():
     assert at[5.0]["cost"] == pytest.approx(cheapest)
 
 
+def test_models_that_are_trained_stay_as_they_are_and_are_chosen_from():
+    modules = []
+    for units in (1, 64):
+        module = keras.Sequential([layers.Dense(units), layers.Dense(3)])
+        module.compile(
+            keras.optimizers.Adam(0.02),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        module.fit(X, Y, epochs=5, verbose=0)
+        module.trainable = False
+        modules.append(module)
+    before = [module.get_weights() for module in modules]
+    model = ct.Composer(
+        [ct.Metalayer(modules)],
+        controller=ct.FeedForwardController(4),
+        preferences=[ct.GlimpsePreference(ct.Uniform(-5.0, 5.0))],
+    )
+    model.compile(keras.optimizers.Adam(0.02), metrics=["accuracy"])
+    logs = model.fit(X, Y, epochs=5, verbose=0).history
+    # The logs are of the whole, not of what its modules were compiled with.
+    assert min(logs["loss"]) > 0.0
+    assert min(logs["accuracy"]) > 0.0
+    for gamma, module, weights in zip(
+        (5.0, -5.0), modules, before, strict=True
+    ):
+        for now, then in zip(module.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(now, then)
+        whole = model.evaluate(X, Y, gamma=gamma, verbose=0, return_dict=True)
+        alone = module.evaluate(X, Y, verbose=0, return_dict=True)
+        assert whole["loss"] == pytest.approx(alone["loss"], abs=1e-5)
+        assert whole["accuracy"] == pytest.approx(alone["accuracy"])
+
+
 def test_logs_are_what_evaluate_measures_by_hand():
     model = compiled(metrics=["accuracy"])
     logs = model.evaluate(X, Y, gamma=1.0, verbose=0, return_dict=True)
