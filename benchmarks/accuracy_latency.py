@@ -5,15 +5,16 @@ python benchmarks/accuracy_latency.py --run=DIR [--output=FOLDER]
 DIR is a finished run of `python -m composer_tf` whose config trains the
 cheapest and the dearest path alone. Real test images go through the Composer's
 artifact, at gammas of roughly evenly spaced costs, and through the artifacts of
-single paths' networks, all in turns. Accuracies are the run's, over its whole
-test split. The alternatives are static networks, one file each, between which
-the application switches, and the cascade of the cheapest and the dearest. If
-the run trained a network with early exits, each of its stages is a file too,
-and each stage passes on the mean number of rows that are not sure yet. Time is
-relative to the dearest network's of the same round: median and quartiles, and
-the 95th percentile over single batches. Where a batch goes through several
-files, that is of the 95th percentile of rows that reach a file, as if rows were
-independent. Memory is the peak while files are loaded and run.
+single paths' networks, all in turns. They are drawn so that the Composer spends
+on them what it spends on the whole test split. Accuracies are the run's, over
+its whole test split. The alternatives are static networks, one file each,
+between which the application switches, and the cascade of the cheapest and the
+dearest. If the run trained a network with early exits, each of its stages is a
+file too, and each stage passes on the mean number of rows that are not sure
+yet. Time is relative to the dearest network's of the same round: median and
+quartiles, and the 95th percentile over single batches. Where a batch goes
+through several files, that is of the 95th percentile of rows that reach a file,
+as if rows were independent. Memory is the peak while files are loaded and run.
 
 Tables give the time that each method takes for an accuracy, between its points
 by the line through them.
@@ -129,10 +130,14 @@ def main(argv: list[str]) -> None:
             for rows in NUM_BATCHES:
                 place = pathlib.Path(name) / format
                 title = f"{format}, batch {rows}"
-                measurement = Measurement(
-                    run, format, rows, place, _ROUNDS.value
-                )
-                result = measurement.measure(_NUM_GAMMAS.value)
+                result = Measurement(
+                    run,
+                    format,
+                    rows,
+                    place,
+                    _ROUNDS.value,
+                    _NUM_GAMMAS.value,
+                ).measure()
                 result["time_at_accuracy"] = by_accuracy(result)
                 results[title] = result
                 print_times(title, result)

@@ -157,6 +157,16 @@ def test_points_of_a_curve_are_of_evenly_spaced_costs(load):
     assert [point["cost"] for point in chosen] == [0.2, 0.6, 1.0]
 
 
+def test_typical_examples_cost_what_all_do_at_each_gamma(load):
+    random = np.random.default_rng(1)
+    costs = random.integers(0, 2, [3, 1000]).astype(float)
+    wanted = costs.mean(axis=1)
+    some = load("timed_methods").typical(costs, wanted, 32)
+    assert len(set(some)) == 32
+    # In one draw it deviates by 0.09: the root of 1 / (4 * 32).
+    assert np.abs(costs[:, some].mean(axis=1) - wanted).max() < 0.03
+
+
 @pytest.mark.parametrize("path", [(0, 1), (1, 0)])
 def test_a_path_with_a_controller_is_that_of_the_whole(load, path):
     whole = composer()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from composer_tf.exporters.exposure import STEER_BY
 from composer_tf.exporters.signatures import (
     BATCH,
     BUDGET,
@@ -113,10 +114,12 @@ class LiteRTArtifact(Artifact):
     def __init__(self, path: str | os.PathLike, batched: bool = False) -> None:
         litert = importlib.import_module("ai_edge_litert.interpreter")
         self._open = lambda: litert.Interpreter(str(path), num_threads=1)
+        interpreter = self._open()
+        self._signatures = interpreter.get_signature_list()
         self._batched = batched
         self.batch_size = 1
         if batched:
-            runner = self._open().get_signature_runner(BATCH)
+            runner = interpreter.get_signature_runner(BATCH)
             first = next(iter(runner.get_input_details().values()))
             self.batch_size = int(first["shape"][0])
 
@@ -162,7 +165,7 @@ class LiteRTArtifact(Artifact):
             return interpreter.get_signature_runner(BATCH)
         name = next(
             name
-            for name, tensors in interpreter.get_signature_list().items()
+            for name, tensors in self._signatures.items()
             if set(tensors["inputs"]) == set(feed) and name != BATCH
         )
         return interpreter.get_signature_runner(name)
@@ -176,7 +179,6 @@ class OnnxArtifact(Artifact):
     def __init__(self, path: str | os.PathLike) -> None:
         onnxruntime = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # It warns that gamma has a default.
         # Threads spin while a call lasts, as they do by default, but not after
         # it, when they would take cores from what runs next.
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -184,12 +186,22 @@ class OnnxArtifact(Artifact):
             str(path), options, providers=["CPUExecutionProvider"]
         )
         self._names = [output.name for output in self._session.get_outputs()]
+        steering = [i for i in self._session.get_inputs() if i.name in STEER_BY]
+        self._columns = {i.name: i.shape[1:] for i in steering}
 
     def callers(self, feeds: Sequence[Feed]) -> list[Callable[[], Any]]:
         return [
-            functools.partial(self._session.run, None, dict(feed))
+            functools.partial(self._session.run, None, self._complete(feed))
             for feed in feeds
         ]
+
+    def _complete(self, feed: Feed) -> dict[str, np.ndarray]:
+        """The feed, with NaN, for the default, if nothing in it steers."""
+        default = {
+            name: np.full([1, *columns], np.nan, np.float32)
+            for name, columns in self._columns.items()
+        }
+        return default | dict(feed)
 
     def run(self, feed: Feed) -> Outputs:
         return dict(zip(self._names, self.caller(feed)(), strict=True))

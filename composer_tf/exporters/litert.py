@@ -56,10 +56,11 @@ def export_litert(
 ) -> dict[str, Any]:
     """Writes a file of builtin operators only, and its description beside it.
 
-    The signature `serving_default` takes one example and `gamma`, and runs only
-    the chosen modules, by real `IF` operators. `default_gamma` takes no gamma;
-    `budget`, for a calibrated model, takes `budget`; `batch`, on request, takes
-    a static number of examples, each with its own gamma.
+    The signature `serving_default`, which is the first, takes one example and
+    `gamma`, and runs only the chosen modules, by real `IF` operators.
+    `default_gamma` takes no gamma; `budget`, for a calibrated model, takes
+    `budget`; `batch`, on request, takes a static number of examples, each with
+    its own gamma.
 
     Args:
         model: Model to export.
@@ -114,6 +115,7 @@ def export_litert(
         content = surgery.with_constant_input(content, OVERRIDE, -1)
     if micro:
         content = for_micro(content)
+    content = surgery.with_signature_first(content, MAIN)
     description = describe(
         model,
         exposure,

@@ -32,6 +32,24 @@ def with_constant_input(content: bytes, name: str, value: int) -> bytes:
     return write(model)
 
 
+def with_signature_first(content: bytes, name: str) -> bytes:
+    """Makes one signature the first, of the first subgraph.
+
+    That is what APIs that know no signatures run; the converter sorts them by
+    name. No operator refers to a signature's subgraph, so two can change
+    places.
+    """
+    model = read(content)
+    entries = model.signatureDefs
+    first = next(e for e in entries if e.signatureKey == name.encode())
+    head = next(e for e in entries if e.subgraphIndex == 0)
+    graphs, place = model.subgraphs, first.subgraphIndex
+    graphs[0], graphs[place] = graphs[place], graphs[0]
+    head.subgraphIndex, first.subgraphIndex = place, 0
+    entries.sort(key=lambda entry: entry is not first)
+    return write(model)
+
+
 def with_float16_weights(content: bytes) -> bytes:
     """Stores the weights of all modules in half the space, as float16.
 

@@ -27,9 +27,9 @@ def export_onnx(
 ) -> dict[str, Any]:
     """Writes a file for a batch of any size, and its description beside it.
 
-    `gamma` need not be fed: its default is an initializer. Each module runs on
-    the rows that chose it; one that no row chose gets an empty batch, on which
-    ONNX Runtime does no work.
+    All inputs must be fed; a NaN of `gamma` stands for its default. Each module
+    runs on the rows that chose it; one that no row chose gets an empty batch,
+    on which ONNX Runtime does no work.
 
     Args:
         model: Model to export.
@@ -39,7 +39,7 @@ def export_onnx(
         default_gamma: Defaults to use in place of the model's, in the same
             form.
         steer_by: Input that steers, `"gamma"` (default), or `"budget"` for a
-            calibrated model. If it is not fed, the default gamma is used.
+            calibrated model.
         with_override: Whether to add the input `override`, int32 `[batch, n]`:
             modules to take, -1 to ask the controller.
 
@@ -71,11 +71,6 @@ def export_onnx(
     )
     check_tables(model, {MAIN: function}, "ONNX")
     proto = _convert(function)
-    if exposure.free:
-        default = onnx.numpy_helper.from_array(
-            exposure.default_of(steer_by), steer_by
-        )
-        proto.graph.initializer.append(default)
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:

@@ -112,12 +112,13 @@ def test_one_budget_is_for_all_rows(model, folder):
     assert_same(actual, expected(model, IMAGES, gamma), atol=1e-4)
 
 
-def test_an_onnx_file_without_a_budget_has_the_default_gamma(model, folder):
+def test_an_onnx_file_takes_a_budget_of_nan_for_the_default_gamma(
+    model, folder
+):
     session = onnxruntime.InferenceSession(folder / "m.onnx")
     names = [output.name for output in session.get_outputs()]
-    outputs = dict(
-        zip(names, session.run(None, {"image": IMAGES}), strict=True)
-    )
+    feed = {"image": IMAGES, "budget": np.float32([np.nan])}
+    outputs = dict(zip(names, session.run(None, feed), strict=True))
     gamma = np.float32([[1.0, 0.0]] * 12)
     assert_same(outputs, expected(model, IMAGES, gamma))
 

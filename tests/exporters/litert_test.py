@@ -247,6 +247,29 @@ def test_inputs_and_signatures_have_the_names_of_the_contract(folder):
     ]
 
 
+def test_apis_that_know_no_signatures_run_the_main_one(model, folder):
+    interpreter = Interpreter(str(folder / "none.tflite"))
+    assert next(iter(interpreter.get_signature_list())) == "serving_default"
+    interpreter.allocate_tensors()
+    images, gamma = examples(1)
+    override = np.full([1, 2], -1, np.int32)
+    fed = {"image": images, "gamma": gamma, "override": override}
+    for tensor in interpreter.get_input_details():
+        name = tensor["name"].removeprefix("serving_default_").split(":")[0]
+        interpreter.set_tensor(tensor["index"], fed.pop(name))
+    assert not fed
+    interpreter.invoke()
+    actual = [
+        interpreter.get_tensor(tensor["index"])
+        for tensor in interpreter.get_output_details()
+    ]
+    wanted = expected(model, images, gamma)["probabilities"]
+    assert any(
+        output.shape == wanted.shape and np.allclose(output, wanted, atol=1e-5)
+        for output in actual
+    )
+
+
 def test_without_gamma_the_default_is_taken(model, folder):
     images, _ = examples(5)
     wanted = expected(model, images, np.float32([[1.0, 0.0]]))

@@ -70,11 +70,14 @@ def test_all_forced_paths(model, tmp_path):
         assert_same(actual, expected(model, images, gamma, same))
 
 
-def test_gamma_need_not_be_fed(model, session):
+def test_gamma_is_an_input_that_every_language_can_feed(model, session):
+    # Java, JavaScript and others feed inputs only, not what has a default.
+    assert [i.name for i in session.get_inputs()] == ["image", "gamma"]
+    assert not session.get_overridable_initializers()
     images, _ = examples(4)
-    assert [i.name for i in session.get_inputs()] == ["image"]
     wanted = expected(model, images, np.float32([[1.0, 0.0]]))
-    assert_same(run(session, image=images), wanted)
+    default = np.full([1, 2], np.nan, np.float32)
+    assert_same(run(session, image=images, gamma=default), wanted)
 
 
 def test_a_bad_gamma_costs_its_own_row_only(model, session):
