@@ -9,8 +9,10 @@ from absl import flags
 _WARMUP = flags.DEFINE_integer(
     "warmup_requests",
     0,
-    "Requests that TensorFlow Serving replays when it loads the model.",
+    "Requests that TensorFlow Serving replays when it loads the model: rows of "
+    "--data, if given.",
     lower_bound=0,
+    upper_bound=1000,
 )
 
 

@@ -85,7 +85,11 @@ def verify(
         another=another,
         steer_by=steer_by,
     )
-    facts = {"verified_on": examples.source} | _facts(parity)
+    facts: dict[str, Any] = {
+        "verified_on": examples.source,
+        "num_examples": len(next(iter(examples.inputs.values()))),
+    }
+    facts |= _facts(parity)
     quantization = str(options.get("quantization", "none"))
     wrong = failures(parity, quantization, limits)
     if wrong:

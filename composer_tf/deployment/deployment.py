@@ -74,12 +74,12 @@ def deploy(
     Returns:
         Report with `format`, `bytes` of the artifact and `bytes_of_weights` of
         the model, and, if verified: `verified_on`, which is `data` or `"random
-        inputs"`; `max_abs_error_by_output`; `max_abs_error` of all outputs but
-        `logits` or `outputs`, which have any scale; `max_relative_error` of
-        those, or of `probabilities` if there are none, relative to the largest
-        value; `choice_agreement`, `latency_ratio_cheapest`,
-        `latency_ratio_full`; and of data with labels `accuracy_model` and
-        `accuracy_artifact`.
+        inputs"`, and `num_examples` of it; `max_abs_error_by_output`;
+        `max_abs_error` of all outputs but `logits` or `outputs`, which have any
+        scale; `max_relative_error` of those, or of `probabilities` if there are
+        none, relative to the largest value; `choice_agreement`,
+        `latency_ratio_cheapest`, `latency_ratio_full`; and of data with labels
+        `accuracy_model` and `accuracy_artifact`.
 
     Raises:
         DeploymentError: If a file is missing or not a Composer, the output
@@ -102,6 +102,8 @@ def deploy(
     model = _load(model_path).routed_model(input_dtypes, format)
     if options.get("quantization") == "int8":
         options["calibration_data"] = _calibration_data(data, model)
+    if data and options.get("warmup_requests"):
+        options["warmup_inputs"] = _examples(data, model).inputs
     judged_on = _examples(data, model) if verify else None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from composer_tf.exporters.description import describe
@@ -22,7 +23,7 @@ from composer_tf.exporters.signatures import (
 )
 from composer_tf.exporters.tables import tables_read
 from composer_tf.exporters.targets import prepare_target
-from composer_tf.exporters.warmup import write_warmup_requests
+from composer_tf.exporters.warmup import check_warmup, write_warmup_requests
 from composer_tf.workdir import atomic_path
 
 DESCRIPTION = pathlib.Path("assets.extra", "composer.json")
@@ -34,6 +35,7 @@ def export_saved_model(
     fix: Gammas | None = None,
     default_gamma: Gammas | None = None,
     warmup_requests: int = 0,
+    warmup_inputs: Mapping[str, np.ndarray] | None = None,
     with_override: bool = False,
 ) -> dict[str, Any]:
     """Writes a folder that runs without composer_tf and Keras.
@@ -53,7 +55,10 @@ def export_saved_model(
         default_gamma: Defaults to use in place of the model's, in the same
             form.
         warmup_requests: Number of requests that TensorFlow Serving replays when
-            it loads the model, 0 to 1000. Needs `tensorflow-serving-api`.
+            it loads the model, 0 to 1000, to all signatures in turn. Needs
+            `tensorflow-serving-api`.
+        warmup_inputs: Arrays `[N, ...]` by name, of which each request takes a
+            row. Defaults to random ones.
         with_override: Whether to add a signature `forced` with the input
             `override`, int32 `[batch, n]`: modules to take, -1 to ask the
             controller. It has a graph of its own, with constants of its own.
@@ -67,6 +72,7 @@ def export_saved_model(
         ImportError: If `warmup_requests` lacks TensorFlow Serving's messages.
     """
     target = prepare_target(path, "tf_saved_model")
+    check_warmup(warmup_requests)
     exposure = expose(model.gammas, fix, default_gamma, model.calibration)
     model = _traced_once(model)
     signatures = {
@@ -91,7 +97,7 @@ def export_saved_model(
         extra.write_text(json.dumps(description, indent=2) + "\n")
         if warmup_requests:
             write_warmup_requests(
-                model, exposure, warmup_requests, extra.parent
+                model, exposure, warmup_requests, extra.parent, warmup_inputs
             )
     return description
 

@@ -7,6 +7,7 @@ Prints the cost, the choices and the most probable class of each row. gRPC
 needs `pip install '.[serving]'` in a clone; REST needs NumPy and absl-py only.
 """
 
+import base64
 import http.client
 import importlib
 import json
@@ -14,8 +15,8 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
@@ -31,7 +32,16 @@ _IMAGES = flags.DEFINE_string("images", None, "A .npy of [rows, ...].")
 _SHAPE = flags.DEFINE_list(
     "shape", ["28", "56", "1"], "Shape of one random image."
 )
-_ROWS = flags.DEFINE_integer("rows", 4, "Random images, without --images.")
+_ROWS = flags.DEFINE_integer(
+    "rows", 4, "Random images, without --images.", lower_bound=1
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    64,
+    "Images of a request, at most; the server refuses more than "
+    "batching.config allows.",
+    lower_bound=1,
+)
 _GAMMA = flags.DEFINE_multi_string(
     "gamma",
     [],
@@ -46,8 +56,35 @@ _BUDGET = flags.DEFINE_multi_string(
 )
 
 Arrays = dict[str, np.ndarray]
-Shapes = dict[str, dict[str, list[int]]]
+
+
+class Spec(NamedTuple):
+    """An input of a signature.
+
+    Attributes:
+        shape: Sizes, -1 for any size, as of the batch.
+        dtype: Name of the type in NumPy, or `"string"`.
+    """
+
+    shape: list[int]
+    dtype: str
+
+
+Specs = dict[str, dict[str, Spec]]
 _METADATA = "signature_def"
+# Types by number in TensorFlow's protocol; REST writes their names.
+_DTYPES = {
+    "DT_FLOAT": (1, "float32"),
+    "DT_DOUBLE": (2, "float64"),
+    "DT_INT32": (3, "int32"),
+    "DT_UINT8": (4, "uint8"),
+    "DT_INT16": (5, "int16"),
+    "DT_INT8": (6, "int8"),
+    "DT_STRING": (7, "string"),
+    "DT_INT64": (9, "int64"),
+    "DT_BOOL": (10, "bool"),
+    "DT_HALF": (19, "float16"),
+}
 _SIGNATURES = {"serving_default", "default_gamma", "budget"}
 _NO_SERVING = "{} does not answer as TensorFlow Serving does by REST."
 
@@ -85,7 +122,8 @@ def predict_rest(
     """
     signature, tensors = _steered(inputs, gamma, budget)
     columns = {name: array.tolist() for name, array in tensors.items()}
-    body = json.dumps({"signature_name": signature, "inputs": columns})
+    request = {"signature_name": signature, "inputs": columns}
+    body = json.dumps(request, default=_in_base64)
     answer = _json(f"{url}/v1/models/{model}:predict", timeout, body)
     if not isinstance(answer, dict) or "outputs" not in answer:
         raise ServerError(_NO_SERVING.format(url))
@@ -98,7 +136,7 @@ def predict_rest(
 
 
 def predict_grpc(
-    address: str,
+    channel: Any,
     inputs: Mapping[str, np.ndarray],
     gamma: float | np.ndarray | None = None,
     model: str = "composer",
@@ -108,7 +146,9 @@ def predict_grpc(
     """Sends a request by gRPC; the result is the same as of `predict_rest`.
 
     Args:
-        address: Address of the server, such as `"localhost:8500"`.
+        channel: Address of the server, such as `"localhost:8500"`; or a
+            `grpc.Channel`, to connect once for many requests, or with
+            credentials.
         inputs: Same as in `predict_rest`.
         gamma: Same as in `predict_rest`.
         model: Same as in `predict_rest`.
@@ -128,16 +168,16 @@ def predict_grpc(
     tf = importlib.import_module("tensorflow")
     for name, array in tensors.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-    response = _call(address, "Predict", request, timeout)
+    response = _call(channel, "Predict", request, timeout)
     return {
         name: tf.make_ndarray(proto) for name, proto in response.outputs.items()
     }
 
 
-def fetch_shapes_rest(
+def fetch_specs_rest(
     url: str, model: str = "composer", timeout: float = 30.0
-) -> Shapes:
-    """Asks a server for the shapes of its inputs.
+) -> Specs:
+    """Asks a server for the shapes and types of its inputs.
 
     Args:
         url: Same as in `predict_rest`.
@@ -145,7 +185,7 @@ def fetch_shapes_rest(
         timeout: Same as in `predict_rest`.
 
     Returns:
-        Sizes by signature and input, -1 for any size, as of the batch.
+        Specs by signature and input.
 
     Raises:
         ServerError: If the server does not answer.
@@ -155,7 +195,10 @@ def fetch_shapes_rest(
         signatures = answer["metadata"][_METADATA][_METADATA]
         return {
             signature: {
-                name: [int(dim["size"]) for dim in info["tensor_shape"]["dim"]]
+                name: Spec(
+                    [int(dim["size"]) for dim in info["tensor_shape"]["dim"]],
+                    _DTYPES[info["dtype"]][1],
+                )
                 for name, info in signatures[signature]["inputs"].items()
             }
             for signature in signatures.keys() & _SIGNATURES
@@ -164,13 +207,13 @@ def fetch_shapes_rest(
         raise ServerError(f"{url} serves no exported Composer.") from error
 
 
-def fetch_shapes_grpc(
-    address: str, model: str = "composer", timeout: float = 30.0
-) -> Shapes:
-    """Does what `fetch_shapes_rest` does, by gRPC.
+def fetch_specs_grpc(
+    channel: Any, model: str = "composer", timeout: float = 30.0
+) -> Specs:
+    """Does what `fetch_specs_rest` does, by gRPC.
 
     Args:
-        address: Same as in `predict_grpc`.
+        channel: Same as in `predict_grpc`.
         model: Same as in `predict_rest`.
         timeout: Same as in `predict_rest`.
 
@@ -182,12 +225,15 @@ def fetch_shapes_grpc(
     request = apis.get_model_metadata_pb2.GetModelMetadataRequest()
     request.model_spec.name = model
     request.metadata_field.append(_METADATA)
-    answer = _call(address, "GetModelMetadata", request, timeout)
+    answer = _call(channel, "GetModelMetadata", request, timeout)
     signatures = apis.get_model_metadata_pb2.SignatureDefMap()
     answer.metadata[_METADATA].Unpack(signatures)
+    dtypes = dict(_DTYPES.values())
     return {
         signature: {
-            name: [dim.size for dim in info.tensor_shape.dim]
+            name: Spec(
+                [dim.size for dim in info.tensor_shape.dim], dtypes[info.dtype]
+            )
             for name, info in definition.inputs.items()
         }
         for signature, definition in signatures.signature_def.items()
@@ -195,8 +241,8 @@ def fetch_shapes_grpc(
     }
 
 
-def check_shapes(
-    shapes: Shapes,
+def check_request(
+    specs: Specs,
     inputs: Mapping[str, np.ndarray],
     gamma: float | np.ndarray | None = None,
     budget: float | np.ndarray | None = None,
@@ -204,32 +250,36 @@ def check_shapes(
     """Raises `ValueError` for a request that could spoil the server's batch.
 
     Args:
-        shapes: Result of `fetch_shapes_rest` or `fetch_shapes_grpc`.
+        specs: Result of `fetch_specs_rest` or `fetch_specs_grpc`.
         inputs: Same as in `predict_rest`.
         gamma: Same as in `predict_rest`.
         budget: Same as in `predict_rest`.
     """
     signature, tensors = _steered(inputs, gamma, budget)
-    if signature not in shapes:
+    if signature not in specs:
         raise ValueError(
-            f"The model has no signature {signature!r}, only {[*shapes]}."
+            f"The model has no signature {signature!r}, only {[*specs]}."
         )
-    wanted_shapes = shapes[signature]
-    if set(tensors) != set(wanted_shapes):
+    wanted = specs[signature]
+    if set(tensors) != set(wanted):
         raise ValueError(
-            f"The inputs are {sorted(wanted_shapes)}, got {sorted(tensors)}."
+            f"The inputs are {sorted(wanted)}, got {sorted(tensors)}."
         )
-    for name, shape in wanted_shapes.items():
+    for name, (shape, dtype) in wanted.items():
         got = list(tensors[name].shape)
         fits = len(got) == len(shape) and all(
-            wanted in (-1, size)
-            for size, wanted in zip(got, shape, strict=True)
+            size in (-1, actual)
+            for actual, size in zip(got, shape, strict=True)
         )
         if not fits:
             sizes = ", ".join("any" if n == -1 else str(n) for n in shape)
             raise ValueError(
                 f"{name!r} must have the shape [{sizes}], got {got}."
             )
+        is_text = tensors[name].dtype.kind in "SUO"
+        actual = "string" if is_text else tensors[name].dtype.name
+        if actual != dtype:
+            raise ValueError(f"{name!r} must be {dtype}, got {actual}.")
 
 
 def _steered(
@@ -284,17 +334,23 @@ def _grpc() -> Any:
         ) from error
 
 
-def _call(address: str, method: str, request: Any, timeout: float) -> Any:
+def _call(channel: Any, method: str, request: Any, timeout: float) -> Any:
     """The answer of a method of the server."""
     grpc = importlib.import_module("grpc")
-    stubs = _grpc().prediction_service_pb2_grpc
-    with grpc.insecure_channel(address) as channel:
-        stub = stubs.PredictionServiceStub(channel)
-        try:
-            return getattr(stub, method)(request, timeout=timeout)
-        except grpc.RpcError as error:
-            text = f"{error.code().name}: {_one_line(error.details() or '')}"
-            raise ServerError(text) from error
+    if isinstance(channel, str):
+        with grpc.insecure_channel(channel) as opened:
+            return _call(opened, method, request, timeout)
+    stub = _grpc().prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    try:
+        return getattr(stub, method)(request, timeout=timeout)
+    except grpc.RpcError as error:
+        text = f"{error.code().name}: {_one_line(error.details() or '')}"
+        raise ServerError(text) from error
+
+
+def _in_base64(value: bytes) -> dict[str, str]:
+    """Bytes as the server's JSON has them."""
+    return {"b64": base64.b64encode(value).decode()}
 
 
 def _one_line(text: str) -> str:
@@ -311,7 +367,13 @@ def _images() -> np.ndarray:
             f"{_DTYPE.value!r}."
         ) from None
     if _IMAGES.value is None:
-        shape = [_ROWS.value, *map(int, _SHAPE.value)]
+        try:
+            shape = [_ROWS.value, *map(int, _SHAPE.value)]
+        except ValueError:
+            raise ValueError(
+                "--shape must be whole numbers, such as 28,56,1, got "
+                f"{','.join(_SHAPE.value)!r}."
+            ) from None
         return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
     try:
         images = np.load(_IMAGES.value)
@@ -325,9 +387,14 @@ def _images() -> np.ndarray:
     return images.astype(dtype)
 
 
-def _parse(text: str, rows: int) -> np.ndarray:
+def _parse(flag: str, text: str, rows: int) -> np.ndarray:
     """float32 `[rows]` for one preference, `[rows, k]` for several."""
-    values = np.array([float(value) for value in text.split(",")], np.float32)
+    try:
+        values = np.array([float(v) for v in text.split(",")], np.float32)
+    except ValueError:
+        raise ValueError(
+            f"--{flag} must be numbers, such as 2.0, got {text!r}."
+        ) from None
     table = np.tile(values, [rows, 1])
     return table[:, 0] if len(values) == 1 else table
 
@@ -343,6 +410,29 @@ def _print(outputs: Arrays) -> None:
         print(line)
 
 
+def _ask_all(
+    images: np.ndarray, requests: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Arrays]]:
+    """Yields each request's text and answer; a large one is sent in parts."""
+    if _REST.value:
+        server = f"http://{_SERVER.value or 'localhost:8501'}"
+        fetch_specs, predict = fetch_specs_rest, predict_rest
+    else:
+        server = _SERVER.value or "localhost:8500"
+        fetch_specs, predict = fetch_specs_grpc, predict_grpc
+    model, size = _MODEL.value, _BATCH_SIZE.value
+    specs = fetch_specs(server, model)
+    for text, steering in (requests or {"gamma default": {}}).items():
+        check_request(specs, {_INPUT.value: images}, **steering)
+        parts = []
+        for start in range(0, len(images), size):
+            rows = slice(start, start + size)
+            inputs = {_INPUT.value: images[rows]}
+            steered = {name: column[rows] for name, column in steering.items()}
+            parts.append(predict(server, inputs, model=model, **steered))
+        yield text, {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+
 def main(argv: list[str]) -> None:
     """Sends the requests and prints the answers."""
     if len(argv) > 1:
@@ -350,7 +440,7 @@ def main(argv: list[str]) -> None:
     try:
         images = _images()
         requests: dict[str, dict[str, Any]] = {
-            f"{name} {text}": {name: _parse(text, len(images))}
+            f"{name} {text}": {name: _parse(name, text, len(images))}
             for name, texts in (
                 ("gamma", _GAMMA.value),
                 ("budget", _BUDGET.value),
@@ -359,18 +449,8 @@ def main(argv: list[str]) -> None:
         }
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    if _REST.value:
-        server = f"http://{_SERVER.value or 'localhost:8501'}"
-        fetch_shapes, predict = fetch_shapes_rest, predict_rest
-    else:
-        server = _SERVER.value or "localhost:8500"
-        fetch_shapes, predict = fetch_shapes_grpc, predict_grpc
-    inputs, model = {_INPUT.value: images}, _MODEL.value
     try:
-        shapes = fetch_shapes(server, model)
-        for text, steering in (requests or {"gamma default": {}}).items():
-            check_shapes(shapes, inputs, **steering)
-            outputs = predict(server, inputs, model=model, **steering)
+        for text, outputs in _ask_all(images, requests):
             print(text)
             _print(outputs)
     except (ServerError, ImportError, ValueError) as error:

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 import composer_tf as ct
 from composer_tf import exporters
@@ -27,6 +29,7 @@ KEYS = {
     "bytes",
     "bytes_of_weights",
     "verified_on",
+    "num_examples",
     "max_abs_error",
     "max_abs_error_by_output",
     "max_relative_error",
@@ -64,6 +67,29 @@ def test_an_artifact_comes_with_its_report(folder, tmp_path, format, name):
     left = {path.name for path in (tmp_path / "new").iterdir()}
     described = set() if format == "tf_saved_model" else {f"{name}.json"}
     assert left == {name, f"{name}.report.json"} | described
+
+
+def test_a_server_is_warmed_by_real_examples(folder, tmp_path):
+    deploy(
+        folder / "m.keras",
+        tmp_path / "1",
+        "tf_saved_model",
+        data=str(folder / "data.npz"),
+        verify=False,
+        warmup_requests=3,
+    )
+    records = tf.data.TFRecordDataset(
+        str(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests")
+    )
+    with np.load(folder / "data.npz") as data:
+        real = {image.tobytes() for image in data["image"].astype(np.float32)}
+    requests = [
+        prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        for record in records.as_numpy_iterator()
+    ]
+    assert len(requests) == 3
+    for request in requests:
+        assert tf.make_ndarray(request.inputs["image"])[0].tobytes() in real
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.tools import flatbuffer_utils
-from tflite_micro.python.tflite_micro import runtime
 
 import composer_tf as ct
 from composer_tf.exporters.artifacts import open_artifact
@@ -173,6 +172,7 @@ def test_micro_takes_one_of_the_two(model, tmp_path):
         name: next(i for i, d in enumerate(details) if name in d["name"])
         for name in ("image", "budget")
     }
+    runtime = pytest.importorskip("tflite_micro").runtime
     micro = runtime.Interpreter.from_file(str(path), arena_size=100_000)
     runner = interpreter.get_signature_runner()
     choices = wanted(model)["choices"]

@@ -6,7 +6,6 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
-from tflite_micro.python.tflite_micro import runtime
 
 import composer_tf as ct
 
@@ -28,6 +27,7 @@ def test_the_micro_interpreter_runs_any_support(tmp_path, support):
     listed = [code.builtinCode for code in file.operatorCodes]
     assert len(listed) == len({*listed})
     assert schema.BuiltinOperator.RELU_N1_TO_1 not in listed
+    runtime = pytest.importorskip("tflite_micro").runtime
     micro = runtime.Interpreter.from_file(str(path), arena_size=50_000)
     litert = Interpreter(str(path))
     answer = litert.get_signature_runner("serving_default")

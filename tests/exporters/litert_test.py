@@ -11,7 +11,6 @@ from ai_edge_litert.interpreter import Interpreter
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.python.convert_phase import ConverterError
 from tensorflow.lite.tools import flatbuffer_utils
-from tflite_micro.python.tflite_micro import runtime
 
 import composer_tf as ct
 from tests.exporters.small_composer import (
@@ -318,6 +317,7 @@ def test_the_micro_interpreter_runs_it(model, folder):
             name: next(i for i, d in enumerate(details) if name in d["name"])
             for name in ("image", "gamma")
         }
+        runtime = pytest.importorskip("tflite_micro").runtime
         micro = runtime.Interpreter.from_file(
             str(folder / f"{kind}.tflite"), arena_size=100_000
         )

@@ -1,22 +1,25 @@
 """The client, against servers that answer as TensorFlow Serving does."""
 
+import json
 import re
 import subprocess
 import sys
 from unittest import mock
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.export.tf_serving.servers import (
     DEFAULT,
-    FETCH_SHAPES,
+    FETCH_SPECS,
     GAMMAS,
     HIGH,
     IMAGES,
     KIT,
     LOW,
+    MAX_ROWS,
     PROTOCOLS,
     Batcher,
     at_once,
@@ -157,62 +160,103 @@ def test_a_gamma_of_wrong_length_never_joins_a_batch(protocol, runtime, model):
     check_each(answers, model, good)
 
 
+F32 = np.float32
+
+
 @pytest.mark.parametrize(
     ("images", "gamma", "message"),
     [
-        (np.zeros([2, 5, 5, 1]), 1.0, r"'image' must .* \[any, 8, 8, 1\], got"),
-        (np.zeros([2, 8, 8, 3]), 1.0, "'image' must have the shape"),
-        (np.zeros([2, 64]), 1.0, "'image' must have the shape"),
+        (
+            np.zeros([2, 5, 5, 1], F32),
+            1.0,
+            r"'image' must have the shape \[any, 8, 8, 1\], got \[2, 5, 5, 1\]",
+        ),
+        (np.zeros([2, 8, 8, 3], F32), 1.0, "'image' must have the shape"),
+        (np.zeros([2, 64], F32), 1.0, "'image' must have the shape"),
         (IMAGES[:2], np.zeros([2, 2]), r"'gamma' must have the shape \[any\]"),
+        (np.zeros([2, 8, 8, 1]), 1.0, "'image' must be float32, got float64"),
     ],
 )
-def test_what_has_a_wrong_shape_never_joins_a_batch(
+def test_what_would_spoil_a_batch_is_found_before_it_is_sent(
     protocol, runtime, model, images, gamma, message
 ):
     good = [(IMAGES[:2], LOW), (IMAGES[2:4], HIGH)]
     serve, predict = PROTOCOLS[protocol]
     with serve(Batcher(runtime, len(good))) as address:
-        shapes = FETCH_SHAPES[protocol](address)
-        image = {"image": [-1, 8, 8, 1]}
-        assert shapes == {
+        specs = FETCH_SPECS[protocol](address)
+        image = {"image": ([-1, 8, 8, 1], "float32")}
+        steering = ([-1], "float32")
+        assert specs == {
             "default_gamma": image,
-            "serving_default": {**image, "gamma": [-1]},
-            "budget": {**image, "budget": [-1]},
+            "serving_default": {**image, "gamma": steering},
+            "budget": {**image, "budget": steering},
         }
 
         def ask(images, gamma):
-            client.check_shapes(shapes, {"image": images}, gamma)
+            client.check_request(specs, {"image": images}, gamma)
             return predict(address, {"image": images}, gamma)
 
         with pytest.raises(ValueError, match=message):
             ask(images, gamma)
         with pytest.raises(ValueError, match="The inputs are"):
-            client.check_shapes(shapes, {"picture": images})
+            client.check_request(specs, {"picture": images})
         with pytest.raises(ValueError, match="no signature 'budget'"):
-            client.check_shapes({}, {"image": images}, budget=0.5)
+            client.check_request({}, {"image": images}, budget=0.5)
         answers = at_once(ask, good)
     check_each(answers, model, good)
 
 
-def test_the_default_of_gamma_needs_grpc_and_no_batching(runtime, model):
+def test_another_type_spoils_a_batch_by_grpc(runtime):
+    requests = [(IMAGES[:2], LOW), (IMAGES[2:4].astype(np.float64), LOW)]
+    with serving("grpc", Batcher(runtime, len(requests))) as ask:
+        answers = at_once(ask, requests)
+    assert all(isinstance(answer, client.ServerError) for answer in answers)
+
+
+def test_a_channel_serves_many_requests(runtime, model):
+    with grpc_server(runtime) as address, grpc.insecure_channel(address) as c:
+        assert client.fetch_specs_grpc(c) == client.fetch_specs_grpc(address)
+        for gamma in (LOW, HIGH):
+            answer = client.predict_grpc(c, {"image": IMAGES}, gamma)
+            check(answer, model, IMAGES, gamma)
+
+
+def test_the_default_of_gamma_is_for_grpc(runtime, model):
     images = {"image": IMAGES[:3]}
-    without_gamma = mock.patch.object(
-        client, "_steered", lambda inputs, *_: ("serving_default", inputs)
-    )
-    with without_gamma:
-        with grpc_server(runtime) as address:
-            outputs = client.predict_grpc(address, images)
-            check(outputs, model, IMAGES[:3], DEFAULT)
-        with (
-            grpc_server(Batcher(runtime, 1)) as address,
-            pytest.raises(client.ServerError, match="0th-dimension"),
-        ):
-            client.predict_grpc(address, images)
-        with (
-            rest_server(runtime) as url,
-            pytest.raises(client.ServerError, match="Missing named input"),
-        ):
-            client.predict_rest(url, images)
+    with (
+        mock.patch.object(
+            client, "_steered", lambda inputs, *_: ("serving_default", inputs)
+        ),
+        grpc_server(runtime) as address,
+    ):
+        check(client.predict_grpc(address, images), model, IMAGES[:3], DEFAULT)
+
+
+def test_without_gamma_the_signature_that_needs_none_is_asked(
+    protocol, runtime
+):
+    asked = []
+
+    class Recording(Batcher):
+        def __call__(self, name, tensors):
+            asked.append((name, set(tensors)))
+            return super().__call__(name, tensors)
+
+    with serving(protocol, Recording(runtime, 1)) as ask:
+        ask(IMAGES[:3])
+    assert asked == [("default_gamma", {"image"})]
+
+
+def test_bytes_are_sent_in_base64():
+    with (
+        mock.patch.object(
+            client, "_json", return_value={"outputs": {}}
+        ) as sent,
+    ):
+        words = np.array([[b"a\xff", b"b"]], object)
+        client.predict_rest("http://server", {"words": words})
+    inputs = json.loads(sent.call_args.args[2])["inputs"]
+    assert inputs == {"words": [[{"b64": "Yf8="}, {"b64": "Yg=="}]]}
 
 
 def test_a_server_that_is_not_there_is_one_clear_line():
@@ -274,6 +318,16 @@ def test_the_program_prints_each_row_at_each_gamma(tmp_path, runtime, model):
         assert f"choices {row_choices}, class {logits.argmax()} " in line
 
 
+def test_the_program_sends_no_more_at_once_than_the_server_takes(runtime):
+    batcher = Batcher(runtime, 1)
+    with rest_server(batcher) as url:
+        done = run_client(url, "--shape=8,8,1", "--rows=70", "--gamma=1")
+    assert done.returncode == 0, done.stderr
+    assert batcher.batches == [[MAX_ROWS], [70 - MAX_ROWS]]
+    rows = re.findall(r"row (\d+): ", done.stdout)
+    assert rows == [str(i) for i in range(70)]
+
+
 def test_the_program_says_in_one_line_what_is_wrong(runtime):
     with rest_server(runtime) as url:
         done = run_client(url, "--shape=5,5,1", "--rows=2", "--gamma=1")
@@ -293,7 +347,9 @@ def test_the_program_says_in_one_line_what_is_wrong(runtime):
         ("--images=text.npy", "--images must be a .npy file.* 'text.npy'"),
         ("--images=empty.npy", "--images must be a .npy file.* 'empty.npy'"),
         ("--images=none.npy", "No such file or directory: 'none.npy'"),
-        ("--gamma=cheap", "could not convert string to float: 'cheap'"),
+        ("--gamma=cheap", "--gamma must be numbers.* 'cheap'"),
+        ("--budget=1,a", "--budget must be numbers.* '1,a'"),
+        ("--shape=28,x", "--shape must be whole numbers.* '28,x'"),
     ],
 )
 def test_a_bad_flag_is_one_line(tmp_path, flag, message):

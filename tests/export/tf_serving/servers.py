@@ -31,6 +31,7 @@ layers = keras.layers
 KIT = pathlib.Path(__file__).parents[3] / "export" / "tf_serving"
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 LOW, HIGH = -2.0, 6.0
+MAX_ROWS = 64  # As in batching.config.
 DEFAULT = 1.0
 IMAGES = np.random.default_rng(0).normal(size=[12, 8, 8, 1]).astype("float32")
 GAMMAS = np.linspace(LOW, HIGH, len(IMAGES), dtype="float32")
@@ -103,6 +104,8 @@ class Batcher:
     def __call__(self, name, tensors):
         if len({len(tensor) for tensor in tensors.values()}) != 1:
             raise invalid("Inputs must have equal 0th-dimension size.")
+        if len(tensors["image"]) > MAX_ROWS:
+            raise invalid(f"Task size is larger than {MAX_ROWS}.")
         answer = concurrent.futures.Future()
         with self.lock:
             self.waiting[name].append((tensors, answer))
@@ -113,9 +116,18 @@ class Batcher:
         return answer.result(timeout=60)
 
     def run(self, name, batch):
+        keys = batch[0][0].keys()
+        columns = {key: [tensors[key] for tensors, _ in batch] for key in keys}
+        try:
+            for column in columns.values():  # NumPy would join any types.
+                if len({tensor.dtype for tensor in column}) != 1:
+                    raise invalid("Cannot concatenate tensors of two types.")
+        except tf.errors.OpError as error:
+            for _, answer in batch:
+                answer.set_exception(error)
+            return
         merged = {
-            key: np.concatenate([tensors[key] for tensors, _ in batch])
-            for key in batch[0][0]
+            key: np.concatenate(column) for key, column in columns.items()
         }
         rows = [len(tensors["image"]) for tensors, _ in batch]
         self.batches.append(rows)
@@ -163,7 +175,8 @@ class RestHandler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         if not self.path.endswith("/metadata"):
-            self.answer(200, {"model_version_status": [{"state": "AVAILABLE"}]})
+            status = {"state": self.server.state}
+            self.answer(200, {"model_version_status": [status]})
             return
         signatures = {
             name: json_format.MessageToDict(
@@ -227,10 +240,10 @@ def grpc_server(run):
 
 
 @contextlib.contextmanager
-def rest_server(run):
+def rest_server(run, state="AVAILABLE"):
     """Yields the URL of a server that answers by `run`."""
     with RestServer(("127.0.0.1", 0), RestHandler) as server:
-        server.run = run
+        server.run, server.state = run, state
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -242,9 +255,9 @@ PROTOCOLS = {
     "grpc": (grpc_server, client.predict_grpc),
     "rest": (rest_server, client.predict_rest),
 }
-FETCH_SHAPES = {
-    "grpc": client.fetch_shapes_grpc,
-    "rest": client.fetch_shapes_rest,
+FETCH_SPECS = {
+    "grpc": client.fetch_specs_grpc,
+    "rest": client.fetch_specs_rest,
 }
 
 
