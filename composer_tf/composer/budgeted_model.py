@@ -1,5 +1,6 @@
 """Calibration: finds the gamma that a budget stands for."""
 
+import zlib
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ _STORED = (  # With the weights: all four, or none.
     "calibration",
     "calibration_preference",
     "calibration_terms",
-    "calibration_updates",
+    "calibration_weights",
 )
 
 
@@ -25,10 +26,8 @@ class BudgetedModel(PolicyGradientModel):
 
     Attributes:
         calibration: Measured cost of each gamma, or `None`. It is saved with
-            the weights. Training and `set_weights` drop it, and so does any
-            other update by the model's optimizer; `load_weights` restores the
-            one in the file, if that is of a model with the same costs and
-            gammas.
+            the weights, and holds for just these: while the model has others,
+            however they came to be, it is `None`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -39,24 +38,15 @@ class BudgetedModel(PolicyGradientModel):
     def calibration(self) -> Calibration | None:
         if self._calibration is None:
             return None
-        known = self._calibrated_at
-        if known is not None and self._num_updates() not in known:
-            return None  # The optimizer has updated the weights since.
-        return self._calibration
+        is_current = self._calibrated_weights == self._checksum()
+        return self._calibration if is_current else None
 
     @calibration.setter
     def calibration(self, calibration: Calibration | None) -> None:
         self._calibration = calibration
-        # Update counts of the optimizer at which it holds, or `None` for all.
-        # Keras may load the optimizer after the weights: then there are two.
-        self._calibrated_at: tuple[int, ...] | None = None
-        if calibration is not None:
-            self._calibrated_at = (self._num_updates(),)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        calibration = self.calibration
-        super().compile(*args, **kwargs)
-        self.calibration = calibration  # A new optimizer counts from 0.
+        self._calibrated_weights = (
+            None if calibration is None else self._checksum()
+        )
 
     def calibrate(
         self,
@@ -131,66 +121,39 @@ class BudgetedModel(PolicyGradientModel):
         self.calibration = measure(name, cost_at, unscale, num_gammas)
         return self.calibration
 
-    def make_train_function(self, force: bool = False) -> Any:
-        # `fit` and `train_on_batch` start here, and change what a gamma costs.
-        self.calibration = None
-        return super().make_train_function(force)
-
-    def set_weights(self, weights: Any) -> None:
-        """Same as in Keras, but drops the calibration of the old weights."""
-        self.calibration = None
-        super().set_weights(weights)
-
-    def load_weights(
-        self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any
-    ) -> None:
-        """Same as in Keras; takes the file's calibration if nothing is skipped.
-
-        Args:
-            filepath: Same as in Keras.
-            skip_mismatch: Same as in Keras.
-            **kwargs: Same as in Keras.
-        """
-        self.calibration = None  # Not all formats call `load_own_variables`.
-        loads_all = False
-        try:
-            super().load_weights(filepath, skip_mismatch, **kwargs)
-            skips = skip_mismatch or kwargs.get("objects_to_skip")
-            loads_all = not skips
-        finally:
-            self.calibration = self.calibration if loads_all else None
-
     def save_own_variables(self, store: dict[str, Any]) -> None:
         super().save_own_variables(store)
         if self.calibration is not None:
             name, *curve = self.calibration
             index = self.preferences.names.index(name)
-            values = curve, index, self._terms(), self._num_updates()
+            values = curve, index, self._terms(), self._calibrated_weights
             for key, value in zip(_STORED, values, strict=True):
                 store[key] = np.array(value)  # The curve is [2, gammas].
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
         own = {name: store[name] for name in store.keys()}  # noqa: SIM118
-        stored = [own.pop(name) for name in _STORED if name in own]
+        stored = {k: own.pop(k) for k in [*own] if k.startswith("calibration")}
         super().load_own_variables(own)
         self.calibration = None  # It was that of other weights.
-        if not stored:
+        if stored.keys() != {*_STORED}:
             return
-        curve, index, terms, updates = map(np.array, stored)
+        curve, index, terms, checksum = (np.array(stored[k]) for k in _STORED)
         if np.array_equal(terms, self._terms()):
             name = self.preferences.names[int(index)]
             gammas, costs = curve.tolist()
             self.calibration = Calibration(name, tuple(gammas), tuple(costs))
-            self._calibrated_at = (self._num_updates(), int(updates))
+            # Of weights that Keras loads only now.
+            self._calibrated_weights = int(checksum)
 
-    def _num_updates(self) -> int:
-        """How often the optimizer, if there is one, has updated the weights."""
-        optimizer = getattr(self, "optimizer", None)
-        if optimizer is None:
-            return 0
+    def _checksum(self) -> int:
+        """A checksum of all weights that decide what a gamma costs."""
+        checksum = 0
         with tf.init_scope():  # A traced function may ask too.
-            updates = keras.ops.convert_to_numpy(optimizer.iterations)
-        return int(np.array(updates))
+            for layer in (*self._steps(), self.controller):
+                for weight in layer.weights:
+                    values = keras.ops.convert_to_numpy(weight)
+                    checksum = zlib.crc32(values.tobytes(), checksum)
+        return checksum
 
     def _terms(self) -> np.ndarray:
         """What decides, besides the weights, what a gamma costs."""

@@ -68,6 +68,18 @@ class ExportableModel(BudgetedModel):
             print(filepath)
         return description
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: what steers must not depend on 8 bits, but artifacts may.
+
+        Raises:
+            ValueError: Always; it says how to export a quantized artifact.
+        """
+        raise ValueError(
+            "A Composer is quantized when it is exported, except for its "
+            "controller: `model.export('m.tflite', 'tflite', "
+            "quantization='int8', calibration_data=...)`."
+        )
+
     def routed_model(
         self,
         input_dtypes: Mapping[str, str] | str | None = None,

@@ -100,7 +100,7 @@ class ModularModel(SteerableModel):
         self.build_shape = shape
         if isinstance(input_shape, Mapping):  # Export needs its name.
             inputs = {k: v for k, v in input_shape.items() if k != "gamma"}
-            exporters.check_names(inputs)
+            exporters.check_names(inputs)  # Not after a long training.
             self.build_shape = _any_batch(inputs)
         if self.stem is None and isinstance(shape, Mapping):
             raise ValueError(
@@ -150,11 +150,12 @@ class ModularModel(SteerableModel):
             store[f"random_state_{i}"] = state
 
     def load_own_variables(self, store: dict[str, Any]) -> None:
+        own = {name: store[name] for name in store.keys()}  # noqa: SIM118
+        stored = [own.pop(k) for k in [*own] if k.startswith("random_state")]
         states = self._random_states()
-        for i, state in enumerate(states):
-            state.assign(store[f"random_state_{i}"])
-        names = store.keys()  # Keras's store cannot be iterated over itself.
-        own = {n: store[n] for n in names if not n.startswith("random_state")}
+        if len(stored) == len(states):  # Else of a model with other layers.
+            for i, state in enumerate(states):
+                state.assign(store[f"random_state_{i}"])
         super().load_own_variables(own)
 
     def along(self, inputs: Any, path: Sequence[int]) -> tf.Tensor:

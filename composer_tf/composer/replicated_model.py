@@ -186,6 +186,9 @@ def _check_optimizer(optimizer: Any) -> None:
             "several replicas dtype 'mixed_float16' does not work; use "
             "'mixed_bfloat16'."
         )
+    several = getattr(optimizer, "optimizers", None)  # A MultiOptimizer.
+    for each in several or ():
+        _check_optimizer(each)
     for name, reason in _REFUSED.items():
         if getattr(optimizer, name, None):
             raise ValueError(

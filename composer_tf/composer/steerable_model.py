@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
@@ -38,8 +37,10 @@ class SteerableModel(ReplicatedModel):
         self.preferences = preferences
         self.decision: Decision = decision
         # For `predict` and `evaluate` while they run. Their compiled functions
-        # read the gamma, and have the decision built in.
+        # read the gamma, and whether it takes the place of the data's; they
+        # have the decision built in.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
+        self._is_given = tf.Variable(False, trainable=False)
         self._test_decision: Decision = decision
         self._functions: dict[str, tuple[Any, Any]] = {}  # For other decisions.
         # Keras copies and pickles a model by its config, without this lock.
@@ -144,10 +145,13 @@ class SteerableModel(ReplicatedModel):
         return self(x, **self._steering_of_step(x), training=False)
 
     def _steering_of_step(self, x: Any) -> dict[str, Any]:
-        """Decision and gamma for the call, unless a batch brings a gamma."""
+        """Decision and gamma for the call: what was given, or the batch's."""
         gamma = None
-        if self.preferences.names and not _holds_gamma(x):
+        if self.preferences.names:
             gamma = self._test_gamma[tf.newaxis, :]
+            if isinstance(x, Mapping) and "gamma" in x:
+                of_batch = self.preferences.parse(x["gamma"])
+                gamma = tf.where(self._is_given, gamma, of_batch)
         return {"gamma": gamma, "decision": self._test_decision}
 
     def _resolve_gamma(
@@ -203,27 +207,38 @@ class SteerableModel(ReplicatedModel):
         the defaults unless it is given others.
         """
         gamma = self._gamma_of(gamma, budget, decision)
-        if gamma is None and isinstance(x, Mapping):
-            gamma = x.get("gamma")
-        if gamma is not None:
-            x = _drop_gamma(x)
         if isinstance(x, Mapping):
+            if gamma is None:
+                gamma = x.get("gamma")
+            x = {name: value for name, value in x.items() if name != "gamma"}
             _check_lengths(x)
         with self._steering:
-            previous = self._test_decision, self._test_gamma.numpy()
+            before = (
+                self._test_decision,
+                self._test_gamma.numpy(),
+                self._is_given.numpy(),
+            )
             try:
+                x = self._steer(x, gamma)
                 self._decide_by(decision or self.decision)
-                self._test_gamma.assign(self.preferences.default)
-                if gamma is not None:
-                    rows = self.preferences.parse(gamma)
-                    if rows.shape[0] == 1:
-                        self._test_gamma.assign(rows[0])
-                    else:
-                        x = _join_gamma(x, rows.numpy())
                 yield x
             finally:
-                self._decide_by(previous[0])
-                self._test_gamma.assign(previous[1])
+                self._decide_by(before[0])
+                self._test_gamma.assign(before[1])
+                self._is_given.assign(before[2])
+
+    def _steer(self, x: Any, gamma: Gamma | None) -> Any:
+        """Sets one gamma for all; joins one for each example to the inputs."""
+        self._test_gamma.assign(self.preferences.default)
+        self._is_given.assign(False)
+        if gamma is None:
+            return x
+        rows = self.preferences.parse(gamma)
+        if rows.shape[0] != 1:
+            return _join_gamma(x, rows.numpy())
+        self._test_gamma.assign(rows[0])
+        self._is_given.assign(True)
+        return x
 
     def _with_gamma_by_row(self, x: Any) -> Any:
         """Arrays with one row of gamma per example, if they hold a gamma."""
@@ -293,39 +308,6 @@ def _check_lengths(inputs: Mapping[str, Any]) -> None:
             "The inputs must have one row for each example, got shapes "
             f"{shapes}."
         )
-
-
-def _drop_gamma(x: Any) -> Any:
-    """Input data of any kind that Keras takes, without its own gamma.
-
-    Raises:
-        ValueError: If a `PyDataset` yields gamma.
-    """
-    if isinstance(x, tf.data.Dataset):
-        if not _holds_gamma(x.element_spec):
-            return x
-        if isinstance(x.element_spec, tuple):
-            return x.map(lambda *batch: _drop_gamma(batch))
-        return x.map(_drop_gamma)
-    if isinstance(x, types.GeneratorType):
-        return (_drop_gamma(batch) for batch in x)
-    if isinstance(x, keras.utils.PyDataset):
-        if _holds_gamma(x[0]):
-            raise ValueError(
-                "`gamma`, or `budget`, is given, and the data set yields a "
-                "gamma too, got both: leave one of them out."
-            )
-        return x
-    if isinstance(x, tuple):  # A batch: inputs, targets and weights.
-        return (_drop_gamma(x[0]), *x[1:])
-    if isinstance(x, Mapping):
-        return {k: v for k, v in x.items() if k != "gamma"}
-    return x
-
-
-def _holds_gamma(batch: Any) -> bool:
-    inputs = batch[0] if isinstance(batch, tuple) else batch
-    return isinstance(inputs, Mapping) and "gamma" in inputs
 
 
 def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:

@@ -46,9 +46,9 @@ def check_names(names: Iterable[Any]) -> None:
         is_free = name not in _RESERVED and not keyword.iskeyword(name)
         if not (is_free and _NAME.fullmatch(str(name))):
             raise ValueError(
-                "The name of an input must be a word of Python, of ASCII "
-                f"letters, digits and '_', and none of {_RESERVED}, got "
-                f"{name!r}."
+                "The name of an input, which artifacts have too, must be a "
+                "word of Python, of ASCII letters, digits and '_', and none "
+                f"of their own, {_RESERVED}, got {name!r}: rename it."
             )
 
 

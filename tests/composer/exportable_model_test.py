@@ -196,6 +196,11 @@ def test_outputs_are_named_by_the_loss(loss, units, names, tmp_path):
         np.testing.assert_allclose(answer["probabilities"], wanted, rtol=1e-5)
 
 
+def test_quantize_says_how_to_export():
+    with pytest.raises(ValueError, match="quantized when it is exported"):
+        of_tokens().quantize("int8")
+
+
 def test_weights_survive_float16_where_buffers_are_shared(tmp_path):
     model = recurrent()
     model.compile()

@@ -120,6 +120,13 @@ def test_a_model_of_replicas_loads_on_one_device(two_replicas, tmp_path):
         (keras.optimizers.SGD(global_clipnorm=1.0), {}, "global_clipnorm"),
         (keras.optimizers.SGD(clipvalue=1.0), {}, "clipvalue"),
         (
+            keras.optimizers.MultiOptimizer(
+                [(keras.optimizers.SGD(clipnorm=1.0), lambda v: True)]
+            ),
+            {},
+            "clipnorm",
+        ),
+        (
             keras.optimizers.SGD(gradient_accumulation_steps=2),
             {},
             "gradient_accumulation_steps",

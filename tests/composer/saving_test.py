@@ -106,6 +106,21 @@ def test_weights_are_saved_without_the_model(tmp_path):
     np.testing.assert_array_equal(first(X), second(X))
 
 
+def test_weights_load_where_dropout_was_added(tmp_path):
+    def make(*more):
+        module = keras.Sequential([layers.Dense(4), *more])
+        model = ct.Composer([ct.Metalayer([layers.Dense(4), module])])
+        model.build((None, 3))
+        return model
+
+    model = make()
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = make(layers.Dropout(0.5))
+    other.load_weights(tmp_path / "m.weights.h5")
+    x = np.ones([2, 3], np.float32)
+    np.testing.assert_array_equal(other(x), model(x))
+
+
 def test_weights_keep_their_names_in_files(tmp_path):
     """Files of earlier versions have these; others would not load."""
     path = tmp_path / "model.weights.h5"

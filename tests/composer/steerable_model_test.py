@@ -200,8 +200,31 @@ def test_a_gamma_that_is_given_wins_over_a_generators(model):
     np.testing.assert_allclose(given, expected, atol=1e-6)
     given = model.predict(Batches(X), gamma=6.0, verbose=0)
     np.testing.assert_allclose(given, expected, atol=1e-6)
-    with pytest.raises(ValueError, match="yields a gamma too"):
-        model.predict(batches, gamma=6.0, verbose=0)
+    given = model.predict(batches, gamma=6.0, verbose=0)
+    np.testing.assert_allclose(given, expected, atol=1e-6)
+    of_data = model.predict(batches, verbose=0)
+    np.testing.assert_allclose(of_data, model(X, gamma=-2.0), atol=1e-6)
+
+
+def test_a_gamma_that_is_given_wins_over_that_of_lists(model):
+    class Lists(Batches):  # Keras takes a list for a batch, too.
+        def __getitem__(self, index):
+            return list(super().__getitem__(index))
+
+    batches = Lists({"image": X, "gamma": np.full(len(X), 6.0, "float32")})
+    for gamma in (None, -2.0, 2.0):
+        steered = model.evaluate(
+            batches, gamma=gamma, verbose=0, return_dict=True
+        )
+        wanted = model.evaluate(
+            X,
+            Y,
+            gamma=6.0 if gamma is None else gamma,
+            batch_size=5,
+            verbose=0,
+            return_dict=True,
+        )
+        assert steered["cost"] == pytest.approx(wanted["cost"])
 
 
 def test_gamma_may_be_a_positional_argument(model):
