@@ -1,8 +1,9 @@
 """beta: the cost of each module, in parameters or multiply-accumulates."""
 
+import contextlib
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -127,7 +128,7 @@ def count_macs(
     Raises:
         ValueError: If a shape is not known, or the function hides work from
             the profiler: a loop, as in recurrent layers without
-            `unroll=True`, a condition, or a nested `tf.function`.
+            `unroll=True`, or a condition.
 
     Example:
         >>> layer = keras.layers.Dense(3)
@@ -141,7 +142,7 @@ def count_macs(
             "Multiply-accumulates need known input shapes, got "
             f"{list(input_shapes)}; give costs as numbers, or in parameters."
         )
-    with tf.init_scope():
+    with tf.init_scope(), _inlined_functions():
         traced = tf.function(function, autograph=False)
         graph = traced.get_concrete_function(*specs).graph
     hidden = {op.type for op in graph.get_operations()} & _UNCOUNTABLE
@@ -169,6 +170,21 @@ def count_macs(
         for op in graph.get_operations()
         if op.type in _OWN_RULES
     )
+
+
+@contextlib.contextmanager
+def _inlined_functions() -> Iterator[None]:
+    """A scope in which a `tf.function` within another is traced in place.
+
+    Keras has one around grouped convolutions, which the profiler cannot see
+    into.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 COUNTERS: dict[str, Callable[..., float]] = {

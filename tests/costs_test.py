@@ -71,6 +71,12 @@ class Guarded(L.Layer):
             (4 * 4) * (3 * 3 * 2 * 4),
         ),
         (
+            L.Conv2D(8, 3, groups=2),
+            (None, 6, 7, 4),
+            3 * 3 * 2 * 8 + 8,
+            (4 * 5) * (3 * 3 * 2 * 8),
+        ),
+        (
             L.DepthwiseConv2D(3, depth_multiplier=2),
             (None, 6, 6, 5),
             3 * 3 * 5 * 2 + 10,

@@ -151,7 +151,7 @@ class BudgetedModel(PolicyGradientModel):
         with tf.init_scope():  # A traced function may ask too.
             for layer in (*self._steps(), self.controller):
                 for weight in layer.weights:
-                    values = keras.ops.convert_to_numpy(weight)
+                    values = np.array(keras.ops.convert_to_numpy(weight))
                     checksum = zlib.crc32(values.tobytes(), checksum)
         return checksum
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 from composer_tf import costs as costs_lib
 from composer_tf import estimators, validation
 from composer_tf.composer.exportable_model import ExportableModel
-from composer_tf.composer.steerable_model import Decision, split_gamma
+from composer_tf.composer.inputs import split_gamma
+from composer_tf.composer.steerable_model import Decision
 from composer_tf.layers import Controller
 from composer_tf.layers.path import decide_by, follow, known_paths
 from composer_tf.objectives import losses as losses_lib

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from composer_tf import exporters
 from composer_tf.composer.budgeted_model import BudgetedModel
+from composer_tf.composer.inputs import without_gamma
 from composer_tf.composer.precision import HALF, float32_copy
-from composer_tf.composer.steerable_model import without_gamma
 from composer_tf.layers.constants import Constants
 from composer_tf.objectives import losses
 from composer_tf.policy import STEERING

@@ -9,10 +9,12 @@ import tensorflow as tf
 
 from composer_tf import costs as costs_lib
 from composer_tf import exporters, validation
-from composer_tf.composer.steerable_model import SteerableModel, without_gamma
+from composer_tf.composer.inputs import without_gamma
+from composer_tf.composer.steerable_model import SteerableModel
 from composer_tf.layers import Controller, Metalayer, RNNController
 from composer_tf.layers.metalayer import layer_output_shape
 from composer_tf.layers.summary import summary_size
+from composer_tf.policy import Composition, Policy
 
 _HINT = "wrap alternatives in `ct.Metalayer([...])`"
 
@@ -189,6 +191,22 @@ class ModularModel(SteerableModel):
             step.modules[next(modules)] if isinstance(step, Metalayer) else step
             for step in self._steps()
         ]
+
+    def _composition_of(self, rows: dict[str, Any]) -> Composition:
+        policy = Policy(
+            tuple(rows["logits"]),
+            rows["choices"],
+            tuple(tf.constant(costs) for costs in self.cost_table.fractions),
+        )
+        guesses = rows.get("guesses", ())
+        return Composition(
+            rows["outputs"],
+            policy,
+            rows["gamma"],
+            rows["context"],
+            tuple(np.swapaxes(g, 0, 1) for g in guesses),
+            self.overhead,
+        )
 
     def _prices(self, gamma: tf.Tensor) -> list[tf.Tensor] | None:
         """Prices of each metalayer's modules, n tensors float32 `[B, m_i]`."""

@@ -11,10 +11,13 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.calibration import Budget
+from composer_tf.composer.inputs import check_lengths, join_gamma, without_gamma
 from composer_tf.composer.replicated_model import ReplicatedModel
+from composer_tf.policy import Composition
 from composer_tf.preferences import Gamma, PreferenceCollection
 
 Decision = Literal["mode", "sample"]
+_Mode = tuple[Decision, bool]  # And whether `predict` returns compositions.
 
 
 class SteerableModel(ReplicatedModel):
@@ -38,11 +41,11 @@ class SteerableModel(ReplicatedModel):
         self.decision: Decision = decision
         # For `predict` and `evaluate` while they run. Their compiled functions
         # read the gamma, and whether it takes the place of the data's; they
-        # have the decision built in.
+        # have the decision and what they return built in.
         self._test_gamma = tf.Variable(preferences.default, trainable=False)
-        self._is_given = tf.Variable(False, trainable=False)
-        self._test_decision: Decision = decision
-        self._functions: dict[str, tuple[Any, Any]] = {}  # For other decisions.
+        self._is_given = tf.Variable(tf.constant(False), trainable=False)
+        self._test_mode: _Mode = (decision, False)
+        self._functions: dict[_Mode, tuple[Any, Any]] = {}  # For other modes.
         # Keras copies and pickles a model by its config, without this lock.
         self._steering = threading.RLock()
 
@@ -76,6 +79,7 @@ class SteerableModel(ReplicatedModel):
         gamma: Gamma | None = None,
         budget: Budget | None = None,
         decision: Decision | None = None,
+        return_composition: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Same as `keras.Model.predict`, at a given gamma or within a budget.
@@ -92,6 +96,8 @@ class SteerableModel(ReplicatedModel):
                 [0, 1]. It replaces gamma in a calibrated model. A budget below
                 the cheapest cost gets the cheapest gamma, which exceeds it.
             decision: `"mode"` or `"sample"`. Defaults to the model's.
+            return_composition: Whether to return a `Composition` of all
+                examples, with their choices and costs, instead of its outputs.
             **kwargs: Same as in Keras.
 
         Raises:
@@ -100,8 +106,11 @@ class SteerableModel(ReplicatedModel):
                 calibrated, or a budget is given and the decision is not
                 `"mode"`.
         """
-        with self._steered(x, gamma, budget, decision) as steered:
-            return super().predict(steered, *args, **kwargs)
+        with self._steered(
+            x, gamma, budget, decision, return_composition
+        ) as steered:
+            rows = super().predict(steered, *args, **kwargs)
+        return self._composition_of(rows) if return_composition else rows
 
     def evaluate(
         self,
@@ -142,7 +151,14 @@ class SteerableModel(ReplicatedModel):
 
     def predict_step(self, data: Any) -> Any:
         x, *_ = keras.utils.unpack_x_y_sample_weight(data)
-        return self(x, **self._steering_of_step(x), training=False)
+        _, whole = self._test_mode
+        answer = self(
+            x,
+            **self._steering_of_step(x),
+            training=False,
+            return_composition=whole,
+        )
+        return _by_row(answer) if whole else answer
 
     def _steering_of_step(self, x: Any) -> dict[str, Any]:
         """Decision and gamma for the call: what was given, or the batch's."""
@@ -152,7 +168,7 @@ class SteerableModel(ReplicatedModel):
             if isinstance(x, Mapping) and "gamma" in x:
                 of_batch = self.preferences.parse(x["gamma"])
                 gamma = tf.where(self._is_given, gamma, of_batch)
-        return {"gamma": gamma, "decision": self._test_decision}
+        return {"gamma": gamma, "decision": self._test_mode[0]}
 
     def _resolve_gamma(
         self,
@@ -193,6 +209,10 @@ class SteerableModel(ReplicatedModel):
         """The gamma that was given, or the one that the budget stands for."""
         raise NotImplementedError
 
+    def _composition_of(self, rows: dict[str, Any]) -> Composition:
+        """What `_by_row` took apart, of all examples."""
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def _steered(
         self,
@@ -200,8 +220,9 @@ class SteerableModel(ReplicatedModel):
         gamma: Gamma | None,
         budget: Budget | None,
         decision: Decision | None,
+        whole: bool = False,
     ) -> Iterator[Any]:
-        """Sets gamma and decision for a while; yields the inputs to use.
+        """Sets gamma and mode for a while; yields the inputs to use.
 
         One thread runs at a time. A call within another, as in a callback, uses
         the defaults unless it is given others.
@@ -211,19 +232,19 @@ class SteerableModel(ReplicatedModel):
             if gamma is None:
                 gamma = x.get("gamma")
             x = {name: value for name, value in x.items() if name != "gamma"}
-            _check_lengths(x)
+            check_lengths(x)
         with self._steering:
             before = (
-                self._test_decision,
+                self._test_mode,
                 self._test_gamma.numpy(),
                 self._is_given.numpy(),
             )
             try:
                 x = self._steer(x, gamma)
-                self._decide_by(decision or self.decision)
+                self._switch_to(decision or self.decision, whole)
                 yield x
             finally:
-                self._decide_by(before[0])
+                self._switch_to(*before[0])
                 self._test_gamma.assign(before[1])
                 self._is_given.assign(before[2])
 
@@ -235,7 +256,7 @@ class SteerableModel(ReplicatedModel):
             return x
         rows = self.preferences.parse(gamma)
         if rows.shape[0] != 1:
-            return _join_gamma(x, rows.numpy())
+            return join_gamma(x, rows.numpy())
         self._test_gamma.assign(rows[0])
         self._is_given.assign(True)
         return x
@@ -250,23 +271,41 @@ class SteerableModel(ReplicatedModel):
         if len(gamma) == 1:
             num_rows = len(next(iter(rest.values())))
             gamma = np.repeat(gamma, num_rows, axis=0)
-        return _join_gamma(rest, gamma)
+        return join_gamma(rest, gamma)
 
     def _as_tensor(self, gamma: Gamma) -> Any:
         if _is_symbolic_or_tensor(gamma):
             return gamma
         return self.preferences.parse(gamma)
 
-    def _decide_by(self, decision: Decision) -> None:
+    def _switch_to(self, decision: Decision, whole: bool) -> None:
+        """Exchanges the compiled functions for those of another mode."""
         validation.check_choice("decision", decision, get_args(Decision))
-        if decision == self._test_decision:
+        mode = decision, whole
+        if mode == self._test_mode:
             return
         compiled = self.predict_function, self.test_function
-        self._functions[self._test_decision] = compiled
+        self._functions[self._test_mode] = compiled
         self.predict_function, self.test_function = self._functions.pop(
-            decision, (None, None)
+            mode, (None, None)
         )
-        self._test_decision = decision
+        self._test_mode = mode
+
+
+def _by_row(composition: Composition) -> dict[str, Any]:
+    """The parts of a composition, whose first axis is that of examples."""
+    parts = {
+        "outputs": composition.outputs,
+        "logits": composition.policy.logits,
+        "choices": composition.policy.choices,
+        "gamma": composition.gamma,
+        "context": composition.context,
+    }
+    if composition.guesses:  # [D, B, classes]
+        parts["guesses"] = [
+            tf.experimental.numpy.swapaxes(g, 0, 1) for g in composition.guesses
+        ]
+    return parts
 
 
 def _is_symbolic_or_tensor(gamma: Any) -> bool:
@@ -276,40 +315,6 @@ def _is_symbolic_or_tensor(gamma: Any) -> bool:
     )
 
 
-def split_gamma(inputs: Any, gamma: Gamma | None) -> tuple[Any, Gamma | None]:
-    """Takes gamma out of the inputs; the argument takes precedence."""
-    if not isinstance(inputs, Mapping):
-        return inputs, gamma
-    if gamma is None:
-        gamma = inputs.get("gamma")
-    return without_gamma(inputs), gamma
-
-
-def without_gamma(inputs: Any) -> Any:
-    """The inputs without gamma; a single one is taken out of its mapping."""
-    if not isinstance(inputs, Mapping):
-        return inputs
-    rest = {name: value for name, value in inputs.items() if name != "gamma"}
-    if not rest:
-        raise ValueError(
-            "The inputs hold no tensor beside 'gamma', such as "
-            "{'image': x, 'gamma': g}."
-        )
-    return rest if len(rest) > 1 else next(iter(rest.values()))
-
-
-def _check_lengths(inputs: Mapping[str, Any]) -> None:
-    """Raises for unequal lengths, which Keras does not handle."""
-    shapes = {
-        k: tuple(v.shape) for k, v in inputs.items() if hasattr(v, "shape")
-    }
-    if len({shape[:1] for shape in shapes.values()}) > 1:
-        raise ValueError(
-            "The inputs must have one row for each example, got shapes "
-            f"{shapes}."
-        )
-
-
 def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:
     rows, wanted = gamma.shape[0], tf.get_static_value(batch_size)
     if None not in (rows, wanted) and rows not in (1, wanted):
@@ -317,22 +322,3 @@ def _check_rows(gamma: tf.Tensor, batch_size: tf.Tensor) -> None:
             "`gamma`, or `budget`, must be one value for all or one per "
             f"example, {wanted}, got {rows}."
         )
-
-
-def _join_gamma(x: Any, gamma: np.ndarray) -> dict[str, Any]:
-    """`x` in memory and gamma `[N, k]` as one mapping of inputs."""
-    inputs = dict(x) if isinstance(x, Mapping) else {"image": x}
-    for name, value in inputs.items():
-        if not hasattr(value, "shape"):
-            raise ValueError(
-                "`gamma`, or `budget`, with one value per example needs `x` as "
-                f"an array, got {type(value).__name__}. Let the data set yield "
-                "{'image': x, 'gamma': gamma}."
-            )
-        if value.shape[0] != gamma.shape[0]:
-            raise ValueError(
-                "`gamma`, or `budget`, must be one value for all or one per "
-                f"example, {value.shape[0]} of them as in {name!r}, got "
-                f"{len(gamma)}."
-            )
-    return {**inputs, "gamma": gamma}

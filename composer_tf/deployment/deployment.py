@@ -29,10 +29,10 @@ LIMITS = acceptance.Limits()
 
 
 def deploy(
-    model_path: str | os.PathLike,
+    model: str | os.PathLike | Composer,
     output: str | os.PathLike,
     format: str,
-    data: str = "",
+    data: str | Mapping[str, np.ndarray] = "",
     verify: bool = True,
     overwrite: bool = False,
     modules: Sequence[str] = (),
@@ -41,21 +41,22 @@ def deploy(
     min_choice_agreement: float = LIMITS.choice_agreement,
     **options: Any,
 ) -> dict[str, Any]:
-    """Exports a `.keras` file, and verifies the artifact.
+    """Exports a model, and verifies the artifact.
 
     It writes `OUTPUT.report.json` beside the artifact and, if that is a file,
     `OUTPUT.json`. If the process is killed at the very end, those of a replaced
     artifact may remain beside the new one.
 
     Args:
-        model_path: File of a saved Composer.
+        model: Composer, or the `.keras` file of one.
         output: File or folder to write.
         format: `"tf_saved_model"`, `"tflite"` (or `"litert"`) or `"onnx"`.
         data: Source of examples: a name of `composer_tf.datasets`, or an `.npz`
             file with an array for each input, and `labels` if known, integers
-            `[N]` or `[N, 1]`. Needed for `quantization="int8"`, which is
-            calibrated on one half of a file's rows and verified on the other.
-            Without it, the verification runs on random inputs.
+            `[N]` or `[N, 1]`; or such arrays by name. Needed for
+            `quantization="int8"`, which is calibrated on one half of their rows
+            and verified on the other. Without it, the verification runs on
+            random inputs.
         verify: Whether to compare the artifact with the model, and to time it.
         overwrite: Whether an existing artifact, and what was written beside it,
             may be replaced.
@@ -99,12 +100,13 @@ def deploy(
             raise DeploymentError(f"{place} exists; `overwrite` replaces it.")
     for module in modules:
         importlib.import_module(module)
-    model = _load(model_path).routed_model(input_dtypes, format)
+    composer = model if isinstance(model, Composer) else _load(model)
+    routed = composer.routed_model(input_dtypes, format)
     if options.get("quantization") == "int8":
-        options["calibration_data"] = _calibration_data(data, model)
+        options["calibration_data"] = _calibration_data(data, routed)
     if data and options.get("warmup_requests"):
-        options["warmup_inputs"] = _examples(data, model).inputs
-    judged_on = _examples(data, model) if verify else None
+        options["warmup_inputs"] = _examples(data, routed).inputs
+    judged_on = _examples(data, routed) if verify else None
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix="partial-", dir=target.parent
@@ -112,7 +114,7 @@ def deploy(
         folder = pathlib.Path(scratch)
         artifact = folder / target.name
         try:
-            exporters.export(model, artifact, format, **options)
+            exporters.export(routed, artifact, format, **options)
         except (ConverterError, tf.errors.OpError) as error:
             raise DeploymentError(
                 f"The model cannot be converted to {format!r}: {error}"
@@ -127,12 +129,12 @@ def deploy(
         report = {
             "format": format,
             "bytes": size_in_bytes(artifact),
-            "bytes_of_weights": sum(_size(v) for v in model.variables),
+            "bytes_of_weights": sum(_size(v) for v in routed.variables),
         }
         if judged_on is not None:
             limits = acceptance.Limits(max_accuracy_loss, min_choice_agreement)
             report |= _verified(
-                model, artifact, format, options, judged_on, limits
+                routed, artifact, format, options, judged_on, limits
             )
         write_json(report, folder / f"{target.name}.report.json")
         for place in _places(target, format):
@@ -188,14 +190,16 @@ def _not_loaded(path: str | os.PathLike, error: Exception) -> str:
     )
 
 
-def _examples(data: str, model: exporters.RoutedModel) -> Examples:
+def _examples(
+    data: str | Mapping[str, np.ndarray], model: exporters.RoutedModel
+) -> Examples:
     if data:
         return examples.read(data, model, "test", _NUM_EXAMPLES)
     return examples.made_up(model, _NUM_EXAMPLES)
 
 
 def _calibration_data(
-    data: str, model: exporters.RoutedModel
+    data: str | Mapping[str, np.ndarray], model: exporters.RoutedModel
 ) -> list[dict[str, np.ndarray]]:
     if not data:
         raise DeploymentError(

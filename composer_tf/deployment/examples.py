@@ -47,13 +47,17 @@ def made_up(model: exporters.RoutedModel, count: int) -> Examples:
 
 
 def read(
-    data: str, model: exporters.RoutedModel, split: str, count: int
+    data: str | Mapping[str, np.ndarray],
+    model: exporters.RoutedModel,
+    split: str,
+    count: int,
 ) -> Examples:
     """Reads examples of a split in the form that the model takes.
 
     Args:
         data: Name of `composer_tf.datasets`, or an `.npz` file of the inputs
-            and perhaps `labels`; each split is a random half of its rows.
+            and perhaps `labels`, or such arrays by name; each split is a random
+            half of their rows.
         model: Model to verify.
         split: `"train"` or `"test"`.
         count: Most examples to return.
@@ -61,13 +65,15 @@ def read(
     Raises:
         DeploymentError: If there is no such data, or it does not fit.
     """
-    if data in datasets.NAMES:
+    source, which = "arrays", None
+    if isinstance(data, Mapping):
+        arrays = {name: np.asarray(values) for name, values in data.items()}
+    elif data in datasets.NAMES:
         images, labels = datasets.load_arrays(data, split)
         arrays = {next(iter(model.inputs)): images, "labels": labels}
-        which = slice(count)
+        source, which = data, slice(count)
     elif pathlib.Path(data).is_file():
-        arrays = _load_arrays(data)
-        which = None
+        source, arrays = data, _load_arrays(data)
     else:
         raise DeploymentError(
             f"`data` must be of {datasets.NAMES} or an .npz file, got {data!r}."
@@ -83,7 +89,7 @@ def read(
     labels = arrays.get("labels")
     if labels is not None:
         labels = _label_vector(labels, rows)[which]
-    return Examples(inputs, labels, data)
+    return Examples(inputs, labels, source)
 
 
 def _half(rows: int, split: str) -> np.ndarray:

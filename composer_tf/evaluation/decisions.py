@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.composer import Composer
-from composer_tf.composer.steerable_model import without_gamma
+from composer_tf.composer.inputs import without_gamma
 from composer_tf.objectives import losses
 
 LabelledData = tf.data.Dataset | tuple[Any, Any]
@@ -41,7 +41,8 @@ class Recorder:
     """Runs a model over a data set, compiled once for any gamma and path.
 
     Args:
-        model: Classifier whose outputs are `[batch, classes]`.
+        model: Classifier whose outputs are `[batch, classes]`, or `[batch, 1]`
+            if it was compiled with binary cross-entropy.
         data: Batches of (inputs, integer labels), or one such pair of arrays.
             Sample weights are ignored, and examples whose label is the loss's
             `ignore_class` are left out.
@@ -90,7 +91,7 @@ class Recorder:
             rows = len(keras.tree.flatten(without_gamma(inputs))[0])
             labels = tf.constant(validation.label_vector(labels, rows))
             *batch, probs = self._run(inputs, labels, gamma, choose(rows))
-            num_classes = self._model.output_row_shape[-1]
+            num_classes = max(2, self._model.output_row_shape[-1] or 0)
             losses.check_labels(self._model.loss, labels, num_classes)
             known = losses.is_known(self._model.loss, labels.numpy())
             parts.append(tuple(tensor.numpy()[known] for tensor in batch))
@@ -110,21 +111,29 @@ class Recorder:
             training=False,
             return_composition=True,
         )
-        classes = composition.outputs.shape[-1]
-        if composition.outputs.shape.rank != 2 or classes < 2:
-            raise ValueError(
-                "An accuracy needs outputs [batch, classes] of two classes or "
-                f"more, got {composition.outputs.shape}."
-            )
         policy = composition.policy
         return (
             labels,
-            tf.argmax(composition.outputs, axis=-1) == labels,
+            self._classes(composition.outputs) == labels,
             composition.cost,
             policy.entropy,
             policy.choices,
             policy.probabilities,
         )
+
+    def _classes(self, outputs: tf.Tensor) -> tf.Tensor:
+        """The likeliest class of each example, int64 `[B]`."""
+        _, *row_shape = outputs.shape
+        if len(row_shape) == 1 and row_shape != [1]:
+            return tf.argmax(outputs, axis=-1)
+        answers = losses.predictions(self._model.loss, outputs)
+        if row_shape != [1] or "probabilities" not in answers:
+            raise ValueError(
+                "An accuracy needs outputs [batch, classes], or [batch, 1] of "
+                f"a model trained by binary cross-entropy, got {outputs.shape} "
+                f"and the loss {self._model.loss!r}."
+            )
+        return tf.cast(answers["probabilities"][:, 0] > 0.5, tf.int64)
 
 
 def _unpack(batch: Any) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from composer_tf import costs, validation
 from composer_tf.composer import Composer
-from composer_tf.composer.steerable_model import without_gamma
+from composer_tf.composer.inputs import without_gamma
 from composer_tf.static_networks.early_exit_network import EarlyExitNetwork
 from composer_tf.static_networks.exit_stage import ExitStage
 from composer_tf.static_networks.path_network import PathNetwork

@@ -176,6 +176,34 @@ def test_a_gamma_given_to_evaluate_wins_over_the_data_sets(model):
     )
 
 
+def test_predict_returns_whole_compositions_of_unlabeled_data(model):
+    gamma = np.linspace(-2.0, 6.0, len(X), dtype="float32")
+    wanted = model(X, gamma=gamma, return_composition=True)
+    answer = model.predict(
+        X, gamma=gamma, batch_size=4, return_composition=True, verbose=0
+    )
+    assert len({tuple(c) for c in answer.policy.choices.tolist()}) > 1
+    for actual, expected in zip(
+        tf.nest.flatten(answer), tf.nest.flatten(wanted), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(answer.cost, wanted.cost, rtol=1e-6)
+    # Outputs alone are what it returns again.
+    outputs = model.predict(X, gamma=gamma, verbose=0)
+    np.testing.assert_allclose(outputs, answer.outputs, atol=1e-6)
+
+
+def test_a_composition_holds_the_guesses_of_probes():
+    model = ct.Composer(
+        [ct.Metalayer([layers.Dense(3), layers.Dense(3)])],
+        controller=ct.RNNController(4, probe=True),
+    )
+    wanted = model(X, return_composition=True)
+    answer = model.predict(X, return_composition=True, verbose=0)
+    for actual, expected in zip(answer.guesses, wanted.guesses, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
+
+
 class Batches(keras.utils.PyDataset):
     """Two batches of what it is given."""
 

@@ -69,6 +69,20 @@ def test_an_artifact_comes_with_its_report(folder, tmp_path, format, name):
     assert left == {name, f"{name}.report.json"} | described
 
 
+def test_a_model_and_arrays_in_memory_are_deployed_too(folder, tmp_path):
+    with np.load(folder / "data.npz") as file:
+        data = dict(file)
+    report = deploy(
+        composer(), tmp_path / "m.tflite", "tflite", data, quantization="int8"
+    )
+    assert report["verified_on"] == "arrays"
+    assert report["num_examples"] == len(data["image"]) // 2
+    assert 0.0 < report["accuracy_artifact"] < 1.0
+    del data["image"]
+    with pytest.raises(DeploymentError, match="`data` must hold 'image'"):
+        deploy(composer(), tmp_path / "m.onnx", "onnx", data)
+
+
 def test_a_server_is_warmed_by_real_examples(folder, tmp_path):
     deploy(
         folder / "m.keras",

@@ -42,3 +42,30 @@ def test_data_is_checked_before_it_builds_a_model():
     with pytest.raises(ValueError, match="got inputs only"):
         Recorder(model, data)
     assert not model.built
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_one_output_of_a_binary_classifier_is_two_classes(from_logits):
+    dense = keras.layers.Dense
+    activation = None if from_logits else "sigmoid"
+    model = ct.Composer(
+        [ct.Metalayer([dense(1, activation), dense(1, activation)])],
+        preferences=[ct.GlimpsePreference(ct.Uniform(-1.0, 2.0))],
+    )
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=from_logits))
+    labels = (Y > 0).astype("int32")
+    found = Recorder(model, (X, labels)).at(0.5)
+    threshold = 0.0 if from_logits else 0.5
+    predicted = model.predict(X, gamma=0.5, verbose=0)[:, 0] > threshold
+    assert 0 < predicted.sum() < len(X)
+    np.testing.assert_array_equal(found.correct, predicted == labels)
+    curve = ct.evaluate_tradeoff(model, (X, labels), [0.5])
+    assert curve[0].accuracy == pytest.approx(found.correct.mean())
+
+
+def test_one_output_of_a_regression_has_no_accuracy():
+    dense = keras.layers.Dense
+    model = ct.Composer([ct.Metalayer([dense(1), dense(1)])])
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="trained by binary cross-entropy"):
+        Recorder(model, (X, Y)).at()
