@@ -47,10 +47,12 @@ class Composer(ExportableModel):
             numbers, one per module of each metalayer; stem and controller then
             count as 0.
         decision: Choice at test time, the policy's `"mode"` (default) or a
-            `"sample"`. Training always samples.
+            `"sample"`. Training always samples, and artifacts take the mode.
         routing: Strategy that decides which rows a module runs on; results are
-            equal. `"partition"`, `"branch"` and `"scatter"` run each module on
-            its own rows only, `"dense"` runs all modules on all rows
+            equal, unless a module normalizes over the batch in training: dense
+            does so over rows that it does not serve, too. `"partition"`,
+            `"branch"` and `"scatter"` run each module on its own rows only,
+            `"dense"` runs all modules on all rows
             (`composer_tf.layers.routing`). `"auto"` (default) is dense when
             compiled with `jit_compile=True`, as XLA needs it, and partition
             otherwise.

@@ -37,11 +37,13 @@ class ExportableModel(BudgetedModel):
     ) -> dict[str, Any]:
         """Writes an artifact for deployment, steered by its input gamma.
 
-        The artifact of a calibrated model takes budgets too. Modules that are
-        not chosen do not run. The outputs are `logits` and `probabilities` of a
-        classifier, `outputs` otherwise; `choices` int32 `[B, n]`;
-        `module_probabilities` float32 `[B, n, m]`, 0 where a metalayer has
-        fewer than m modules; and `cost` float32 `[B]`, a fraction of full cost.
+        The artifact of a calibrated model takes budgets too. It takes the
+        likeliest modules, also of a model whose decision is `"sample"`, and
+        those that are not chosen do not run. The outputs are `logits` and
+        `probabilities` of a classifier, `outputs` otherwise; `choices` int32
+        `[B, n]`; `module_probabilities` float32 `[B, n, m]`, 0 where a
+        metalayer has fewer than m modules; and `cost` float32 `[B]`, a fraction
+        of full cost.
 
         Args:
             filepath: File or folder to write; an existing one is replaced.

@@ -101,7 +101,9 @@ class PolicyGradientModel(ModularModel):
         nats). The logged `loss` is the data loss plus regularization, without
         what else is trained (sandwich, distillation, probes, baseline); but in
         training it is not finite if any of these is not. Sample weights weigh
-        the loss, as in Keras, but not cost, reward, entropy or `metrics`.
+        the loss, as in Keras, but not cost, reward, entropy or `metrics`. Where
+        an estimator takes several paths, the logs are means over these, but
+        `metrics` see one in training: the first sample, or the likeliest.
 
         Args:
             optimizer: Keras optimizer of modules and controller. Defaults to

@@ -67,9 +67,10 @@ class Controller(keras.layers.Layer, abc.ABC):
             for no bound. Defaults to 4.
         price_factor: Growth in nats of the gap between the logits of the
             dearest and the cheapest module from one end of gamma's support to
-            the other, before training, float >= 0. There is no such gap at
-            gamma 0. The factor is trained; a factor of 0 leaves prices to be
-            learned. Defaults to 16.
+            the other, before training, float >= 0, in the metalayer whose costs
+            differ most; it is less, in proportion, in others. There is no such
+            gap at gamma 0. The factor is trained; a factor of 0 leaves prices
+            to be learned. Defaults to 16.
         probe: Whether the controller guesses the answer of a classifier before
             each metalayer. Defaults to false.
 

@@ -36,7 +36,8 @@ class Metalayer(keras.layers.Layer):
         routing: Name of one of `composer_tf.layers.routing.STRATEGIES`.
             Defaults to `"partition"`, which becomes dense, with a warning,
             where the shape of an output row is not known. Results are equal;
-            which rows a module runs on differs.
+            which rows a module runs on differs, and so what a module sees that
+            normalizes over the batch in training.
         blocks: D choices, if the rows are D blocks of equal size: the module
             that all rows of a block take, or -1 if not known (default). Known
             blocks need no routing: also under XLA only their module runs, and

@@ -23,8 +23,8 @@ class RNNController(Controller):
             Defaults to 4.
         max_gap: Largest gap of a logit below the greatest, float > 0, or
             `None` for no bound. Defaults to 4.
-        price_factor: Gap in nats that gamma's prices put between logits before
-            training (`Controller`), float >= 0. Defaults to 16.
+        price_factor: Growth in nats of the gap between logits, along gamma and
+            before training (`Controller`), float >= 0. Defaults to 16.
         probe: Whether the controller guesses the answer of a classifier before
             each metalayer. Defaults to false.
 
