@@ -32,7 +32,7 @@ from harness import FILES
 from matplotlib.figure import Figure
 from timed_methods import NUM_BATCHES, Measurement
 
-from composer_tf.workdir import write_json
+from composer_tf.files import write_json
 
 _RUN = flags.DEFINE_string("run", None, "Folder of a finished run.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and picture.")

@@ -26,8 +26,8 @@ from pictures import Bar, draw
 
 import composer_tf as ct
 from composer_tf import datasets, evaluation, models
+from composer_tf.files import write_json
 from composer_tf.training import experiment
-from composer_tf.workdir import write_json
 
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Trainings of each estimator.")
 _EPOCHS = flags.DEFINE_integer(

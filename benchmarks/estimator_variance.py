@@ -25,8 +25,8 @@ from pictures import Bar, draw
 import composer_tf as ct
 from composer_tf import datasets, models
 from composer_tf.estimators.reinforce import Baseline
+from composer_tf.files import write_json
 from composer_tf.policy import tile_rows
-from composer_tf.workdir import write_json
 
 _SAMPLES = flags.DEFINE_integer("samples", 200, "Gradients on each batch.")
 _STEPS = flags.DEFINE_integer("steps", 500, "Training steps before measuring.")

@@ -42,8 +42,8 @@ from composer_tf.exporters import RoutedModel
 from composer_tf.exporters.artifacts import Artifact
 from composer_tf.exporters.samples import random_inputs
 from composer_tf.exporters.signatures import OVERRIDE
-from composer_tf.exporters.verification import interleaved_rounds
-from composer_tf.workdir import write_json
+from composer_tf.files import write_json
+from composer_tf.timing import interleaved_rounds
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for JSON and plot.")
 _ROUNDS = flags.DEFINE_integer("rounds", 30, "Turns of each artifact.")

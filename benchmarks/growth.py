@@ -24,7 +24,7 @@ from absl import app, flags
 from harness import memory, print_table, ratio, spread
 from pictures import draw
 
-from composer_tf.workdir import write_json
+from composer_tf.files import write_json
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each measurement.")
 _OUTPUT = flags.DEFINE_string(

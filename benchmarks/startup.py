@@ -22,8 +22,8 @@ from pictures import draw
 
 from composer_tf import models
 from composer_tf.exporters.artifacts import Feed, Outputs, open_artifact
-from composer_tf.exporters.verification import interleaved_rounds
-from composer_tf.workdir import write_json
+from composer_tf.files import write_json
+from composer_tf.timing import interleaved_rounds
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Turns of each.")
 _OUTPUT = flags.DEFINE_string(

@@ -16,9 +16,9 @@ import composer_tf as ct
 from composer_tf import datasets, evaluation
 from composer_tf.exporters import RoutedModel
 from composer_tf.exporters.artifacts import Artifact, size_in_bytes
-from composer_tf.exporters.verification import interleaved_rounds
 from composer_tf.static_networks import counterparts
 from composer_tf.static_networks.early_exit_network import EarlyExitNetwork
+from composer_tf.timing import interleaved_rounds
 from composer_tf.workdir import read_json
 
 NUM_BATCHES = {1: 32, 32: 4, 256: 1}  # By rows of a batch.

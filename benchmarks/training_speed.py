@@ -26,8 +26,8 @@ from pictures import draw
 
 import composer_tf as ct
 from composer_tf import datasets, models
-from composer_tf.exporters.verification import interleaved_rounds
-from composer_tf.workdir import write_json
+from composer_tf.files import write_json
+from composer_tf.timing import interleaved_rounds
 
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Rounds that are timed.")
 _OUTPUT = flags.DEFINE_string(

@@ -14,8 +14,8 @@ from ml_collections import config_flags
 from composer_tf import workers
 from composer_tf.config import ConfigError
 from composer_tf.datasets import DataUnavailableError
+from composer_tf.non_finite_loss_guard import NonFiniteLossError
 from composer_tf.training import experiment
-from composer_tf.validation import NonFiniteLossError
 from composer_tf.workdir import WorkdirError
 
 _EXPECTED_ERRORS = (

@@ -295,25 +295,3 @@ def check_paths(
             f"`{name}` must be from 0 to {[m - 1 for m in num_modules]}"
             f"{''.join(others[:-least])}, got {values.tolist()}."
         )
-
-
-class NonFiniteLossError(ValueError):
-    """A loss in training that is NaN or infinite."""
-
-
-class NonFiniteLossGuard(keras.callbacks.Callback):
-    """Stops training if the loss is NaN or infinite, before it is saved.
-
-    Raises:
-        NonFiniteLossError: At the end of the epoch, ahead of other callbacks.
-    """
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        loss = (logs or {}).get("loss", 0.0)
-        if not np.isfinite(loss):
-            raise NonFiniteLossError(
-                f"The loss became {loss} in epoch {epoch + 1}. Look for NaN in "
-                "the inputs, the sample weights or the reward, labels outside "
-                "the model's classes, or a learning rate that is too high. "
-                "What was saved in earlier epochs is untouched."
-            )

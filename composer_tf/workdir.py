@@ -1,16 +1,12 @@
-"""A run's folder: outputs that are whole or absent, and checkpoints."""
+"""A run's folder: whose it is, and who is at work in it."""
 
 import contextlib
 import json
-import os
 import pathlib
-import re
-import secrets
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import keras
+from composer_tf.files import is_partial, write_json
 
 try:
     import fcntl
@@ -25,66 +21,6 @@ _LOCK = ".lock"
 
 class WorkdirError(RuntimeError):
     """A workdir that cannot be used as it is; nothing in it was changed."""
-
-
-@contextlib.contextmanager
-def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a path to write to, which becomes `path` if nothing fails.
-
-    Whatever happens, `path` holds the old file or folder, none, or the complete
-    new one. (One folder cannot replace another in a single step: a process
-    killed in between leaves the old one beside it, as `replaced-...`.)
-    """
-    # Processes in containers may share a folder and have the same ID.
-    token = secrets.token_hex(4)
-    # The suffix stays last, as Keras depends on it.
-    partial = path.with_name(f"partial-{token}-{path.name}")
-    try:
-        yield partial
-        if partial.is_dir():
-            _replace_folder(partial, path)
-        else:
-            # To write, or Windows would not commit it.
-            with open(partial, "r+b") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-    finally:
-        _remove(partial)
-
-
-def _replace_folder(new: pathlib.Path, path: pathlib.Path) -> None:
-    if not path.exists():
-        os.rename(new, path)
-        return
-    token = secrets.token_hex(4)
-    old = path.with_name(f"replaced-{token}-{path.name}")
-    os.rename(path, old)
-    try:
-        os.rename(new, path)
-    except BaseException:
-        os.rename(old, path)
-        raise
-    _remove(old)
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def is_partial(path: pathlib.Path) -> bool:
-    """Whether a killed process may have left this file unfinished."""
-    return path.name.startswith("partial-")
-
-
-def write_json(content: Any, path: pathlib.Path) -> None:
-    """Writes JSON atomically."""
-    with atomic_path(path) as partial:
-        partial.write_text(
-            json.dumps(content, indent=2, allow_nan=False) + "\n"
-        )
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -202,64 +138,3 @@ def differences(
         elif before != after:
             lines.append(f"{name}: {before} -> {after}")
     return lines
-
-
-class EpochCheckpoint(keras.callbacks.Callback):
-    """Saves weights, optimizer and random state at the end of each epoch.
-
-    The epoch is in the file's name and the file is written atomically, so a run
-    that is killed at any moment resumes from its last complete epoch.
-
-    Args:
-        folder: Folder for the latest two checkpoints, created if needed.
-    """
-
-    _NAME = re.compile(r"epoch-(\d+)\.weights\.h5")
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        super().__init__()
-        self.folder = folder
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        assert self.model is not None  # Keras sets it before training.
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"epoch-{epoch + 1:06d}.weights.h5"
-        older = [found for _, found in self._found() if found != path]
-        with atomic_path(path) as partial:
-            self.model.save_weights(partial)
-        for stale in older[:-1]:  # The previous one stays as a reserve.
-            stale.unlink(missing_ok=True)
-
-    def restore(self, model: keras.Model) -> int:
-        """Loads the latest checkpoint into a built and compiled model.
-
-        Returns:
-            Number of epochs it has trained for; 0 without a checkpoint.
-
-        Raises:
-            WorkdirError: If the checkpoint is damaged or from another model.
-        """
-        found = self._found()
-        if not found:
-            return 0
-        epoch, path = found[-1]
-        model.optimizer.build(model.trainable_variables)
-        try:
-            model.load_weights(path)
-        except Exception as error:  # h5py and Keras raise many kinds.
-            raise WorkdirError(
-                f"Checkpoint {path} is damaged or of another model: {error}\n"
-                "Delete it to resume from the epoch before, or use another "
-                "workdir."
-            ) from error
-        return epoch
-
-    def _found(self) -> list[tuple[int, pathlib.Path]]:
-        """Complete checkpoints, oldest first."""
-        if not self.folder.exists():
-            return []
-        matches = [
-            (self._NAME.fullmatch(path.name), path)
-            for path in self.folder.iterdir()
-        ]
-        return sorted((int(m[1]), path) for m, path in matches if m)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from composer_tf import validation
 from composer_tf.composer.compiled_steps import training_function
+from composer_tf.non_finite_loss_guard import NonFiniteLossGuard
 
 _CLIPS = "it clips each one's share of the gradient; use a lower rate"
 _REFUSED = {
@@ -96,7 +97,7 @@ class ReplicatedModel(keras.Model):
             )
         callbacks = arguments.pop("callbacks", None) or []
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            guard = validation.NonFiniteLossGuard()
+            guard = NonFiniteLossGuard()
             callbacks = [guard, *tf.nest.flatten(callbacks)]
         with validation.named_labels():
             return super().fit(**arguments, callbacks=callbacks)

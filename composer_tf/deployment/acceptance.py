@@ -17,6 +17,7 @@ from composer_tf.exporters.artifacts import (
 )
 from composer_tf.exporters.exposure import Exposure, SteerBy, expose
 from composer_tf.exporters.signatures import MAIN, OVERRIDE
+from composer_tf.timing import interleaved_seconds
 
 _MAX_RELATIVE_ERROR = 0.25  # With any quantization.
 # For outputs up to 1, by quantization; larger ones in proportion.
@@ -192,7 +193,7 @@ def _latency_ratio(
     if exposure.free:
         default = exposure.default_of(steer_by)
         steered[steer_by] = np.repeat(default, rows, axis=0)
-    seconds = verification.interleaved_seconds(
+    seconds = interleaved_seconds(
         {"forced": forced.caller(steered), "alone": alone.caller(feed)}
     )
     return seconds["forced"] / seconds["alone"]

@@ -20,7 +20,7 @@ from composer_tf.deployment import acceptance, examples
 from composer_tf.deployment.errors import DeploymentError
 from composer_tf.deployment.examples import Examples
 from composer_tf.exporters.artifacts import size_in_bytes
-from composer_tf.workdir import atomic_path, write_json
+from composer_tf.files import atomic_path, write_json
 
 _NUM_CALIBRATION_EXAMPLES = 500
 _NUM_EXAMPLES = 256

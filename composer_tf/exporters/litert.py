@@ -34,7 +34,7 @@ from composer_tf.exporters.signatures import (
 )
 from composer_tf.exporters.tables import check_tables
 from composer_tf.exporters.targets import prepare_target
-from composer_tf.workdir import atomic_path, write_json
+from composer_tf.files import atomic_path, write_json
 
 Quantization = Literal["none", "float16", "dynamic", "int8"]
 QUANTIZATIONS = get_args(Quantization)

@@ -12,7 +12,7 @@ from composer_tf.exporters.routed_model import RoutedModel
 from composer_tf.exporters.signatures import MAIN, signature
 from composer_tf.exporters.tables import check_tables
 from composer_tf.exporters.targets import prepare_target
-from composer_tf.workdir import atomic_path, write_json
+from composer_tf.files import atomic_path, write_json
 
 OPSET = 18
 

@@ -24,7 +24,7 @@ from composer_tf.exporters.signatures import (
 from composer_tf.exporters.tables import tables_read
 from composer_tf.exporters.targets import prepare_target
 from composer_tf.exporters.warmup import check_warmup, write_warmup_requests
-from composer_tf.workdir import atomic_path
+from composer_tf.files import atomic_path
 
 DESCRIPTION = pathlib.Path("assets.extra", "composer.json")
 

@@ -1,7 +1,6 @@
 """Comparison of an artifact with its model, and timing in turns."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,57 +115,6 @@ def compare(
         tally.add(expected, forced.run({**told, **steering}), forced=True)
     means = np.mean(hits, axis=0) if hits else None
     return tally.parity(None if means is None else (means[0], means[1]))
-
-
-def interleaved_rounds(
-    callers: Mapping[str, Callable[[], object]],
-    rounds: int = 30,
-    round_seconds: float = 0.02,
-) -> dict[str, np.ndarray]:
-    """Time in seconds of one call of each, in every round of turns.
-
-    What slows a round down slows all that is measured in it: ratios within a
-    round say more than the ratio of two medians.
-
-    Args:
-        callers: Functions to time, by name.
-        rounds: Number of turns of each function.
-        round_seconds: Approximate duration of a turn.
-
-    Returns:
-        float64 `[rounds]` by name.
-    """
-    repeats = {}
-    for name, call in callers.items():
-        call()
-        start = time.perf_counter()
-        call()
-        seconds = max(time.perf_counter() - start, 1e-6)
-        repeats[name] = max(1, round(round_seconds / seconds))
-    taken: dict[str, list[float]] = {name: [] for name in callers}
-    for _ in range(rounds):
-        for name, call in callers.items():
-            start = time.perf_counter()
-            for _ in range(repeats[name]):
-                call()
-            taken[name].append((time.perf_counter() - start) / repeats[name])
-    return {name: np.array(seconds) for name, seconds in taken.items()}
-
-
-def interleaved_seconds(
-    callers: Mapping[str, Callable[[], object]],
-    rounds: int = 30,
-    round_seconds: float = 0.02,
-) -> dict[str, float]:
-    """Median time in seconds of one call of each, measured in turns.
-
-    Args:
-        callers: Same as in `interleaved_rounds`.
-        rounds: Same as in `interleaved_rounds`.
-        round_seconds: Same as in `interleaved_rounds`.
-    """
-    taken = interleaved_rounds(callers, rounds, round_seconds)
-    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 
 
 def _steerings(

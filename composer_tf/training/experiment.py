@@ -14,15 +14,9 @@ import tensorflow as tf
 from composer_tf import evaluation, workers
 from composer_tf.config import Config
 from composer_tf.evaluation import Point
+from composer_tf.files import atomic_path, write_json
 from composer_tf.training import measurements, training
-from composer_tf.workdir import (
-    WorkdirError,
-    atomic_path,
-    check_folder,
-    claim,
-    locked,
-    write_json,
-)
+from composer_tf.workdir import WorkdirError, check_folder, claim, locked
 
 _NUM_MEANS = 101
 _PUBLISHED = (

@@ -15,7 +15,7 @@ from composer_tf.config import (
     DataConfig,
     raising_config_errors,
 )
-from composer_tf.workdir import EpochCheckpoint
+from composer_tf.epoch_checkpoint import EpochCheckpoint
 
 
 class Run(NamedTuple):

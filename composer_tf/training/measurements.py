@@ -12,8 +12,8 @@ from composer_tf import evaluation
 from composer_tf.composer import Composer
 from composer_tf.config import EvaluationConfig
 from composer_tf.evaluation import Decisions, Point
+from composer_tf.files import atomic_path
 from composer_tf.training import pictures
-from composer_tf.workdir import atomic_path
 
 TABLE_COSTS = (0.25, 0.3, 0.4, 0.5, 0.55, 0.6, 0.75, 1.0)
 KNEE = 0.57

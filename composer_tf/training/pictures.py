@@ -9,7 +9,7 @@ import tensorflow as tf
 from composer_tf import evaluation
 from composer_tf.composer import Composer
 from composer_tf.evaluation import Decisions, Point
-from composer_tf.workdir import atomic_path
+from composer_tf.files import atomic_path
 
 _NUM_EXAMPLES = 2000
 

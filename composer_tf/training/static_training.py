@@ -12,10 +12,10 @@ import tensorflow as tf
 from composer_tf import static_networks, validation, workers
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError
+from composer_tf.files import atomic_path
 from composer_tf.training import fitting
 from composer_tf.training.fitting import Run
 from composer_tf.training.measurements import Alone, Exits, path_name
-from composer_tf.workdir import atomic_path
 
 _EARLY_EXIT = "early_exit"
 Make = Callable[[Composer], Any]  # Makes a network of a Composer's layers.

@@ -13,6 +13,7 @@ import tensorflow as tf
 from composer_tf import datasets, validation, workers
 from composer_tf.composer import Composer
 from composer_tf.config import Config, ConfigError, raising_config_errors
+from composer_tf.files import atomic_path, write_json
 from composer_tf.objectives import rewards
 from composer_tf.training import (
     controller_training,
@@ -22,13 +23,11 @@ from composer_tf.training import (
 )
 from composer_tf.training.fitting import Run
 from composer_tf.workdir import (
-    atomic_path,
     check_folder,
     claim,
     is_claimed,
     locked,
     read_json,
-    write_json,
 )
 
 _OUTPUTS = (
