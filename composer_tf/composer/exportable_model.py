@@ -122,10 +122,19 @@ class ExportableModel(BudgetedModel):
         others = {
             id(weight) for weight in (*constants, *self.estimator.weights)
         }
-        trained = [w for w in self.trainable_weights if id(w) not in others]
+        trained = [w for w in self._trained() if id(w) not in others]
         if _num_bytes(trained) <= _MAX_CONSTANTS:
             constants = [*constants, *trained]
         return self._routed(input_dtypes, constants)
+
+    def _trained(self) -> list[keras.Variable]:
+        """All weights that training updates, also of layers frozen by now."""
+        weights = {
+            id(weight): weight
+            for layer in self._flatten_layers()
+            for weight in layer._trainable_variables
+        }
+        return [*weights.values()]
 
     def _routed(
         self,

@@ -76,6 +76,15 @@ def test_weights_are_stored_once(model, tmp_path):
         assert contents.count(weight) == weights.count(weight)
 
 
+def test_frozen_layers_are_constants_too(tmp_path):
+    model = composer()
+    for layer in (model.stem, *model.metalayers):
+        layer.trainable = False
+    model.export(tmp_path / "1")
+    left = [w for w in model.non_trainable_weights if "moving" in w.path]
+    assert len(stored_variables(tmp_path / "1")) == len(left)
+
+
 def test_many_weights_are_variables_but_for_the_controller(
     model, tmp_path, monkeypatch
 ):
