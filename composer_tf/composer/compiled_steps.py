@@ -2,7 +2,12 @@
 
 Keras compiles one step, and calls it `steps_per_execution` times. Each call
 hands over every variable, which on a CPU takes as long as the arithmetic of a
-small model. Here the loop over the steps is compiled too.
+small model. Here the loop over the steps is compiled too:
+
+    while steps are left, and a next batch:
+        stack = it and those after it, of its size: 32, or 64 MiB, at most
+        logs = program(stack)  # XLA: for batch in stack: logs = step(batch)
+    return logs
 """
 
 from collections.abc import Callable
