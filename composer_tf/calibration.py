@@ -97,6 +97,43 @@ class Calibration(NamedTuple):
         gamma = min(self.gammas) + tf.reduce_sum(parts * slope, -1)
         return tf.where(tf.abs(budget) < float("inf"), gamma, float("nan"))
 
+    def mixture(self, budget: float, num_examples: int) -> np.ndarray:
+        """Gammas of many examples that spend the budget in full.
+
+        No single gamma has a cost within a jump of the curve. Here some
+        examples get the gamma above it and the rest that below, in turn, so
+        that the mean of any first examples is the budget or a little less, for
+        data like those measured.
+
+        Args:
+            budget: Fraction of full cost in [0, 1]. Outside the measured costs
+                it is clipped to them.
+            num_examples: Number of examples N.
+
+        Returns:
+            float32 `[N]`.
+
+        Raises:
+            ValueError: If the budget is no number in [0, 1].
+
+        Example:
+            >>> calibration = Calibration("glimpse", (0.0, 1.0), (0.9, 0.1))
+            >>> calibration.mixture(0.5, 5).tolist()
+            [1.0, 0.0, 1.0, 0.0, 1.0]
+        """
+        wanted = float(self._checked(float(budget)))
+        costs = np.array(self.costs)
+        wanted = float(np.clip(wanted, costs[-1], costs[0]))
+        # The first gamma that costs no more, and the one before.
+        below = int(np.argmax(costs <= wanted))
+        above = max(below - 1, 0)
+        gap = costs[above] - costs[below]
+        share = (wanted - costs[below]) / gap if gap else 0.0
+        number = np.floor(share * np.arange(num_examples + 1))
+        is_above = np.diff(number) > 0.0
+        chosen = np.where(is_above, self.gammas[above], self.gammas[below])
+        return chosen.astype(np.float32)
+
     def _checked(self, budget: Budget) -> tf.Tensor:
         """The budget as float32, `[]` or `[B]`."""
         try:

@@ -51,6 +51,31 @@ def test_a_number_gives_a_number_and_a_bad_one_nan():
         FINE.gamma([[0.5, 0.5]])
 
 
+JUMP = ct.Calibration("glimpse", (-1.0, 0.0, 2.0, 5.0), (1.0, 0.9, 0.2, 0.1))
+
+
+@pytest.mark.parametrize("budget", [0.1, 0.15, 0.2, 0.3, 0.55, 0.89, 0.95, 1.0])
+def test_a_mixture_spends_the_budget_within_a_jump_too(budget):
+    mixed = JUMP.mixture(budget, 1000)
+    assert mixed.dtype == np.float32
+    costs = np.interp(mixed, JUMP.gammas, JUMP.costs)
+    means = np.cumsum(costs) / np.arange(1, 1001)
+    assert means.max() <= budget + 1e-9
+    assert means[-1] == pytest.approx(budget, abs=1e-3)
+    used = np.unique(mixed)
+    assert len(used) <= 2
+    places = np.searchsorted(JUMP.gammas, used)
+    assert np.ptp(places) <= 1  # Neighbors.
+
+
+def test_a_mixture_is_of_the_nearest_end_outside_of_what_was_measured():
+    np.testing.assert_array_equal(JUMP.mixture(0.0, 3), [5.0] * 3)
+    np.testing.assert_array_equal(FINE.mixture(1.0, 2), [0.0] * 2)
+    assert JUMP.mixture(0.5, 0).shape == (0,)
+    with pytest.raises(ValueError, match="from 0 to 1, got 2"):
+        JUMP.mixture(2.0, 3)
+
+
 @pytest.mark.parametrize("bad", [50, -3, 1.01, np.nan, np.inf])
 @pytest.mark.parametrize("wrap", [float, tf.constant, lambda b: [0.5, b]])
 def test_what_is_known_to_be_no_fraction_is_refused(bad, wrap):
