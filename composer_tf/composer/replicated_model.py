@@ -187,9 +187,8 @@ def _check_optimizer(optimizer: Any) -> None:
             "several replicas dtype 'mixed_float16' does not work; use "
             "'mixed_bfloat16'."
         )
-    several = getattr(optimizer, "optimizers", None)  # A MultiOptimizer.
-    for each in several or ():
-        _check_optimizer(each)
+    for each in getattr(optimizer, "_inner_optimizers", ()):
+        _check_optimizer(each)  # Of a MultiOptimizer.
     for name, reason in _REFUSED.items():
         if getattr(optimizer, name, None):
             raise ValueError(

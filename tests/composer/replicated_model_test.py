@@ -121,7 +121,9 @@ def test_a_model_of_replicas_loads_on_one_device(two_replicas, tmp_path):
         (keras.optimizers.SGD(clipvalue=1.0), {}, "clipvalue"),
         (
             keras.optimizers.MultiOptimizer(
-                [(keras.optimizers.SGD(clipnorm=1.0), lambda v: True)]
+                keras.optimizers.OptimizerMap(
+                    keras.optimizers.SGD(clipnorm=1.0)
+                )
             ),
             {},
             "clipnorm",
