@@ -47,6 +47,9 @@ def test_the_ten_lines_train_steer_and_save(tmp_path, monkeypatch):
         model.calibration.costs[-1]
     )
 
+    exec(block_with("answer.policy.choices"), scope)
+    assert scope["answer"].cost.shape == (len(scope["images"]),)
+
     exec(block_with("ct.BudgetTracker"), scope)
     assert abs(scope["tracker"].balance) < 1000.0
 
