@@ -61,7 +61,7 @@ class BudgetedModel(PolicyGradientModel):
         mean cost (`Calibration.gamma`). The mean is kept over data like `data`,
         not by each example, for budgets of at least the cheapest cost. It holds
         for the decision `"mode"`, which artifacts use too. Calibrate again
-        after training: `fit` drops the calibration, as it changes the choices.
+        after training, which changes the choices.
 
         Args:
             data: Inputs that `predict` takes, or a tuple of inputs and labels,
@@ -118,13 +118,15 @@ class BudgetedModel(PolicyGradientModel):
             return float(np.mean(spent))
 
         unscale = swept.gamma.unscale
-        self.calibration = measure(name, cost_at, unscale, num_gammas)
-        return self.calibration
+        calibration = measure(name, cost_at, unscale, num_gammas)
+        self.calibration = calibration
+        return calibration
 
     def save_own_variables(self, store: dict[str, Any]) -> None:
         super().save_own_variables(store)
-        if self.calibration is not None:
-            name, *curve = self.calibration
+        calibration = self.calibration
+        if calibration is not None:
+            name, *curve = calibration
             index = self.preferences.names.index(name)
             values = curve, index, self._terms(), self._calibrated_weights
             for key, value in zip(_STORED, values, strict=True):
@@ -151,7 +153,7 @@ class BudgetedModel(PolicyGradientModel):
         with tf.init_scope():  # A traced function may ask too.
             for layer in (*self._steps(), self.controller):
                 for weight in layer.weights:
-                    values = np.array(keras.ops.convert_to_numpy(weight))
+                    values = np.asarray(keras.ops.convert_to_numpy(weight))
                     checksum = zlib.crc32(values.tobytes(), checksum)
         return checksum
 
@@ -179,12 +181,13 @@ class BudgetedModel(PolicyGradientModel):
                 "`budget` is kept by the decision 'mode' only, which was "
                 "calibrated; give a gamma for 'sample'."
             )
-        if self.calibration is None:
+        calibration = self.calibration  # Once: it reads all weights.
+        if calibration is None:
             raise ValueError(
                 "`budget` needs a calibrated model: call "
                 "`model.calibrate(data)` first, and again after training."
             )
-        return {self.calibration.preference: self.calibration.gamma(budget)}
+        return {calibration.preference: calibration.gamma(budget)}
 
 
 class _Costs(keras.Model):

@@ -115,6 +115,7 @@ class LiteRTArtifact(Artifact):
         litert = importlib.import_module("ai_edge_litert.interpreter")
         self._open = lambda: litert.Interpreter(str(path), num_threads=1)
         interpreter = self._open()
+        self._unused: Any = interpreter  # For the first that runs.
         self._signatures = interpreter.get_signature_list()
         self._batched = batched
         self.batch_size = 1
@@ -160,7 +161,7 @@ class LiteRTArtifact(Artifact):
 
     def _runner(self, feed: Feed) -> Any:
         """The runner of the signature with exactly these inputs."""
-        interpreter = self._open()
+        interpreter, self._unused = self._unused or self._open(), None
         if self._batched:
             return interpreter.get_signature_runner(BATCH)
         name = next(

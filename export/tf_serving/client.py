@@ -83,7 +83,11 @@ _DTYPES = {
     "DT_STRING": (7, "string"),
     "DT_INT64": (9, "int64"),
     "DT_BOOL": (10, "bool"),
+    "DT_BFLOAT16": (14, "bfloat16"),
+    "DT_UINT16": (17, "uint16"),
     "DT_HALF": (19, "float16"),
+    "DT_UINT32": (22, "uint32"),
+    "DT_UINT64": (23, "uint64"),
 }
 _SIGNATURES = {"serving_default", "default_gamma", "budget"}
 _NO_SERVING = "{} does not answer as TensorFlow Serving does by REST."
