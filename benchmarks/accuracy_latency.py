@@ -88,6 +88,8 @@ def plot(results: dict[str, Any], path: pathlib.Path) -> None:
     for axes, (title, result) in zip(grid.flat, results.items(), strict=True):
         for method, style in _STYLES.items():
             points = sorted(result[method], key=lambda point: point["time"])
+            if not points:  # The run trained no such network.
+                continue
             axes.plot(
                 [point["time"] for point in points],
                 [point["accuracy"] for point in points],

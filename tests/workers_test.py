@@ -40,15 +40,11 @@ def get_config() -> Config:
 """
 
 
-def write_config(folder):
-    path = folder / "tiny.py"
-    path.write_text(CONFIG.format(str(folder / "tfds")))
-    return path
-
-
 @pytest.fixture
 def config_file(tmp_path):
-    return write_config(tmp_path)
+    path = tmp_path / "tiny.py"
+    path.write_text(CONFIG.format(str(tmp_path / "tfds")))
+    return path
 
 
 def tiny_config(config_file):
@@ -101,26 +97,12 @@ def two_workers(config_file, workdir, errors):
             process.wait()
 
 
-@pytest.fixture(scope="module", name="alone")
-def _alone(tmp_path_factory):
-    """The folder and summary of a run in one process."""
-    folder = tmp_path_factory.mktemp("alone")
-    path = write_config(folder)
-    metrics = training.run(tiny_config(path), folder / "run")
-    return folder / "run", metrics["summary"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("lost", [0, 1], ids=["chief", "other"])
-def test_workers_resume_to_the_result_of_one_process(
-    config_file, tmp_path, alone, lost
-):
-    together = tmp_path / "together"
-    errors = [tmp_path / "0.txt", tmp_path / "1.txt"]
-    checkpoint = together / "checkpoints" / "epoch-000001.weights.h5"
+def lose(config_file, workdir, errors, *, lost, epoch):
+    """Starts both workers and kills one at the checkpoint of an epoch."""
+    checkpoint = workdir / "checkpoints" / f"epoch-{epoch:06}.weights.h5"
     deadline = time.monotonic() + 300
-    with two_workers(config_file, together, errors) as processes:
-        while not checkpoint.exists():  # They prepare the data too.
+    with two_workers(config_file, workdir, errors) as processes:
+        while not checkpoint.exists():
             assert processes[0].poll() is None, errors[0].read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -129,16 +111,24 @@ def test_workers_resume_to_the_result_of_one_process(
     left = errors[1 - lost].read_text()
     assert "error: another worker was lost" in left
     assert "Traceback" not in left
+
+
+@pytest.mark.slow
+def test_workers_resume_to_the_result_of_one_process(config_file, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    errors = [tmp_path / "0.txt", tmp_path / "1.txt"]
+    lose(config_file, together, errors, lost=0, epoch=1)  # They prepare data.
+    lose(config_file, together, errors, lost=1, epoch=2)
     with two_workers(config_file, together, errors) as processes:
         for process, path in zip(processes, errors, strict=True):
             assert process.wait(240) == 0, path.read_text()
-    folder, expected = alone
+    expected = training.run(tiny_config(config_file), alone)["summary"]
     metrics = read_json(together / "metrics.json")
     for name, value in expected.items():
         assert metrics["summary"][name] == pytest.approx(value, abs=1e-5)
     one, two = (
         keras.models.load_model(run / "model.keras").get_weights()
-        for run in (folder, together)
+        for run in (alone, together)
     )
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)

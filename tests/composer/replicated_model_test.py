@@ -45,25 +45,29 @@ def assert_same_weights(one, two):
 
 OPTIONS = {
     "reinforce": dict,
-    "batch_mean": lambda: {"estimator": ct.Reinforce("batch_mean")},
-    "moving_average": lambda: {"estimator": ct.Reinforce("moving_average")},
+    "batch_mean, penalty": lambda: {
+        "estimator": ct.Reinforce("batch_mean"),
+        "stem": layers.Dense(6, kernel_regularizer=keras.regularizers.L2(0.1)),
+    },
+    "moving_average, probe": lambda: {
+        "estimator": ct.Reinforce("moving_average"),
+        "controller": ct.RNNController(units=4, probe=True),
+    },
     "leave_one_out": lambda: {"estimator": ct.LeaveOneOut(2)},
-    "exact": lambda: {"estimator": "exact"},
-    "probe": lambda: {"controller": ct.RNNController(units=4, probe=True)},
-    "sandwich": lambda: {"sandwich": ct.Sandwich(distillation=0.5, random=0.5)},
-    "penalty": lambda: {
-        "stem": layers.Dense(6, kernel_regularizer=keras.regularizers.L2(0.1))
+    "exact, sandwich": lambda: {
+        "estimator": "exact",
+        "sandwich": ct.Sandwich(distillation=0.5, random=0.5),
     },
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("options", OPTIONS)
 def test_a_hundred_steps_give_the_weights_of_one_device(two_replicas, options):
-    reward = "probability" if options is OPTIONS["probe"] else None
-    one = compiled(options, reward)
+    reward = "probability" if "probe" in options else None
+    one = compiled(OPTIONS[options], reward)
     with two_replicas.scope():
-        two = compiled(options, reward)
+        two = compiled(OPTIONS[options], reward)
     data = batches(WEIGHTS).repeat(25)
     assert data.cardinality() == 100
     logs = one.fit(data, verbose=0).history

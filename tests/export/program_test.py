@@ -50,18 +50,17 @@ def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
         "error: --fix must be NAME=VALUE with a number, got 'entropy=much'."
     )
     assert not (tmp_path / "m.onnx").exists()
-    for value, message in (
-        ("uint9", "such as 'uint8', got 'uint9' for 'image'"),
-        ("picture=uint8", "--input_dtype must name inputs, ('image',), got"),
-    ):
-        ran = program(
-            "to_onnx.py",
-            arguments[0],
-            f"--input_dtype={value}",
-            f"--output={tmp_path / 'm.onnx'}",
-        )
-        assert ran.returncode == 1
-        assert message in ran.stderr.splitlines()[-1]
+    ran = program(
+        "to_onnx.py",
+        arguments[0],
+        "--input_dtype=uint9",
+        f"--output={tmp_path / 'm.onnx'}",
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1] == (
+        "error: --input_dtype must be of TensorFlow's types, such as 'uint8', "
+        "got 'uint9' for 'image'."
+    )
 
 
 @pytest.mark.parametrize(
