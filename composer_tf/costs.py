@@ -86,6 +86,25 @@ class CostTable(NamedTuple):
             tuple(cost / self.full for cost in costs) for costs in self.modules
         )
 
+    def of_paths(self, paths: Any) -> np.ndarray:
+        """Cost of each path, a fraction of `full`, float64 `[N]`.
+
+        Args:
+            paths: Modules c_1, ..., c_n, integers `[N, n]`.
+
+        Example:
+            >>> table = CostTable("macs", 1.0, 1.0, ((2.0, 6.0), (0.0, 2.0)))
+            >>> table.of_paths([(0, 0), (0, 1), (1, 1)])
+            array([0.4, 0.6, 1. ])
+        """
+        chosen = [
+            np.array(fractions)[modules]
+            for fractions, modules in zip(
+                self.fractions, np.array(paths).T, strict=True
+            )
+        ]
+        return self.overhead + np.sum(chosen, axis=0)
+
 
 def dearest_path(module_costs: Sequence[Sequence[float]]) -> tuple[int, ...]:
     """The dearest module of each metalayer; the first of equal ones.

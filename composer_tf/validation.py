@@ -235,7 +235,7 @@ def check_input_names(inputs: Any, built_for: Any) -> None:
     wanted = "one tensor" if single else f"a mapping of {sorted(built_for)}"
     raise ValueError(
         f"The inputs must be {wanted}, with nothing but 'gamma' beside, got "
-        f"{got}."
+        f"{got}. All else, such as a budget, is an argument of the call."
     )
 
 

@@ -37,6 +37,13 @@ _MIN_CHOICE_AGREEMENT = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+_MAX_ABS_ERROR = flags.DEFINE_float(
+    "max_abs_error",
+    deployment.LIMITS.abs_error,
+    "Largest difference in outputs up to 1; larger ones in proportion. By "
+    "default 1e-5, with float16 1e-3, and any with other quantizations.",
+    lower_bound=0.0,
+)
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite",
     False,
@@ -94,6 +101,7 @@ def run(argv: Sequence[str], format: str, **options: Any) -> None:
             input_dtypes=_types(_INPUT_DTYPE.value),
             max_accuracy_loss=_MAX_ACCURACY_LOSS.value,
             min_choice_agreement=_MIN_CHOICE_AGREEMENT.value,
+            max_abs_error=_MAX_ABS_ERROR.value,
             fix=_numbers("fix", _FIX.value),
             default_gamma=_numbers("default_gamma", _DEFAULT_GAMMA.value),
             **options,

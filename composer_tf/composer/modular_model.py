@@ -114,7 +114,11 @@ class ModularModel(SteerableModel):
             shape = layer_output_shape(step, shape)
         self.output_row_shape = tuple(shape[1:])
         self._build_controller()
-        self.cost_table = self._count_costs()
+        if isinstance(self.costs, str):
+            self.cost_table = self.count_costs(self.costs)
+        else:
+            given = tuple(tuple(row) for row in self.costs)
+            self.cost_table = costs_lib.CostTable("user", 0.0, 0.0, given)
         prices = self.preferences.price_table(self.cost_table.fractions)
         self._price_tables = None  # n of float32 [k, m_i].
         if prices is not None:
@@ -175,6 +179,23 @@ class ModularModel(SteerableModel):
             activations = layer(activations)
         return activations
 
+    def count_costs(self, unit: costs_lib.CostUnit) -> costs_lib.CostTable:
+        """Cost of every part of the built model, in any unit.
+
+        Args:
+            unit: `"parameters"` or `"macs"`, the model's own or the other.
+
+        Raises:
+            ValueError: If a part cannot be counted in this unit.
+        """
+        fixed, routed = [], []
+        for step, shape in zip(self._steps(), self._input_shapes, strict=True):
+            if isinstance(step, Metalayer):
+                routed.append((step.modules, shape))
+            else:
+                fixed.append((step, shape))
+        return costs_lib.count(unit, fixed, routed, self.controller)
+
     def layers_along(self, path: Sequence[int]) -> list[keras.layers.Layer]:
         """The stem, the fixed steps and one module of each metalayer.
 
@@ -191,6 +212,11 @@ class ModularModel(SteerableModel):
             step.modules[next(modules)] if isinstance(step, Metalayer) else step
             for step in self._steps()
         ]
+
+    def _last_layers(self) -> list[keras.layers.Layer]:
+        """The layers that give outputs: all modules of a last metalayer."""
+        last = self.metalayers[-1]
+        return last.modules if isinstance(last, Metalayer) else [last]
 
     def _composition_of(self, rows: dict[str, Any]) -> Composition:
         policy = Policy(
@@ -217,18 +243,6 @@ class ModularModel(SteerableModel):
     def _steps(self) -> list[keras.layers.Layer]:
         """The stem, if there is one, and the metalayers and fixed steps."""
         return ([] if self.stem is None else [self.stem]) + self.metalayers
-
-    def _count_costs(self) -> costs_lib.CostTable:
-        if not isinstance(self.costs, str):
-            modules = tuple(tuple(row) for row in self.costs)
-            return costs_lib.CostTable("user", 0.0, 0.0, modules)
-        fixed, routed = [], []
-        for step, shape in zip(self._steps(), self._input_shapes, strict=True):
-            if isinstance(step, Metalayer):
-                routed.append((step.modules, shape))
-            else:
-                fixed.append((step, shape))
-        return costs_lib.count(self.costs, fixed, routed, self.controller)
 
     def _random_states(self) -> list[Any]:
         """States of all seed generators, also in modules, so runs resume."""

@@ -127,8 +127,9 @@ class PolicyGradientModel(ModularModel):
             TypeError: If there are several losses, the reward is a loss, or a
                 subclass overrides `compute_loss`.
             ValueError: If `loss_weights` is given, a loss that sums over the
-                batch or that a sandwich cannot distil, an unknown reward, or a
-                metric with a name that is taken.
+                batch or that a sandwich cannot distil, one of logits for
+                modules that end in a softmax or sigmoid, an unknown reward, or
+                a metric with a name that is taken.
         """
         if type(self).compute_loss is not keras.Model.compute_loss:
             raise TypeError(
@@ -142,6 +143,8 @@ class PolicyGradientModel(ModularModel):
         if loss is None:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._per_example_loss = losses_lib.per_example(loss)
+        for layer in self._last_layers():
+            losses_lib.check_activation(loss, layer)
         if self.sandwich is not None and self.sandwich.distillation:
             losses_lib.check_logits(loss, "Distillation")
         self._may_fuse = kwargs.get("jit_compile", "auto") == "auto"
@@ -381,7 +384,7 @@ class PolicyGradientModel(ModularModel):
             if not self.built:
                 with self.distribute_strategy.scope():
                     self(tf.nest.map_structure(lambda array: array[:1], x))
-            losses_lib.check_labels(self.loss, y, self.output_row_shape[-1])
+            losses_lib.check_labels(self.loss, y, self.output_row_shape)
 
 
 def _unpack(data: Any) -> tuple[Any, Any, Any]:

@@ -25,15 +25,20 @@ _TOLERANCES = {"none": 1e-5, "float16": 1e-3}
 
 
 class Limits(NamedTuple):
-    """Limits for a quantized artifact; any other must make equal choices.
+    """Limits for an artifact; one that is not quantized makes equal choices.
 
     Attributes:
         accuracy_loss: Largest drop in accuracy, a mean over gammas and budgets.
-        choice_agreement: Smallest fraction of choices that must agree.
+        choice_agreement: Smallest fraction of choices on which a quantized
+            artifact must agree.
+        abs_error: Largest difference in outputs up to 1; in larger ones it is
+            in proportion. Defaults to 1e-5, 1e-3 for float16, and no limit for
+            other quantizations.
     """
 
     accuracy_loss: float = 0.005
     choice_agreement: float = 0.99
+    abs_error: float | None = None
 
 
 def verify(
@@ -52,7 +57,7 @@ def verify(
         format: Format of the artifact.
         options: Options that it was exported with.
         examples: Examples to run on.
-        limits: Limits for a quantized artifact.
+        limits: Limits for the artifact.
 
     Returns:
         Facts for the report, and a list of failures, empty if the artifact is
@@ -115,10 +120,12 @@ def failures(
     Args:
         parity: Comparison of the two.
         quantization: Quantization of the artifact, `"none"` if it has none.
-        limits: Limits for a quantized artifact.
+        limits: Limits for the artifact.
     """
     found = []
-    tolerance = _TOLERANCES.get(quantization, np.inf)
+    tolerance = limits.abs_error
+    if tolerance is None:
+        tolerance = _TOLERANCES.get(quantization, np.inf)
     for name, error in parity.errors.items():
         scale = parity.largest[name]
         if name == "probabilities":
@@ -128,7 +135,7 @@ def failures(
         allowed = tolerance * max(1.0, scale)
         if not error <= allowed:
             found.append(
-                f"{name} differ by {error:.2g}, more than {allowed:.2g}"
+                f"{name} differ by {error:.3g}, more than {allowed:.3g}"
             )
     if not parity.relative_error <= _MAX_RELATIVE_ERROR:
         found.append(

@@ -39,6 +39,7 @@ def deploy(
     input_dtypes: Mapping[str, str] | str | None = None,
     max_accuracy_loss: float = LIMITS.accuracy_loss,
     min_choice_agreement: float = LIMITS.choice_agreement,
+    max_abs_error: float | None = LIMITS.abs_error,
     **options: Any,
 ) -> dict[str, Any]:
     """Exports a model, and verifies the artifact.
@@ -70,6 +71,10 @@ def deploy(
         min_choice_agreement: Smallest fraction of choices on which a quantized
             artifact must agree with the model. At gammas between two modules,
             many choices are close. Defaults to 0.99.
+        max_abs_error: Largest difference from the model in an output, times its
+            largest value where that is above 1; for `probabilities`, times half
+            the largest logit. Defaults to 1e-5, to 1e-3 for
+            `quantization="float16"`, and otherwise to no limit.
         **options: Options of the format's exporter.
 
     Returns:
@@ -132,7 +137,9 @@ def deploy(
             "bytes_of_weights": sum(_size(v) for v in routed.variables),
         }
         if judged_on is not None:
-            limits = acceptance.Limits(max_accuracy_loss, min_choice_agreement)
+            limits = acceptance.Limits(
+                max_accuracy_loss, min_choice_agreement, max_abs_error
+            )
             report |= _verified(
                 routed, artifact, format, options, judged_on, limits
             )
@@ -162,7 +169,10 @@ def _places(target: pathlib.Path, format: str) -> list[pathlib.Path]:
 
 def _load(path: str | os.PathLike) -> Composer:
     if not pathlib.Path(path).is_file():
-        raise DeploymentError(f"There is no file {path}.")
+        raise DeploymentError(
+            f"There is no file {path}"
+            f"{', but a folder' if pathlib.Path(path).is_dir() else ''}."
+        )
     try:
         with warnings.catch_warnings():  # No artifact needs its optimizer.
             warnings.filterwarnings("ignore", "Skipping variable loading")

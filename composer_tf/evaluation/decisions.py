@@ -92,7 +92,7 @@ class Recorder:
             labels = tf.constant(validation.label_vector(labels, rows))
             *batch, probs = self._run(inputs, labels, gamma, choose(rows))
             num_classes = max(2, self._model.output_row_shape[-1] or 0)
-            losses.check_labels(self._model.loss, labels, num_classes)
+            losses.check_labels(self._model.loss, labels, (num_classes,))
             known = losses.is_known(self._model.loss, labels.numpy())
             parts.append(tuple(tensor.numpy()[known] for tensor in batch))
             probabilities.append([p.numpy()[known] for p in probs])

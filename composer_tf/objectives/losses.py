@@ -28,6 +28,11 @@ _CLASSIFIERS: dict[Callable, tuple] = {
         keras.losses.binary_focal_crossentropy,
     ),
 }
+# The same in layers, as an activation or as a layer.
+_ACTIVATIONS: dict[Callable, tuple] = {
+    tf.nn.softmax: (keras.activations.softmax, keras.layers.Softmax),
+    tf.sigmoid: (keras.activations.sigmoid,),
+}
 # Reductions that do not change the loss of a single example.
 _REDUCTIONS = (
     None,
@@ -181,16 +186,24 @@ def takes_labels(loss: str | keras.losses.Loss | Callable) -> bool:
 def check_labels(
     loss: str | keras.losses.Loss | Callable,
     labels: Any,
-    num_classes: int | None,
+    output_shape: Sequence[int | None],
 ) -> None:
     """Raises `ValueError` if a label that is not ignored is no class.
 
     Args:
         loss: Loss that takes labels, in the form given to `compile`.
         labels: Integers `[N, ...]`.
-        num_classes: Number of classes of the model, if known.
+        output_shape: Shape of one row of the model's output.
     """
     labels = np.asarray(labels)
+    num_classes = output_shape[-1]
+    as_many_axes = labels.ndim == 1 + len(output_shape)
+    if as_many_axes and labels.shape[-1] == num_classes != 1:
+        raise ValueError(
+            f"Loss {loss!r} takes the numbers of classes as targets, one for "
+            f"each row, got shape {labels.shape}. For one-hot targets compile "
+            "the model with CategoricalCrossentropy(from_logits=True)."
+        )
     labels = labels[is_known(loss, labels)]
     in_doubt = num_classes == 1 or np.any(labels != np.round(labels))
     if labels.size and in_doubt:
@@ -207,6 +220,44 @@ def is_known(loss: Any, labels: np.ndarray) -> np.ndarray:
     """Which labels are not the loss's `ignore_class`, as bool `[N, ...]`."""
     ignored = getattr(loss, "ignore_class", None)
     return np.ones(labels.shape, bool) if ignored is None else labels != ignored
+
+
+def check_activation(
+    loss: str | keras.losses.Loss | Callable, layer: keras.layers.Layer
+) -> None:
+    """Raises `ValueError` if a layer ends in what the loss of logits computes.
+
+    Args:
+        loss: Loss in the form given to `compile`.
+        layer: Layer that gives outputs of the model.
+
+    Example:
+        >>> check_activation("mse", keras.layers.Dense(3, "softmax"))
+    """
+    resolved: Any = keras.losses.get(loss)
+    last = _last_layer(layer)
+    activation = getattr(last, "activation", type(last))
+    for name, classes in _ACTIVATIONS.items():
+        known = _CLASSIFIERS[name]
+        of_logits = getattr(resolved, "from_logits", False)
+        if of_logits and _is_one_of(resolved, known) and activation in classes:
+            raise ValueError(
+                f"Loss {loss!r} takes logits, but {layer.name!r} ends in a "
+                "softmax or sigmoid, which would be applied twice: leave it "
+                "out, or compile the model with a loss of probabilities."
+            )
+
+
+def _last_layer(layer: keras.layers.Layer) -> Any:
+    """The layer that gives the output of a layer or a model."""
+    while True:
+        inner = getattr(layer, "layers", None)
+        if isinstance(layer, keras.Sequential) and inner:
+            layer = inner[-1]
+        elif isinstance(layer, keras.Functional) and len(layer.outputs) == 1:
+            layer = layer.outputs[0]._keras_history.operation
+        else:
+            return layer
 
 
 def check_logits(

@@ -87,6 +87,7 @@ class PreferenceCollection:
         Raises:
             ValueError: If the shape or a name does not fit, or a value that is
                 known now is not finite.
+            TypeError: If it holds no numbers.
         """
         if not self.steerable:
             raise ValueError(
@@ -95,8 +96,7 @@ class PreferenceCollection:
             )
         if isinstance(gamma, Mapping):
             return self._parse_mapping(gamma)
-        tensor = tf.cast(tf.convert_to_tensor(gamma), tf.float32)
-        self._check_finite(tensor)
+        tensor = self._numbers(gamma)
         k = len(self.steerable)
         rank = tensor.shape.rank
         if rank is None:  # A traced function met several ranks.
@@ -233,8 +233,7 @@ class PreferenceCollection:
         columns = []
         for preference in self.steerable:
             value = gamma.get(preference.name, preference.default)
-            column = tf.cast(tf.convert_to_tensor(value), tf.float32)
-            self._check_finite(column)
+            column = self._numbers(value)
             if column.shape.rank not in (0, 1):
                 raise ValueError(
                     f"`gamma[{preference.name!r}]` must be a number or one "
@@ -251,9 +250,17 @@ class PreferenceCollection:
         columns = [tf.broadcast_to(column, [rows]) for column in columns]
         return tf.stack(columns, axis=-1)
 
-    def _check_finite(self, gamma: tf.Tensor) -> None:
-        if tf.executing_eagerly() and not np.all(np.isfinite(gamma)):
-            raise ValueError(f"`gamma` must be finite, got {gamma.numpy()}.")
+    def _numbers(self, gamma: Any) -> tf.Tensor:
+        """Gamma as float32; checked to be finite where it is known."""
+        tensor = tf.convert_to_tensor(gamma)
+        if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
+            raise TypeError(
+                f"`gamma` must be numbers, got {tensor.dtype.name}, {gamma!r}."
+            )
+        tensor = tf.cast(tensor, tf.float32)
+        if tf.executing_eagerly() and not np.all(np.isfinite(tensor)):
+            raise ValueError(f"`gamma` must be finite, got {tensor.numpy()}.")
+        return tensor
 
 
 def finite_or(gamma: tf.Tensor, default: tf.Tensor) -> tf.Tensor:
