@@ -31,7 +31,7 @@ check: lint types floors test
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/training_speed.py --rounds=5 --output=results/training_speed.json
 	$(BIN)/python benchmarks/estimator_variance.py --samples=500 --output=results/estimator_variance.json
-	$(BIN)/python benchmarks/estimator_training.py --seeds=3 --output=results/estimator_training.json
+	$(BIN)/python benchmarks/estimator_training.py --data=wide_mnist/mnist --epochs=9 --seeds=3 --output=results/estimator_training.json
 	$(BIN)/python benchmarks/export_latency.py --rounds=10 --output=results
 	$(BIN)/python benchmarks/growth.py --rounds=3 --output=results/growth.json
 	$(BIN)/python benchmarks/startup.py --output=results/startup.json

@@ -232,7 +232,7 @@ def test_a_batch_that_replicas_cannot_share_evenly_is_refused(
 def test_two_names_of_a_path_are_one_network(config_file, tmp_path):
     config = tiny_config(config_file)
     config.evaluation.alone = ("cheapest", "0")
-    config.epochs = 1
+    config.epochs, config.controller_epochs = 1, 0
     metrics = training.run(config, tmp_path / "run")
     assert len(metrics["lines"]["alone"]) == 1
 
@@ -247,7 +247,9 @@ def test_one_worker_is_enough(config_file, tmp_path):
             *(sys.executable, "-m", "composer_tf"),
             f"--config={config_file}",
             f"--workdir={tmp_path / 'run'}",
-            *("--distribute=multi_worker", "--config.epochs=1"),
+            "--distribute=multi_worker",
+            "--config.epochs=1",
+            "--config.controller_epochs=0",
         ],
         cwd=ROOT,
         env=os.environ | {"TF_CONFIG": json.dumps(role)},

@@ -250,14 +250,16 @@ def check_activation(
 
 def _last_layer(layer: keras.layers.Layer) -> Any:
     """The layer that gives the output of a layer or a model."""
-    while True:
-        inner = getattr(layer, "layers", None)
-        if isinstance(layer, keras.Sequential) and inner:
-            layer = inner[-1]
-        elif isinstance(layer, keras.Functional) and len(layer.outputs) == 1:
-            layer = layer.outputs[0]._keras_history.operation
-        else:
-            return layer
+    while isinstance(layer, keras.Model):
+        if isinstance(layer, keras.Sequential):
+            inner = layer.layers[-1:]
+        else:  # A model of a subclass has no outputs.
+            outputs = getattr(layer, "outputs", None) or []
+            inner = [tensor._keras_history.operation for tensor in outputs]
+        if len(inner) != 1:
+            break
+        (layer,) = inner
+    return layer
 
 
 def check_logits(

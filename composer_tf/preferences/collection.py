@@ -86,8 +86,7 @@ class PreferenceCollection:
 
         Raises:
             ValueError: If the shape or a name does not fit, or a value that is
-                known now is not finite.
-            TypeError: If it holds no numbers.
+                known now is no finite number.
         """
         if not self.steerable:
             raise ValueError(
@@ -254,7 +253,7 @@ class PreferenceCollection:
         """Gamma as float32; checked to be finite where it is known."""
         tensor = tf.convert_to_tensor(gamma)
         if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
-            raise TypeError(
+            raise ValueError(
                 f"`gamma` must be numbers, got {tensor.dtype.name}, {gamma!r}."
             )
         tensor = tf.cast(tensor, tf.float32)

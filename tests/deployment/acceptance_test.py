@@ -47,6 +47,13 @@ def test_errors_are_allowed_in_proportion_and_by_quantization(
     assert all(failure.startswith("logits differ by") for failure in found)
 
 
+def test_a_limit_of_ones_own_replaces_that_of_the_quantization():
+    parity = RIGHT._replace(errors={"logits": 5e-5})  # Of logits up to 4.
+    for limit, right in ((2e-5, True), (1e-5, False)):
+        found = failures(parity, "none", Limits(abs_error=limit))
+        assert (found == []) == right
+
+
 def test_probabilities_alone_are_judged_as_logits_are():
     errors = {"probabilities": 0.3, "cost": 0.0}
     largest = {"probabilities": 1.0, "cost": 1.0}

@@ -111,7 +111,6 @@ def test_a_server_is_warmed_by_real_examples(folder, tmp_path):
     [
         ("tf_saved_model", {}),
         ("tflite", {}),
-        ("tflite", {"micro": True, "steer_by": "budget"}),
         ("onnx", {"steer_by": "budget"}),
     ],
 )
@@ -157,16 +156,13 @@ def test_int8_is_calibrated_on_the_data(folder, tmp_path):
         )
 
 
-@pytest.mark.parametrize("quantization", ["none", "dynamic"])
-def test_a_signature_for_batches_is_verified_too(
-    folder, tmp_path, quantization
-):
+def test_a_signature_for_batches_is_verified_too(folder, tmp_path):
     deploy(
         folder / "m.keras",
         tmp_path / "m.tflite",
         "tflite",
         data=str(folder / "data.npz"),
-        quantization=quantization,
+        quantization="dynamic",
         batch_size=5,
     )
     one = LiteRTArtifact(tmp_path / "m.tflite")

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from composer_tf.objectives.losses import (
+    check_activation,
     check_labels,
     check_logits,
     per_example,
@@ -290,20 +291,49 @@ def test_sparse_losses_take_labels(loss, takes):
 def test_labels_that_do_not_count_may_name_no_class():
     labels = np.array([[0, 2], [255, 1]])
     sparse = keras.losses.SparseCategoricalCrossentropy
-    check_labels(sparse(ignore_class=255), labels, 3)
+    check_labels(sparse(ignore_class=255), labels, (3,))
     with pytest.raises(ValueError, match=r"labels from 0 to 255.*3 classes"):
-        check_labels(sparse(), labels, 3)
-    check_labels(sparse(), labels, None)  # Of a model of any width.
+        check_labels(sparse(), labels, (3,))
+    check_labels(sparse(), labels, (None,))  # Of a model of any width.
 
 
 @pytest.mark.parametrize(
-    ("targets", "num_classes"), [([0.5, -1.5], 4), ([0, 1], 1)]
+    ("targets", "num_classes"),
+    [([0.5, -1.5], 4), ([0, 1], 1), (np.eye(4)[[0, 3]], 4)],
+    ids=["numbers", "one output", "one-hot"],
 )
 def test_targets_that_are_no_classes_ask_for_another_loss(targets, num_classes):
-    with pytest.raises(ValueError, match="Compile it with another loss"):
+    with pytest.raises(ValueError, match=r"(C|c)ompile (it|the model) with"):
         check_labels(
-            "sparse_categorical_crossentropy", np.array(targets), num_classes
+            "sparse_categorical_crossentropy",
+            np.array(targets),
+            (num_classes,),
         )
+
+
+def functional(activation):
+    x = keras.Input([3])
+    return keras.Model(x, keras.layers.Dense(2, activation)(x))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Dense(2, "softmax"),
+        keras.layers.Softmax(),
+        functional("softmax"),
+        keras.Sequential([keras.layers.Flatten(), functional("softmax")]),
+    ],
+    ids=["activation", "layer", "functional", "nested"],
+)
+def test_a_softmax_before_a_loss_of_logits_is_refused(layer):
+    crossentropy = keras.losses.SparseCategoricalCrossentropy
+    with pytest.raises(ValueError, match="takes logits, but .* ends in"):
+        check_activation(crossentropy(from_logits=True), layer)
+    check_activation(crossentropy(), layer)
+    check_activation("sparse_categorical_crossentropy", layer)
+    check_activation(crossentropy(from_logits=True), functional(None))
+    check_activation(crossentropy(from_logits=True), functional("relu"))
 
 
 def test_guesses_lose_their_mean_over_blocks_and_their_sum_over_metalayers():

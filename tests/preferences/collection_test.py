@@ -83,6 +83,7 @@ def test_reads_the_gamma_of_several_preferences(gamma, expected):
         (ONE, [[1.0, 2.0]], r"a number or one value per example.*\(1, 2\)"),
         (ONE, [[[1.0]]], r"a number or one value per example"),
         (ONE, math.nan, "`gamma` must be finite"),
+        (ONE, "cheap", "`gamma` must be numbers, got string"),
         (ONE, [1.0, math.inf], "`gamma` must be finite"),
         (ONE, {"glimpse": math.nan}, "`gamma` must be finite"),
         (ONE, {"glimpse": [[1.0]]}, r"`gamma\['glimpse'\]` must be a number"),
