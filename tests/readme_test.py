@@ -97,7 +97,7 @@ def test_conv_modules_of_three_kinds_train_save_load_and_predict(tmp_path):
     scope = {}
     exec("import keras\nimport composer_tf as ct\n", scope)
     exec(block_with("SeparableConv2D"), scope)
-    model = scope["model"]
+    model = scope["photo_model"]
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, [32, 32, 32, 3]).astype("uint8")
     y = rng.integers(0, 10, 32)

@@ -328,7 +328,7 @@ def functional(activation):
 )
 def test_a_softmax_before_a_loss_of_logits_is_refused(layer):
     crossentropy = keras.losses.SparseCategoricalCrossentropy
-    with pytest.raises(ValueError, match="takes logits, but .* ends in"):
+    with pytest.raises(ValueError, match=r"takes logits, but .* ends in"):
         check_activation(crossentropy(from_logits=True), layer)
     check_activation(crossentropy(), layer)
     check_activation("sparse_categorical_crossentropy", layer)
