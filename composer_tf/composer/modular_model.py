@@ -1,7 +1,7 @@
 """The parts of a Composer: layers, their shapes and their costs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -115,7 +115,8 @@ class ModularModel(SteerableModel):
         self.output_row_shape = tuple(shape[1:])
         self._build_controller()
         if isinstance(self.costs, str):
-            self.cost_table = self.count_costs(self.costs)
+            unit = cast(costs_lib.CostUnit, self.costs)
+            self.cost_table = self.count_costs(unit)
         else:
             given = tuple(tuple(row) for row in self.costs)
             self.cost_table = costs_lib.CostTable("user", 0.0, 0.0, given)
