@@ -1,7 +1,7 @@
 """The parts of a Composer: layers, their shapes and their costs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -115,8 +115,7 @@ class ModularModel(SteerableModel):
         self.output_row_shape = tuple(shape[1:])
         self._build_controller()
         if isinstance(self.costs, str):
-            unit = cast(costs_lib.CostUnit, self.costs)
-            self.cost_table = self.count_costs(unit)
+            self.cost_table = self.count_costs(self.costs)
         else:
             given = tuple(tuple(row) for row in self.costs)
             self.cost_table = costs_lib.CostTable("user", 0.0, 0.0, given)
@@ -180,15 +179,17 @@ class ModularModel(SteerableModel):
             activations = layer(activations)
         return activations
 
-    def count_costs(self, unit: costs_lib.CostUnit) -> costs_lib.CostTable:
+    def count_costs(self, unit: str) -> costs_lib.CostTable:
         """Cost of every part of the built model, in any unit.
 
         Args:
             unit: `"parameters"` or `"macs"`, the model's own or the other.
 
         Raises:
-            ValueError: If a part cannot be counted in this unit.
+            ValueError: If the unit is unknown, or a part cannot be counted in
+                it.
         """
+        validation.check_choice("unit", unit, tuple(costs_lib.COUNTERS))
         fixed, routed = [], []
         for step, shape in zip(self._steps(), self._input_shapes, strict=True):
             if isinstance(step, Metalayer):

@@ -168,11 +168,10 @@ def _places(target: pathlib.Path, format: str) -> list[pathlib.Path]:
 
 
 def _load(path: str | os.PathLike) -> Composer:
+    if pathlib.Path(path).is_dir():
+        raise DeploymentError(f"{path} is a folder, not a .keras file.")
     if not pathlib.Path(path).is_file():
-        raise DeploymentError(
-            f"There is no file {path}"
-            f"{', but a folder' if pathlib.Path(path).is_dir() else ''}."
-        )
+        raise DeploymentError(f"There is no file {path}.")
     try:
         with warnings.catch_warnings():  # No artifact needs its optimizer.
             warnings.filterwarnings("ignore", "Skipping variable loading")

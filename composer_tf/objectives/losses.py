@@ -235,12 +235,13 @@ def check_activation(
         >>> check_activation("mse", keras.layers.Dense(3, "softmax"))
     """
     resolved: Any = keras.losses.get(loss)
+    if not getattr(resolved, "from_logits", False):
+        return
     last = _last_layer(layer)
-    activation = getattr(last, "activation", type(last))
-    for name, classes in _ACTIVATIONS.items():
-        known = _CLASSIFIERS[name]
-        of_logits = getattr(resolved, "from_logits", False)
-        if of_logits and _is_one_of(resolved, known) and activation in classes:
+    found = getattr(last, "activation", type(last))
+    for activation, known in _CLASSIFIERS.items():
+        is_applied = found in _ACTIVATIONS[activation]
+        if is_applied and _is_one_of(resolved, known):
             raise ValueError(
                 f"Loss {loss!r} takes logits, but {layer.name!r} ends in a "
                 "softmax or sigmoid, which would be applied twice: leave it "

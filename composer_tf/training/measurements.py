@@ -3,12 +3,12 @@
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from composer_tf import costs, evaluation
+from composer_tf import evaluation
 from composer_tf.composer import Composer
 from composer_tf.config import EvaluationConfig
 from composer_tf.evaluation import Decisions, Point
@@ -120,7 +120,7 @@ def measure(
     entropy = [float(np.mean(decisions.entropy)) for decisions in decided]
     return {
         "costs": model.cost_table._asdict(),
-        "costs_by_unit": _costs_by_unit(model, decided),
+        "parameters": _in_parameters(model, decided),
         "lines": {
             method: [p._asdict() for p in line]
             for method, line in lines.items()
@@ -134,22 +134,14 @@ def measure(
     }
 
 
-def _costs_by_unit(
+def _in_parameters(
     model: Composer, decided: Sequence[Decisions]
 ) -> dict[str, Any]:
-    """The model's parts, and the curve's mean costs, in each unit."""
-    units: dict[str, Any] = {}
-    for unit in costs.COUNTERS:
-        try:
-            table = model.count_costs(cast(costs.CostUnit, unit))
-        except ValueError:  # Such as of a loop, which hides its work.
-            continue
-        curve = [table.of_paths(decisions.choices) for decisions in decided]
-        units[unit] = {
-            **table._asdict(),
-            "composer": [float(np.mean(cost)) for cost in curve],
-        }
-    return units
+    """Parameters of all parts, and what the curve costs in that unit."""
+    table = model.count_costs("parameters")
+    costs = [table.of_paths(decisions.choices) for decisions in decided]
+    curve = [float(np.mean(cost)) for cost in costs]
+    return {**table._asdict(), "composer": curve}
 
 
 def _baselines(

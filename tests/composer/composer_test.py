@@ -191,6 +191,33 @@ def test_bad_arguments_are_refused_by_name(options, error, message):
         make(**options)
 
 
+def test_costs_are_counted_in_any_unit():
+    by_unit = {}
+    for unit in ("parameters", "macs"):
+        by_unit[unit] = make(costs=unit)
+        by_unit[unit].build((None, 5))
+    for unit, model in by_unit.items():
+        assert by_unit["macs"].count_costs(unit) == model.cost_table
+        assert by_unit["parameters"].count_costs(unit) == model.cost_table
+    with pytest.raises(ValueError, match=r"`unit`.*'parameters'.*'flops'"):
+        model.count_costs("flops")
+
+
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [
+        ("softmax", keras.losses.SparseCategoricalCrossentropy),
+        ("sigmoid", keras.losses.BinaryCrossentropy),
+    ],
+)
+def test_modules_that_end_in_probabilities_need_their_loss(activation, loss):
+    modules = [layers.Dense(1), layers.Dense(1, activation)]
+    model = ct.Composer([ct.Metalayer(modules)])
+    with pytest.raises(ValueError, match="takes logits"):
+        model.compile("sgd", loss(from_logits=True))
+    model.compile("sgd", loss())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -142,6 +142,15 @@ def test_the_summary_names_networks_by_their_path(finished):
             assert named == pytest.approx(point[field])
 
 
+def test_costs_are_also_in_parameters(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    own = [point["cost"] for point in metrics["lines"]["composer"]]
+    assert metrics["costs"]["unit"] == "parameters"
+    assert metrics["parameters"]["composer"] == pytest.approx(own, abs=1e-6)
+    del metrics["parameters"]["composer"]
+    assert metrics["parameters"] == metrics["costs"]
+
+
 def metrics_full(metrics):
     """Parameters of the dearest path."""
     costs = metrics["costs"]
