@@ -5,12 +5,12 @@ python benchmarks/training_speed.py [--rounds=7] [--output=FILE.json]
 Keras trains the dense equivalent: every module on every example, without a
 controller; the mean of their logits is the output. And what is active: one
 module alone. The first tables are of Wide-MNIST's two modules, by batch size,
-the next of m equal, wide modules. Without XLA the Composer has it for its
-update of many weights only. In both the claim is the ratio of the fastest
-settings of Composer and dense Keras. Then come each routing and estimators; the
-last table tells where the time of a step goes. All numbers are medians, with
-quartiles, of the ratios within a round, in which every model of a table has its
-turn.
+the next of equal, wide modules, by their number and by batch size. Without XLA
+the Composer has it for its update of many weights only. In both the claim is
+the ratio of the fastest settings of Composer and dense Keras. Then come each
+routing and estimators; the last table tells where the time of a step goes. All
+numbers are medians, with quartiles, of the ratios within a round, in which
+every model of a table has its turn.
 """
 
 import pathlib
@@ -34,12 +34,12 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "JSON file to write, with a picture beside it."
 )
 
-_BATCH_SIZES = (32, 128, 512)
+_BATCH_SIZE = 128
+_BATCH_SIZES = (32, _BATCH_SIZE, 512)
 _NUM_MODULES = (2, 4, 8, 16, 32, 64)
 _NUM_WIDE = 16
 _UNITS = 512
 _NUM_STEPS = 20
-_BATCH_SIZE = 128
 _ROUTINGS = ("dense", "partition", "scatter", "branch")
 _SHAPE = (28, 56, 1)
 
@@ -149,9 +149,9 @@ def wide_mnist(batch_size: int) -> Speeds:
     }
 
 
-def by_modules(num_modules: int) -> Speeds:
+def wide_modules(num_modules: int, batch_size: int) -> Speeds:
     """Speeds with m wide modules, over the dense equivalent."""
-    data = random_data()
+    data = random_data(batch_size)
     calls = {
         name: training(make(wide(num_modules)), data, jit_compile)
         for name, make, jit_compile in (
@@ -272,6 +272,13 @@ def shares_of_step(seconds: Rounds) -> Speeds:
     }
 
 
+def wide_sizes() -> list[tuple[int, int]]:
+    """Numbers of wide modules and batch sizes that are measured."""
+    by_modules = [(m, _BATCH_SIZE) for m in _NUM_MODULES]
+    by_batch = [(_NUM_WIDE, size) for size in _BATCH_SIZES]
+    return list(dict.fromkeys(by_modules + by_batch))
+
+
 def largest_share(shares: Speeds) -> str:
     """A sentence about what takes most of a step."""
     parts = (_MODULES, _CONTROLLER)
@@ -289,7 +296,10 @@ def main(argv: list[str]) -> None:
             for size in _BATCH_SIZES
         },
         **{
-            f"{m} wide modules": lambda m=m: by_modules(m) for m in _NUM_MODULES
+            f"{m} wide modules, batch {size}": (
+                lambda m=m, size=size: wide_modules(m, size)
+            )
+            for m, size in wide_sizes()
         },
         "routing of Wide-MNIST's modules": lambda: by_routing(small),
         f"routing of {_NUM_WIDE} wide modules": lambda: by_routing(
