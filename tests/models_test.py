@@ -184,19 +184,24 @@ def test_a_range_is_two_numbers(support):
         Mnist(glimpse=support).build()
 
 
-@pytest.mark.parametrize("model", SHAPES)
-def test_a_fresh_process_loads_what_was_saved(model, tmp_path):
-    composer = SMALL[model].build(seed=0)
-    images = np.random.default_rng(0).integers(0, 256, [3, *SHAPES[model]])
-    composer(images)
-    composer.set_weights([w + 0.01 for w in composer.get_weights()])
-    composer.save(tmp_path / "m.keras")
-    np.save(tmp_path / "x.npy", images)
-    np.save(tmp_path / "y.npy", composer(images))
+def test_a_fresh_process_loads_what_was_saved(tmp_path):
+    folders = []
+    for model, shape in SHAPES.items():
+        folder = tmp_path / model.__name__
+        folder.mkdir()
+        composer = SMALL[model].build(seed=0)
+        images = np.random.default_rng(0).integers(0, 256, [3, *shape])
+        composer(images)
+        composer.set_weights([w + 0.01 for w in composer.get_weights()])
+        composer.save(folder / "m.keras")
+        np.save(folder / "x.npy", images)
+        np.save(folder / "y.npy", composer(images))
+        folders.append(folder)
     program = (
         "import sys, numpy as np, keras, composer_tf\n"
-        "model = keras.models.load_model(sys.argv[1] + '/m.keras')\n"
-        "x, y = (np.load(sys.argv[1] + f'/{n}.npy') for n in 'xy')\n"
-        "np.testing.assert_allclose(model(x), y, atol=1e-5)\n"
+        "for folder in sys.argv[1:]:\n"
+        "    model = keras.models.load_model(folder + '/m.keras')\n"
+        "    x, y = (np.load(f'{folder}/{name}.npy') for name in 'xy')\n"
+        "    np.testing.assert_allclose(model(x), y, atol=1e-5)\n"
     )
-    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+    subprocess.run([sys.executable, "-c", program, *folders], check=True)
