@@ -167,10 +167,9 @@ def test_training_is_that_of_single_steps():
         return model, history
 
     one, wanted = trained(1)
-    for steps_per_execution in (4, 100):
-        several, history = trained(steps_per_execution)
-        assert several.optimizer.iterations == one.optimizer.iterations
-        for name, values in wanted.items():
-            np.testing.assert_allclose(history[name], values, rtol=1e-5)
-        for a, b in zip(several.get_weights(), one.get_weights(), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-6)
+    several, history = trained(4)  # The last of an epoch are fewer.
+    assert several.optimizer.iterations == one.optimizer.iterations
+    for name, values in wanted.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-5)
+    for a, b in zip(several.get_weights(), one.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)

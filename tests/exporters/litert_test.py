@@ -129,7 +129,7 @@ def test_a_static_batch_of_int8_is_near(model, folder):
     )
 
 
-def test_float16_is_near_and_half_as_large(model, folder):
+def test_float16_is_near(model, folder):
     images, gamma = examples(12)
     actual = run(load(folder, "float16"), image=images, gamma=gamma)
     assert_same(actual, expected(model, images, gamma), atol=5e-3)

@@ -54,9 +54,16 @@ def tiny_config(data_dir):
     )
 
 
-def test_a_network_with_early_exits_is_measured_as_it_was_saved(tmp_path):
-    data_dir, folder = tmp_path / "tfds", tmp_path / "run"
-    metrics = training.run(tiny_config(data_dir), folder)
+@pytest.fixture(scope="module", name="finished")
+def _finished(tmp_path_factory):
+    """A finished run, the folder of its data, and its metrics."""
+    folder = tmp_path_factory.mktemp("run")
+    data_dir = tmp_path_factory.mktemp("tfds")
+    return folder, data_dir, training.run(tiny_config(data_dir), folder)
+
+
+def test_a_network_with_early_exits_is_measured_as_it_was_saved(finished):
+    folder, data_dir, metrics = finished
     network: Any = keras.models.load_model(folder / "early_exit/model.keras")
     images, labels = datasets.load_arrays("wide_mnist/digits", "test", data_dir)
     hits = network.predict(images, verbose=0).argmax(-1) == labels[:, None]
@@ -74,16 +81,15 @@ def test_a_network_with_early_exits_is_measured_as_it_was_saved(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_replicas_train_it_as_one_device_does(two_replicas, tmp_path):
-    config = tiny_config(tmp_path / "tfds")
-    one = training.run(config, tmp_path / "one")
-    two = training.run(config, tmp_path / "two", two_replicas)
-    assert two["summary"] == pytest.approx(one["summary"], abs=1e-5)
+def test_two_replicas_train_it_as_one_device_does(
+    finished, two_replicas, tmp_path
+):
+    folder, data_dir, metrics = finished
+    of_two = training.run(tiny_config(data_dir), tmp_path, two_replicas)
+    assert of_two["summary"] == pytest.approx(metrics["summary"], abs=1e-5)
     weights, weights_of_two = (
-        keras.models.load_model(
-            tmp_path / name / "early_exit/model.keras"
-        ).get_weights()
-        for name in ("one", "two")
+        keras.models.load_model(run / "early_exit/model.keras").get_weights()
+        for run in (folder, tmp_path)
     )
     for a, b in zip(weights, weights_of_two, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
