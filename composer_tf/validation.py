@@ -239,10 +239,10 @@ def check_input_names(inputs: Any, built_for: Any) -> None:
     )
 
 
-def check_input_shape(
+def ensure_input_shape(
     inputs: Any, built_for: Any, activations: Any, wanted: Sequence[int | None]
-) -> None:
-    """Raises `ValueError` if inputs do not have the size a model is built for.
+) -> Any:
+    """Refuses inputs that do not have the size a model is built for.
 
     The check is after the stem, which may map several sizes to one.
 
@@ -251,9 +251,24 @@ def check_input_shape(
         built_for: Shape, or shapes by name, that the model was built for.
         activations: `[B, ...]`, the output of the stem.
         wanted: Shape of the stem's output for which the model was built.
+
+    Returns:
+        `activations`, of that shape. Where it is not known before they are
+        computed, as when Keras meets a second size and traces a function for
+        any, an `InvalidArgumentError` is raised then.
+
+    Raises:
+        ValueError: If the shape is another.
     """
-    if tf.TensorShape(wanted).is_compatible_with(activations.shape):
-        return
+    shape = tf.TensorShape(wanted)
+    if shape.is_compatible_with(activations.shape):
+        if shape.merge_with(activations.shape) == activations.shape:
+            return activations
+        mask = getattr(activations, "_keras_mask", None)
+        activations = tf.ensure_shape(activations, shape)
+        if mask is not None:
+            activations._keras_mask = mask
+        return activations
     if isinstance(inputs, Mapping):
         got: Any = {name: tuple(x.shape) for name, x in inputs.items()}
     else:

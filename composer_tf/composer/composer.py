@@ -165,7 +165,7 @@ class Composer(ExportableModel):
         inputs, gamma = split_gamma(inputs, gamma)
         activations = inputs if self.stem is None else self.stem(inputs)
         wanted = self._input_shapes[0 if self.stem is None else 1]
-        validation.check_input_shape(
+        activations = validation.ensure_input_shape(
             inputs, self.build_shape, activations, wanted
         )
         if decision is None:

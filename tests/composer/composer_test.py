@@ -270,6 +270,36 @@ def test_inputs_that_a_model_was_not_built_for_are_refused(inputs, message):
         model.predict(inputs, verbose=0)
 
 
+def test_another_size_is_refused_after_the_right_one_too():
+    model = make(stem=layers.Flatten())
+    model.build((None, 3, 4))
+    images = np.zeros([7, 3, 4], np.float32)
+    model.predict(images, verbose=0)
+    # From now on Keras traces a function for images of any size.
+    for size in ([7, 4, 4], [7, 3, 3]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected"):
+            model.predict(np.zeros(size, np.float32), verbose=0)
+    assert model.predict(images, verbose=0).shape == model(images).shape
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'metalayer'.*mask")
+def test_a_mask_stays_where_lengths_are_not_known_beforehand():
+    embedding = layers.Embedding(9, 4, mask_zero=True)
+    readers = [layers.GlobalAveragePooling1D(), layers.LSTM(4)]
+    model = make(
+        stem=embedding, metalayers=[ct.Metalayer(readers)], routing="dense"
+    )
+    model.build((None, 5))
+    predict = tf.function(
+        lambda words: model(words, choices=[[0], [0]]),
+        input_signature=[tf.TensorSpec([None, None], tf.int32)],
+    )
+    words = tf.constant([[1, 2, 0, 0, 0], [3, 4, 5, 0, 0]])
+    of_words = embedding.get_weights()[0]
+    means = [of_words[1:3].mean(axis=0), of_words[3:6].mean(axis=0)]
+    np.testing.assert_allclose(predict(words), means, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
