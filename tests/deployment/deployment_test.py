@@ -110,6 +110,7 @@ def test_a_server_is_warmed_by_real_examples(folder, tmp_path):
     ("format", "options"),
     [
         ("tf_saved_model", {}),
+        ("tflite", {}),
         ("onnx", {"steer_by": "budget"}),
     ],
 )

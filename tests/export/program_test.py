@@ -39,14 +39,22 @@ def test_the_programs_print_a_table_or_one_line(folder, tmp_path):
     assert "verified_on                   random inputs" in ran.stdout
     facts = json.loads((tmp_path / "fixed.onnx.json").read_text())
     assert facts["fixed"] == {"entropy": 0.5}
-    arguments[-1] = "--fix=entropy=much"
-    output = tmp_path / "m.onnx"
-    ran = program("to_onnx.py", *arguments, f"--output={output}")
-    assert ran.returncode == 1
-    assert ran.stderr.splitlines()[-1] == (
-        "error: --fix must be NAME=VALUE with a number, got 'entropy=much'."
-    )
-    assert not output.exists()
+    for flag, message in (
+        (
+            "--fix=entropy=much",
+            "--fix must be NAME=VALUE with a number, got 'entropy=much'.",
+        ),
+        (
+            "--input_dtype=uint9",
+            "--input_dtype must be of TensorFlow's types, such as 'uint8', got "
+            "'uint9' for 'image'.",
+        ),
+    ):
+        output = tmp_path / "m.onnx"
+        ran = program("to_onnx.py", arguments[0], flag, f"--output={output}")
+        assert ran.returncode == 1
+        assert ran.stderr.splitlines()[-1] == f"error: {message}"
+        assert not output.exists()
 
 
 @pytest.mark.parametrize(
